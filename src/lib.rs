@@ -1,0 +1,5 @@
+//! deployd: a release daemon.
+
+pub mod catalog;
+pub mod plan;
+pub mod spawn;

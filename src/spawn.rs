@@ -1,0 +1,97 @@
+//! Starting processes that outlive the daemon, without forking the daemon.
+//!
+//! A small, single-threaded *spawner* process (this binary again, started as
+//! `deployd spawner`) forks and execs on the daemon's behalf. It holds a lock
+//! while it lives, and a forked child holds it until its `exec` is done: whoever
+//! takes that lock knows that every process asked for by an earlier daemon
+//! either runs with its final environment or was never started.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+/// What to start. Nothing is inherited but what stands here.
+#[derive(Debug)]
+pub struct Spec {
+    /// Program and arguments; a program without `/` is looked up in the `PATH` of `environment`.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub environment: BTreeMap<String, String>,
+    /// Working directory.
+    pub directory: PathBuf,
+    /// User name; `None` is the daemon's own user. Supplementary groups are those of the user.
+    pub user: Option<String>,
+    /// Where standard output and standard error go. Standard input is /dev/null.
+    pub output: OwnedFd,
+    /// RLIMIT_NOFILE, soft and hard.
+    pub open_files: Option<u64>,
+    /// Written (temporary name, fsync, rename) by the child itself between fork and exec,
+    /// so that no process of ours exists without one: see `runtime::process`.
+    pub marker: Option<Marker>,
+}
+
+/// What a started container leaves on disk about itself.
+#[derive(Debug, Clone)]
+pub struct Marker {
+    /// The file.
+    pub path: PathBuf,
+    /// The operation that starts it (`DEPLOYD_OPERATION`).
+    pub operation: String,
+    /// The release it runs, if any.
+    pub release: Option<String>,
+}
+
+/// A started process: leader of a session and process group of its own.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Process id, session id and process group id.
+    pub pid: i32,
+    /// Start time in clock ticks since boot (`/proc/PID/stat`, field 22): with the pid and the boot id it is unique.
+    pub start_ticks: u64,
+    /// Resolves when the process has ended; an error means that the spawner is gone and the status is unknown.
+    pub exit: tokio::sync::oneshot::Receiver<ExitStatus>,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// Why nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// The program can't be executed: not found, not executable, wrong format, …
+    #[error("cannot execute {program}: {source}")]
+    Exec {
+        /// argv[0].
+        program: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Something before it failed (user unknown, directory missing, limits, marker).
+    #[error("cannot prepare to start {program}: {what}: {source}")]
+    Prepare {
+        /// argv[0].
+        program: String,
+        /// The step.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The spawner process is gone or can't be started.
+    #[error("cannot reach the spawner process: {0}")]
+    Spawner(std::io::Error),
+}
+
+/// Whatever can start processes: the spawner, or a stand-in in tests.
+#[async_trait]
+pub trait Launch: Send + Sync + 'static {
+    /// Starts `spec`; returns when its `exec` has succeeded.
+    async fn launch(&self, spec: Spec) -> Result<Spawned, SpawnError>;
+}
