@@ -1,6 +1,8 @@
 //! deployd: a release daemon.
 
+pub mod actors;
 pub mod catalog;
+pub mod mistake;
 pub mod plan;
 pub mod spawn;
 pub mod task;

@@ -1,0 +1,216 @@
+//! Tasks.
+
+use serde::{Deserialize, Serialize};
+
+use super::Caller;
+
+/// `POST /v1/tasks`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Execute {
+    /// The plan's name.
+    pub plan: String,
+    /// Its revision; the newest when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u32>,
+    /// Only show what would be done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// `POST /v1/tasks/{id}/resume`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Resume {
+    /// Resume although containers differ from what the task left.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// A task, without its deployments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Task {
+    /// Its number.
+    pub id: u64,
+    /// The plan's name.
+    pub plan: String,
+    /// The plan's revision.
+    pub revision: u32,
+    /// The plan's comment.
+    pub comment: Option<String>,
+    /// `RUNNING`, `STOPPING`, `PAUSING`, `SUCCEEDED`, `FAILED`, `STOPPED`, `PAUSED`, `INTERRUPTED`.
+    pub state: String,
+    /// Why, for programs: `failing`, `deploymentFailed`, `stoppedByUser`, `pausedByUser`,
+    /// `daemonDied`, `daemonShutDown`, `actorCrashed`, `storeFailed`.
+    pub reason: Option<String>,
+    /// Who executed it.
+    pub created_by: Caller,
+    /// When it was executed.
+    pub started_at: String,
+    /// When it came to rest.
+    pub finished_at: Option<String>,
+    /// Since when it is in this state.
+    pub since: String,
+    /// How far it is.
+    pub progress: Progress,
+    /// The commands that are possible now: `stop`, `pause`, `resume`, `delete`.
+    pub possible: Vec<String>,
+    /// Warnings for whoever executes or resumes: paused tasks over the same services.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// How far a task is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Progress {
+    /// Deployments by state.
+    pub deployments: DeploymentCounts,
+    /// Operations.
+    pub operations: OperationCounts,
+}
+
+/// Deployments by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeploymentCounts {
+    /// All.
+    pub total: u32,
+    /// Not begun.
+    pub pending: u32,
+    /// Going on.
+    pub running: u32,
+    /// Ended well.
+    pub succeeded: u32,
+    /// Failed.
+    pub failed: u32,
+    /// Held back for good.
+    pub skipped: u32,
+    /// Cut by a fault.
+    pub interrupted: u32,
+}
+
+/// Operations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OperationCounts {
+    /// All.
+    pub total: u32,
+    /// Ended well.
+    pub done: u32,
+}
+
+/// `GET /v1/tasks`: newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TaskList {
+    /// The tasks.
+    pub tasks: Vec<Task>,
+    /// Give this as `before` for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}
+
+/// `GET /v1/tasks/{id}`: one task, and what it is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TaskStatus {
+    /// The task.
+    #[serde(flatten)]
+    pub task: Task,
+    /// The batches in the order of their execution.
+    pub batches: Vec<Batch>,
+    /// What the task waits for: the deployments that are going on.
+    pub waiting_for: Vec<Waiting>,
+}
+
+/// The deployments of one priority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Batch {
+    /// The priority.
+    pub priority: i64,
+    /// Its deployments by state.
+    pub deployments: DeploymentCounts,
+}
+
+/// A deployment that is going on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Waiting {
+    /// The service's id.
+    pub service_id: u64,
+    /// The service's name.
+    pub service: String,
+    /// How it is deployed.
+    pub deployment: String,
+    /// What it does: `preparing`, `hook preDeploy`, or the containers that are being worked on.
+    pub doing: String,
+    /// Since when.
+    pub since: String,
+}
+
+/// `POST /v1/tasks` with `dryRun`: what would be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DryRun {
+    /// The plan's name.
+    pub plan: String,
+    /// Its revision.
+    pub revision: u32,
+    /// The batches in the order of their execution.
+    pub batches: Vec<DryRunBatch>,
+    /// What would fail now: conflicts, missing releases, …
+    pub problems: Vec<String>,
+}
+
+/// A batch that would be executed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DryRunBatch {
+    /// The priority.
+    pub priority: i64,
+    /// The deployments, all at the same time.
+    pub deployments: Vec<DryRunDeployment>,
+}
+
+/// A deployment that would be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DryRunDeployment {
+    /// The service's id.
+    pub service_id: u64,
+    /// The service's name.
+    pub service: String,
+    /// How it would be deployed.
+    pub deployment: String,
+    /// `SEQUENTIAL` or `PARALLEL`.
+    pub container_exec_method: String,
+    /// The containers, in order.
+    pub containers: Vec<DryRunContainer>,
+}
+
+/// A container that would be dealt with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DryRunContainer {
+    /// Its name.
+    pub container: String,
+    /// Whether it runs now.
+    pub running: bool,
+    /// The release it has now.
+    pub from_release: Option<String>,
+    /// What would be done: `start`, `stop`, `restart`, `leave alone: already running`, …
+    pub action: String,
+}

@@ -1,0 +1,266 @@
+//! The actors: one for each owner of mutable state.
+//!
+//! ```text
+//! plan supervisor ─ owns the catalog, the tasks that are active, admission
+//!   └ task        ─ owns the course of one task: which batch, when to rest
+//!       └ batch   ─ owns the places of the deployments that are going on
+//!           └ deployment ─ owns the steps of one deployment
+//! ```
+//!
+//! A parent asks its children and awaits; a child only tells its parent. What the rest of the
+//! program wants of them goes through [`Commander`].
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::catalog::{Catalog, ServiceId};
+use crate::mistake::{FileMistake, Mistake};
+use crate::task::state::{Refusal, TaskState};
+use crate::task::{Caller, TaskId, Timestamp};
+
+/// What can be asked of the plan supervisor. (A trait, so that the socket is tested without one.)
+#[async_trait]
+pub trait Commander: Send + Sync + 'static {
+    /// The catalog as it is now.
+    fn catalog(&self) -> Arc<Catalog>;
+    /// Checks a plan as [`Commander::put_plan`] would, without storing it: how many items and batches.
+    async fn check_plan(&self, text: Vec<u8>) -> Result<PlanSize, Refused>;
+    /// Stores the next revision of a plan.
+    async fn put_plan(&self, name: String, text: Vec<u8>, by: Caller) -> Result<StoredPlan, Refused>;
+    /// Deletes all revisions of a plan. Tasks keep what they need of it.
+    async fn delete_plan(&self, name: String, by: Caller) -> Result<(), Refused>;
+    /// Executes a plan.
+    async fn execute(&self, execute: Execute) -> Result<Started, Refused>;
+    /// What executing it would do.
+    async fn dry_run(&self, plan: String, revision: Option<u32>) -> Result<Preview, Refused>;
+    /// Stops, pauses, resumes or deletes a task.
+    async fn command(&self, task: TaskId, command: Command, by: Caller) -> Result<Commanded, Refused>;
+    /// Reads the catalog anew: all or nothing.
+    async fn reload(&self, by: Option<Caller>) -> Result<Reloaded, Refused>;
+    /// Creates a built-in repository.
+    async fn create_repository(&self, name: String, by: Caller) -> Result<Repository, Refused>;
+    /// Deletes one.
+    async fn delete_repository(&self, name: String, by: Caller) -> Result<(), Refused>;
+    /// The built-in repositories.
+    async fn repositories(&self) -> Result<Vec<Repository>, Refused>;
+    /// Each container of a service, as it is now.
+    async fn containers(&self, service: ServiceId) -> Result<Vec<ContainerView>, Refused>;
+    /// The last `lines` lines of output of each container of a service: (container, line).
+    async fn service_logs(&self, service: ServiceId, lines: usize) -> Result<Vec<(String, String)>, Refused>;
+    /// Whether the daemon is shutting down.
+    fn is_draining(&self) -> bool;
+}
+
+/// How large a checked plan is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanSize {
+    /// Its items.
+    pub items: u32,
+    /// Its batches.
+    pub batches: u32,
+}
+
+/// A plan that was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredPlan {
+    /// Its revision.
+    pub revision: u32,
+    /// Its size.
+    pub size: PlanSize,
+}
+
+/// What to execute.
+#[derive(Debug, Clone)]
+pub struct Execute {
+    /// The plan's name.
+    pub plan: String,
+    /// Its revision; the newest when absent.
+    pub revision: Option<u32>,
+    /// A repeated call with this key returns the first one's task.
+    pub idempotency_key: Option<String>,
+    /// Who.
+    pub by: Caller,
+}
+
+/// A task that was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// Its number.
+    pub task: TaskId,
+    /// It was started by an earlier call with the same idempotency key.
+    pub repeated: bool,
+    /// Paused or interrupted tasks over the same services.
+    pub warnings: Vec<String>,
+}
+
+/// What a user can ask of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Break off after what is being deployed now.
+    Stop,
+    /// Hold back what comes after what is being deployed now.
+    Pause,
+    /// Go on.
+    Resume {
+        /// Although containers differ.
+        force: bool,
+    },
+    /// Forget it.
+    Delete,
+}
+
+/// A command that was carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Commanded {
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// What a reload did to the catalog, by service names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reloaded {
+    /// How many services there are now.
+    pub services: usize,
+    /// New ones.
+    pub added: Vec<String>,
+    /// Those that differ.
+    pub changed: Vec<String>,
+    /// Those that are gone.
+    pub removed: Vec<String>,
+}
+
+/// A built-in repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub path: String,
+    /// Its branches.
+    pub branches: Vec<String>,
+}
+
+/// A container as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerView {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// `running`, `stopped`, `exited`, `unknown`.
+    pub state: &'static str,
+    /// The process id of what runs.
+    pub pid: Option<i32>,
+    /// Since when it runs.
+    pub since: Option<Timestamp>,
+    /// The release it points to.
+    pub release: Option<String>,
+    /// The release that what runs was started from.
+    pub running_release: Option<String>,
+    /// For people.
+    pub detail: String,
+}
+
+/// What executing a plan would do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Preview {
+    /// The revision.
+    pub revision: u32,
+    /// Priority and deployments of each batch.
+    pub batches: Vec<(i64, Vec<PreviewDeployment>)>,
+    /// What would fail now.
+    pub problems: Vec<String>,
+}
+
+/// One deployment of a [`Preview`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewDeployment {
+    /// The service's id.
+    pub service: ServiceId,
+    /// The service's name.
+    pub name: String,
+    /// How it would be deployed.
+    pub way: &'static str,
+    /// In which order its containers would be worked through.
+    pub order: &'static str,
+    /// Each chosen container as it is now, and what would be done to it.
+    pub containers: Vec<(ContainerView, String)>,
+}
+
+/// An active task that is in the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The service that it holds.
+    pub service: ServiceId,
+    /// Its number.
+    pub task: TaskId,
+    /// Its state.
+    pub state: TaskState,
+    /// Who executed it.
+    pub user: String,
+    /// Since when it runs.
+    pub since: Timestamp,
+}
+
+/// Why a command was not carried out. Nothing has changed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Refused {
+    /// No such task.
+    #[error("there is no task {0}; `deployctl list` shows the tasks")]
+    NoSuchTask(TaskId),
+    /// No such plan.
+    #[error("there is no plan {0}; `deployctl plan list` shows the plans")]
+    NoSuchPlan(String),
+    /// No such revision.
+    #[error("plan {name} has no revision {revision}; its newest is {newest}")]
+    NoSuchRevision {
+        /// The plan.
+        name: String,
+        /// The revision asked for.
+        revision: u32,
+        /// The newest one.
+        newest: u32,
+    },
+    /// No such service.
+    #[error("there is no service {0} in the catalog; `deployctl service list` shows the services")]
+    NoSuchService(String),
+    /// No such repository.
+    #[error("there is no repository {0}; `deployctl repo list` shows the repositories")]
+    NoSuchRepository(String),
+    /// It exists.
+    #[error("{0} exists already")]
+    Exists(String),
+    /// A name that can't be used.
+    #[error("{0}")]
+    BadName(String),
+    /// The task's state forbids it.
+    #[error(transparent)]
+    NotPossible(#[from] Refusal),
+    /// Active tasks hold the services.
+    #[error("{}", conflict_text(.0))]
+    Conflict(Vec<Holder>),
+    /// The plan has mistakes.
+    #[error("the plan is not valid")]
+    PlanInvalid(Vec<Mistake>),
+    /// The catalog has mistakes; the one before stays in force.
+    #[error("the catalog is not valid; nothing was changed")]
+    CatalogInvalid(Vec<FileMistake>),
+    /// The daemon is shutting down.
+    #[error("deployd is shutting down and takes no new work; try again when it is back")]
+    Draining,
+    /// The store failed, or a part of the daemon is gone.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Something on the host failed.
+    #[error("{0}")]
+    Host(String),
+}
+
+fn conflict_text(holders: &[Holder]) -> String {
+    let Some(first) = holders.first() else { return "another task holds a service of this plan".into() };
+    format!(
+        "service {} is being released by task {} of {} ({}); wait for it (`deployctl watch {}`), or stop it",
+        first.service, first.task, first.user, first.state, first.task
+    )
+}
