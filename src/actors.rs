@@ -10,6 +10,8 @@
 //! A parent asks its children and awaits; a child only tells its parent. What the rest of the
 //! program wants of them goes through [`Commander`].
 
+pub mod guard;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -2,6 +2,7 @@
 
 pub mod actors;
 pub mod catalog;
+pub mod clock;
 pub mod mistake;
 pub mod plan;
 pub mod spawn;

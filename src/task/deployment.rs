@@ -117,8 +117,12 @@ pub struct Deployment {
 /// What a deployment has to do next. Derived, never stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeploymentStep {
-    /// Fetch, verify, unpack, or build.
-    Prepare,
+    /// Find the commit to build.
+    ResolveCommit,
+    /// Fetch the package, or build it.
+    ObtainArtifact,
+    /// Make a release of the artifact.
+    PrepareRelease,
     /// Run this hook.
     RunHook(Hook),
     /// Carry these operations out (indices), together.
@@ -157,7 +161,7 @@ impl Deployment {
             return DeploymentStep::Fail(failure);
         }
         if self.spec.way.needs_artifact() && self.release.is_none() {
-            return DeploymentStep::Prepare;
+            return self.next_preparation();
         }
         if self.hook_is_due(Hook::PreDeploy) {
             return DeploymentStep::RunHook(Hook::PreDeploy);
@@ -174,6 +178,15 @@ impl Deployment {
             DeploymentStep::RunHook(Hook::PostDeploy)
         } else {
             DeploymentStep::Succeed
+        }
+    }
+
+    fn next_preparation(&self) -> DeploymentStep {
+        let resolved = self.commit.is_some() || !matches!(self.spec.way, Way::Compile { .. });
+        match (&self.pin, resolved) {
+            (Some(_), _) => DeploymentStep::PrepareRelease,
+            (None, true) => DeploymentStep::ObtainArtifact,
+            (None, false) => DeploymentStep::ResolveCommit,
         }
     }
 
