@@ -6,7 +6,14 @@
 //! takes that lock knows that every process asked for by an earlier daemon
 //! either runs with its final environment or was never started.
 
+pub mod client;
+pub mod command;
+pub mod server;
+mod sys;
+pub mod tree;
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -33,10 +40,10 @@ pub struct Spec {
 }
 
 /// What a started container leaves on disk about itself.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Marker {
     /// The file.
-    pub path: PathBuf,
+    pub path: String,
     /// The operation that starts it (`DEPLOYD_OPERATION`).
     pub operation: String,
     /// The release it runs, if any.
@@ -55,12 +62,31 @@ pub struct Spawned {
 }
 
 /// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub enum ExitStatus {
     /// By itself, with this code.
     Code(i32),
     /// By this signal.
     Signal(i32),
+}
+
+impl ExitStatus {
+    /// Exit code 0.
+    pub const fn is_success(self) -> bool {
+        matches!(self, Self::Code(0))
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exited with status {code}"),
+            Self::Signal(number) => match nix::sys::signal::Signal::try_from(*number) {
+                Ok(signal) => write!(f, "was killed by {signal}"),
+                Err(_) => write!(f, "was killed by signal {number}"),
+            },
+        }
+    }
 }
 
 /// Why nothing was started.

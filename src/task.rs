@@ -183,6 +183,12 @@ impl Task {
         progress
     }
 
+    /// The deployments of the batch to which this one belongs.
+    pub fn batch_of(&self, deployment: usize) -> Range<usize> {
+        let batch = self.batches.iter().find(|batch| batch.deployments.contains(&deployment));
+        batch.map_or(0..0, |batch| batch.deployments.clone())
+    }
+
     /// The services that the task deploys.
     pub fn services(&self) -> impl Iterator<Item = crate::catalog::ServiceId> + '_ {
         self.deployments.iter().map(|deployment| deployment.spec.service.id)

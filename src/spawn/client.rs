@@ -1,0 +1,229 @@
+//! The daemon's end of the spawner.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use tokio::sync::oneshot;
+
+use super::server::{Answer, EXEC, Request, encode, read_body};
+use super::{ExitStatus, Launch, Spawned, Spec, SpawnError};
+
+/// The spawner process, started again if it dies.
+pub struct Spawner {
+    binary: PathBuf,
+    lock: PathBuf,
+    link: Mutex<Option<Arc<Link>>>,
+}
+
+/// One life of the spawner process.
+struct Link {
+    requests: mpsc::Sender<(Vec<u8>, OwnedFd)>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    /// The spawner hung up: nothing more will be answered.
+    closed: bool,
+    starting: HashMap<u64, oneshot::Sender<Result<Spawned, Refused>>>,
+    running: HashMap<i32, oneshot::Sender<ExitStatus>>,
+}
+
+struct Refused {
+    step: String,
+    error: io::Error,
+}
+
+impl Spawner {
+    /// Starts `binary spawner LOCK`.
+    pub fn start(binary: &Path, lock: &Path) -> io::Result<Arc<Self>> {
+        let link = Link::open(binary, lock)?;
+        let (binary, lock) = (binary.to_path_buf(), lock.to_path_buf());
+        Ok(Arc::new(Self { binary, lock, link: Mutex::new(Some(link)) }))
+    }
+
+    /// Waits until the spawner of an earlier daemon is gone: then everything that daemon had asked
+    /// for either runs with its final environment, or was never started.
+    ///
+    /// # Errors
+    /// When it is not gone in time; the error names its process.
+    pub fn wait_for_predecessor(lock: &Path, patience: Duration) -> io::Result<()> {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(lock)?;
+        let begun = Instant::now();
+        let mut file = file;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(_free) => return Ok(()),
+                Err((mut busy, _)) => {
+                    if begun.elapsed() > patience {
+                        let mut holder = String::new();
+                        busy.read_to_string(&mut holder).ok();
+                        let text = format!(
+                            "the spawner of an earlier daemon (process {}) still starts containers; wait for it, or end it",
+                            holder.trim()
+                        );
+                        return Err(io::Error::other(text));
+                    }
+                    file = busy;
+                    // flock has no way to wait with a time limit.
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        }
+    }
+
+    fn link(&self) -> io::Result<Arc<Link>> {
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = &*link
+            && !open.is_closed()
+        {
+            return Ok(open.clone());
+        }
+        tracing::warn!("the spawner process is gone; starting another one");
+        Ok(link.insert(Link::open(&self.binary, &self.lock)?).clone())
+    }
+}
+
+#[async_trait]
+impl Launch for Spawner {
+    async fn launch(&self, spec: Spec) -> Result<Spawned, SpawnError> {
+        let program = spec.argv.first().cloned().unwrap_or_default();
+        let link = self.link().map_err(SpawnError::Spawner)?;
+        let answer = link.request(spec).map_err(SpawnError::Spawner)?;
+        match answer.await {
+            Ok(Ok(spawned)) => Ok(spawned),
+            Ok(Err(Refused { step, error })) if step == EXEC => {
+                Err(SpawnError::Exec { program, source: error })
+            }
+            Ok(Err(Refused { step, error })) => Err(SpawnError::Prepare { program, what: step, source: error }),
+            Err(_) => Err(SpawnError::Spawner(io::Error::other("it ended before it had answered"))),
+        }
+    }
+}
+
+impl Link {
+    fn open(binary: &Path, lock: &Path) -> io::Result<Arc<Self>> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut child = Command::new(binary)
+            .arg("spawner")
+            .arg(lock)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .env_clear()
+            .current_dir("/")
+            .spawn()?;
+        let (requests, queue) = mpsc::channel();
+        let link = Arc::new(Self { requests, state: Mutex::new(State::default()) });
+        let (writer, reader, readers_link) = (ours.try_clone()?, ours, link.clone());
+        std::thread::Builder::new().name("spawner-write".into()).spawn(move || write(&writer, &queue))?;
+        std::thread::Builder::new().name("spawner-read".into()).spawn(move || {
+            readers_link.read(reader);
+            // It has hung up, so it ends: no zombie is left.
+            child.wait().ok();
+        })?;
+        Ok(link)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn request(&self, spec: Spec) -> io::Result<oneshot::Receiver<Result<Spawned, Refused>>> {
+        let (tell, told) = oneshot::channel();
+        let id = {
+            let mut state = self.state();
+            if state.closed {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            state.next += 1;
+            let id = state.next;
+            state.starting.insert(id, tell);
+            id
+        };
+        let directory = spec.directory.to_str().map(str::to_string);
+        let request = Request {
+            id,
+            argv: spec.argv,
+            environment: spec.environment.into_iter().collect(),
+            directory: directory.ok_or_else(|| io::Error::other("the working directory is not UTF-8"))?,
+            user: spec.user,
+            open_files: spec.open_files,
+            marker: spec.marker,
+        };
+        self.requests
+            .send((encode(&request)?, spec.output))
+            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        Ok(told)
+    }
+
+    fn read(&self, mut socket: UnixStream) {
+        let mut length = [0; 4];
+        while socket.read_exact(&mut length).is_ok() {
+            match read_body(&mut socket, length) {
+                Ok(answer) => self.take(answer),
+                Err(_) => break,
+            }
+        }
+        let mut state = self.state();
+        state.closed = true;
+        // Dropping the senders tells everybody who waits.
+        state.starting.clear();
+        state.running.clear();
+    }
+
+    fn take(&self, answer: Answer) {
+        let mut state = self.state();
+        match answer {
+            Answer::Started { id, pid, start_ticks } => {
+                let (ended, exit) = oneshot::channel();
+                state.running.insert(pid, ended);
+                if let Some(waiting) = state.starting.remove(&id) {
+                    waiting.send(Ok(Spawned { pid, start_ticks, exit })).ok();
+                }
+            }
+            Answer::Failed { id, step, errno } => {
+                if let Some(waiting) = state.starting.remove(&id) {
+                    let error = io::Error::from_raw_os_error(errno);
+                    waiting.send(Err(Refused { step, error })).ok();
+                }
+            }
+            Answer::Exited { pid, status } => {
+                if let Some(waiting) = state.running.remove(&pid) {
+                    waiting.send(status).ok();
+                }
+            }
+        }
+    }
+}
+
+/// Sends the queued requests; ends when the link is dropped or the spawner is gone.
+fn write(mut socket: &UnixStream, queue: &mpsc::Receiver<(Vec<u8>, OwnedFd)>) {
+    while let Ok((message, output)) = queue.recv() {
+        let (length, body) = message.split_at(4);
+        let fds = [output.as_raw_fd()];
+        let beside = [ControlMessage::ScmRights(&fds)];
+        let iov = [io::IoSlice::new(length)];
+        let sent = sendmsg::<()>(socket.as_raw_fd(), &iov, &beside, MsgFlags::MSG_NOSIGNAL, None);
+        if sent != Ok(4) || socket.write_all(body).is_err() {
+            break;
+        }
+    }
+    // The reader notices, and tells everybody who waits.
+    socket.shutdown(std::net::Shutdown::Write).ok();
+}

@@ -1,0 +1,58 @@
+//! The system calls of the spawner that need `unsafe`, each with the reason why it is sound.
+#![allow(unsafe_code, reason = "fork, signal dispositions and descriptors received from a peer")]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+use nix::unistd::{ForkResult, fork};
+
+/// Forks. Only for a process with one thread: then the child may use all of Rust.
+pub fn fork_single_threaded() -> io::Result<ForkResult> {
+    // SAFETY: the spawner's process has one thread (it is a fresh image that starts none), so no
+    // lock can be held by another thread at the moment of the fork.
+    unsafe { fork() }.map_err(Into::into)
+}
+
+/// Takes over a descriptor that the kernel has just given us.
+pub fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: the descriptor was received by SCM_RIGHTS or opened a moment ago, and nothing else owns it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Ignores these signals.
+pub fn ignore(signals: &[Signal]) -> io::Result<()> {
+    for &which in signals {
+        // SAFETY: ignoring a signal installs no handler.
+        unsafe { signal(which, SigHandler::SigIgn) }?;
+    }
+    Ok(())
+}
+
+/// All signals to their default, none blocked: what a program expects to be started with.
+pub fn default_signals() -> io::Result<()> {
+    for which in Signal::iterator() {
+        if matches!(which, Signal::SIGKILL | Signal::SIGSTOP) {
+            continue;
+        }
+        // SAFETY: the default disposition installs no handler.
+        unsafe { signal(which, SigHandler::SigDfl) }?;
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}
+
+/// Ends a forked child at once, without running anything of the parent's.
+pub fn exit_child(status: i32) -> ! {
+    // SAFETY: `_exit` ends the process; no destructor runs, which is what a forked child needs.
+    unsafe { nix::libc::_exit(status) }
+}
+
+/// Replaces the process; returns only on an error.
+pub fn execute(program: &CString, argv: &[CString], environment: &[CString]) -> io::Error {
+    match nix::unistd::execve(program, argv, environment) {
+        Ok(never) => match never {},
+        Err(errno) => errno.into(),
+    }
+}

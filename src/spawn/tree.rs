@@ -1,0 +1,294 @@
+//! Processes that were started on our behalf: who they are, and how all of them are ended.
+//!
+//! A process is told apart by pid and start time; a whole tree by its process group, and what has
+//! left the group by the `DEPLOYD_OPERATION` in its environment. Nothing is signalled whose
+//! identity was not verified a moment before.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use tokio::io::unix::AsyncFd;
+
+/// What `/proc/PID/stat` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// `R`, `S`, `D`, …; `Z` and `X` are dead.
+    pub state: char,
+    /// Its process group.
+    pub group: i32,
+    /// Its session.
+    pub session: i32,
+    /// Its start in clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+impl Stat {
+    /// `None` when there is no such process.
+    pub fn read(pid: i32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        // The name stands in parentheses and may contain anything, parentheses too.
+        let (_, rest) = text.rsplit_once(')')?;
+        let mut fields = rest.split_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let group = fields.nth(1)?.parse().ok()?;
+        let session = fields.next()?.parse().ok()?;
+        let start_ticks = fields.nth(15)?.parse().ok()?;
+        Some(Self { state, group, session, start_ticks })
+    }
+
+    /// A zombie runs no code any more, even if nobody reaps it.
+    pub const fn is_alive(&self) -> bool {
+        !matches!(self.state, 'Z' | 'X')
+    }
+}
+
+/// Whether the process with this pid is alive and is the one that started then.
+pub fn is_alive(pid: i32, start_ticks: u64) -> bool {
+    Stat::read(pid).is_some_and(|stat| stat.is_alive() && stat.start_ticks == start_ticks)
+}
+
+/// The id of this boot of the machine.
+pub fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_string())
+}
+
+/// The content of a marker: one run of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The operation that started it.
+    pub operation: String,
+    /// The release it runs.
+    pub release: Option<String>,
+    /// Its leader.
+    pub pid: i32,
+    /// When the leader started.
+    pub start_ticks: u64,
+    /// During which boot.
+    pub boot_id: String,
+}
+
+impl Run {
+    /// As lines of `key=value`.
+    pub fn to_text(&self) -> String {
+        let release = self.release.as_deref().unwrap_or_default();
+        format!(
+            "operation={}\nrelease={release}\npid={}\nstartTicks={}\nbootId={}\n",
+            self.operation, self.pid, self.start_ticks, self.boot_id
+        )
+    }
+
+    /// `None` when the text is not a complete marker.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let get = |key: &str| {
+            text.lines().find_map(|line| line.split_once('=').filter(|pair| pair.0 == key).map(|pair| pair.1))
+        };
+        Some(Self {
+            operation: get("operation")?.to_string(),
+            release: get("release").filter(|release| !release.is_empty()).map(str::to_string),
+            pid: get("pid")?.parse().ok()?,
+            start_ticks: get("startTicks")?.parse().ok()?,
+            boot_id: get("bootId")?.to_string(),
+        })
+    }
+}
+
+/// How a tree was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// SIGKILL was needed.
+    pub killed: bool,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Resolves when the process is gone.
+pub async fn gone(pid: i32, start_ticks: u64) -> io::Result<()> {
+    let Some(fd) = pidfd(pid, start_ticks)? else { return Ok(()) };
+    let fd = AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE).map_err(io::Error::from)?;
+    drop(fd.readable().await?);
+    Ok(())
+}
+
+/// A descriptor of exactly this process; `None` when it is gone.
+fn pidfd(pid: i32, start_ticks: u64) -> io::Result<Option<std::os::fd::OwnedFd>> {
+    let Some(raw) = rustix::process::Pid::from_raw(pid) else { return Ok(None) };
+    let fd = match rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty()) {
+        Err(rustix::io::Errno::SRCH) => return Ok(None),
+        other => other?,
+    };
+    // The descriptor stays with the process it was opened for, so checking after opening is enough.
+    Ok(is_alive(pid, start_ticks).then_some(fd))
+}
+
+/// Ends a process, its group, and whatever carries the operation's id elsewhere.
+///
+/// `signal` goes to the group first; what is left after `timeout` gets SIGKILL.
+pub async fn end(
+    pid: i32,
+    start_ticks: u64,
+    operation: &str,
+    signal: Signal,
+    timeout: Duration,
+) -> io::Result<Ending> {
+    let begun = Instant::now();
+    let ended_well = tokio::time::timeout(timeout, async {
+        if is_alive(pid, start_ticks) {
+            signal_group(pid, signal)?;
+            gone(pid, start_ticks).await?;
+        }
+        end_stragglers(pid, operation, signal).await
+    })
+    .await;
+    let killed = match ended_well {
+        Ok(result) => {
+            result?;
+            false
+        }
+        Err(_) => {
+            if is_alive(pid, start_ticks) {
+                signal_group(pid, Signal::SIGKILL)?;
+                gone(pid, start_ticks).await?;
+            }
+            let kill = end_stragglers(pid, operation, Signal::SIGKILL);
+            tokio::time::timeout(Duration::from_secs(30), kill)
+                .await
+                .map_err(|_| io::Error::other("processes are left that SIGKILL does not end"))??;
+            true
+        }
+    };
+    Ok(Ending { killed, took: begun.elapsed() })
+}
+
+/// Ends the members of a group whose leader is gone, and processes that left the group.
+async fn end_stragglers(group: i32, operation: &str, signal: Signal) -> io::Result<()> {
+    let mut signalled = Vec::new();
+    loop {
+        let left: Vec<Tagged> = tagged(Instant::now())
+            .await
+            .iter()
+            .filter(|process| process.operation == operation && is_alive(process.pid, process.start_ticks))
+            .cloned()
+            .collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        for process in &left {
+            if !signalled.contains(&(process.pid, process.start_ticks)) {
+                signalled.push((process.pid, process.start_ticks));
+                // Whoever has been told with its group is only told again by SIGKILL.
+                if process.group != group || signal == Signal::SIGKILL {
+                    ignore_gone(kill(Pid::from_raw(process.pid), signal))?;
+                }
+            }
+        }
+        // No event tells of the end of a process that is not our child and not yet opened: look again.
+        let wait = left.iter().map(|process| Box::pin(gone(process.pid, process.start_ticks)));
+        let (first, _, _) = futures_util::future::select_all(wait).await;
+        first?;
+    }
+}
+
+fn signal_group(leader: i32, signal: Signal) -> io::Result<()> {
+    ignore_gone(killpg(Pid::from_raw(leader), signal))
+}
+
+fn ignore_gone(result: nix::Result<()>) -> io::Result<()> {
+    match result {
+        Err(Errno::ESRCH) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A process that carries the id of an operation.
+#[derive(Debug, Clone)]
+pub struct Tagged {
+    /// The process.
+    pub pid: i32,
+    /// When it started.
+    pub start_ticks: u64,
+    /// Its group.
+    pub group: i32,
+    /// `DEPLOYD_OPERATION`.
+    pub operation: String,
+}
+
+/// All processes that carry an operation's id, as they were at `since` or later.
+///
+/// Many callers at once share one look at `/proc`.
+pub async fn tagged(since: Instant) -> Arc<Vec<Tagged>> {
+    type Look = Option<(Instant, Arc<Vec<Tagged>>)>;
+    static LAST: tokio::sync::Mutex<Look> = tokio::sync::Mutex::const_new(None);
+    let mut last = LAST.lock().await;
+    if let Some((begun, processes)) = &*last
+        && *begun >= since
+    {
+        return processes.clone();
+    }
+    let begun = Instant::now();
+    let processes = Arc::new(tokio::task::spawn_blocking(scan).await.unwrap_or_default());
+    *last = Some((begun, processes.clone()));
+    processes
+}
+
+fn scan() -> Vec<Tagged> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid: i32| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+            let operation = environment
+                .split(|&byte| byte == 0)
+                .find_map(|variable| variable.strip_prefix(b"DEPLOYD_OPERATION="))?;
+            let stat = Stat::read(pid).filter(Stat::is_alive)?;
+            let operation = String::from_utf8_lossy(operation).into_owned();
+            Some(Tagged { pid, start_ticks: stat.start_ticks, group: stat.group, operation })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_is_read_whatever_the_name_is() {
+        let mut fields = vec!["S", "1", "42", "41"];
+        fields.extend(["0"; 15]);
+        fields.push("987654");
+        let text = format!("42 (a) b (c) {} 0 0", fields.join(" "));
+        let stat = Stat::parse(&text).unwrap();
+        assert_eq!(stat, Stat { state: 'S', group: 42, session: 41, start_ticks: 987_654 });
+        assert_eq!(Stat::parse("42 (x"), None);
+    }
+
+    #[test]
+    fn our_own_process_is_alive_only_with_its_own_start_time() {
+        let pid = std::process::id().cast_signed();
+        let start = Stat::read(pid).unwrap().start_ticks;
+        assert!(is_alive(pid, start));
+        assert!(!is_alive(pid, start + 1));
+    }
+
+    #[test]
+    fn a_marker_is_read_back() {
+        let run = Run {
+            operation: "ab.7.0.1".into(),
+            release: Some("0123456789ab".into()),
+            pid: 17,
+            start_ticks: 99,
+            boot_id: "b".into(),
+        };
+        assert_eq!(Run::from_text(&run.to_text()), Some(run.clone()));
+        let without = Run { release: None, ..run };
+        assert_eq!(Run::from_text(&without.to_text()), Some(without));
+        assert_eq!(Run::from_text("operation=x\npid=1\n"), None);
+    }
+}
