@@ -5,5 +5,8 @@ pub mod catalog;
 pub mod clock;
 pub mod mistake;
 pub mod plan;
+pub mod probe;
+pub mod runtime;
 pub mod spawn;
 pub mod task;
+pub mod tls;

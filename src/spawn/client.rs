@@ -17,7 +17,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::sync::oneshot;
 
 use super::server::{Answer, EXEC, Request, encode, read_body};
-use super::{ExitStatus, Launch, Spawned, Spec, SpawnError};
+use super::{ExitStatus, Launch, SpawnError, Spawned, Spec};
 
 /// The spawner process, started again if it dies.
 pub struct Spawner {
@@ -107,7 +107,9 @@ impl Launch for Spawner {
             Ok(Err(Refused { step, error })) if step == EXEC => {
                 Err(SpawnError::Exec { program, source: error })
             }
-            Ok(Err(Refused { step, error })) => Err(SpawnError::Prepare { program, what: step, source: error }),
+            Ok(Err(Refused { step, error })) => {
+                Err(SpawnError::Prepare { program, what: step, source: error })
+            }
             Err(_) => Err(SpawnError::Spawner(io::Error::other("it ended before it had answered"))),
         }
     }

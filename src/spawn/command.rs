@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 
-use super::{ExitStatus, Launch, Spawned, Spec, SpawnError, tree};
+use super::{ExitStatus, Launch, SpawnError, Spawned, Spec, tree};
 
 /// A longer line is cut.
 const MAX_LINE: usize = 16 << 10;

@@ -172,7 +172,8 @@ impl Server {
                     let errno = errno.parse().unwrap_or(nix::libc::EIO);
                     return Err((step.to_string(), io::Error::from_raw_os_error(errno)));
                 }
-                let ticks = ticks.ok_or_else(|| ("read /proc".to_string(), io::ErrorKind::NotFound.into()))?;
+                let ticks =
+                    ticks.ok_or_else(|| ("read /proc".to_string(), io::ErrorKind::NotFound.into()))?;
                 Ok((child.as_raw(), ticks))
             }
         }
@@ -237,7 +238,8 @@ impl Server {
 }
 
 fn hold(lock: &Path) -> io::Result<File> {
-    let file = open(lock, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o600))?;
+    let file =
+        open(lock, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o600))?;
     let mut file = File::from(file);
     let held = Flock::lock(file.try_clone()?, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
     // Dropping the guard would unlock; the lock ends with the last process that has the descriptor.
@@ -258,7 +260,8 @@ struct Image {
 impl Image {
     fn of(request: &Request) -> Result<Self, (String, io::Error)> {
         let text = |text: &str| {
-            CString::new(text).map_err(|_| ("pass on its arguments".to_string(), io::ErrorKind::InvalidInput.into()))
+            CString::new(text)
+                .map_err(|_| ("pass on its arguments".to_string(), io::ErrorKind::InvalidInput.into()))
         };
         let argv = request.argv.iter().map(|part| text(part)).collect::<Result<Vec<_>, _>>()?;
         let environment = request

@@ -7,6 +7,8 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use nix::unistd::{ForkResult, fork};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Forks. Only for a process with one thread: then the child may use all of Rust.
 pub fn fork_single_threaded() -> io::Result<ForkResult> {
@@ -19,6 +21,12 @@ pub fn fork_single_threaded() -> io::Result<ForkResult> {
 pub fn own(fd: RawFd) -> OwnedFd {
     // SAFETY: the descriptor was received by SCM_RIGHTS or opened a moment ago, and nothing else owns it.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// A descriptor whose becoming readable can be awaited.
+pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` always gives the same descriptor, and keeps it open as long as it lives.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
 }
 
 /// Ignores these signals.

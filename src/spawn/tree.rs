@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use tokio::io::unix::AsyncFd;
 
 /// What `/proc/PID/stat` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +111,7 @@ pub struct Ending {
 /// Resolves when the process is gone.
 pub async fn gone(pid: i32, start_ticks: u64) -> io::Result<()> {
     let Some(fd) = pidfd(pid, start_ticks)? else { return Ok(()) };
-    let fd = AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE).map_err(io::Error::from)?;
+    let fd = super::sys::readable(fd)?;
     drop(fd.readable().await?);
     Ok(())
 }

@@ -1,0 +1,193 @@
+//! When a started container counts as up: asked over http, tcp, by a command, or by its staying alive.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::Health;
+use crate::spawn::command::{Command, Ended, run};
+use crate::spawn::{ExitStatus, Launch};
+
+/// One question takes no longer than this.
+const MAX_TRY: Duration = Duration::from_secs(5);
+
+/// What is asked, with all variables expanded.
+#[derive(Debug, Clone)]
+pub enum ResolvedProbe {
+    /// Nothing: it need only stay alive.
+    Alive,
+    /// GET this URL.
+    Http(String),
+    /// Connect to `host:port`.
+    Tcp(String),
+    /// Run this.
+    Command {
+        /// Program and arguments.
+        argv: Vec<String>,
+        /// The container's environment.
+        environment: BTreeMap<String, String>,
+        /// The container's working directory.
+        directory: PathBuf,
+        /// The container's user.
+        user: Option<String>,
+    },
+}
+
+/// It is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Up {
+    /// After this time.
+    pub after: Duration,
+}
+
+/// It did not come up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeFailure {
+    /// It ended.
+    Exited {
+        /// How, if that is known.
+        status: Option<ExitStatus>,
+        /// When.
+        after: Duration,
+    },
+    /// It was not healthy in time.
+    TimedOut {
+        /// The time it had.
+        timeout: Duration,
+        /// What the last question came to.
+        last: String,
+    },
+}
+
+impl fmt::Display for ProbeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited { status: Some(status), after } => {
+                write!(f, "it {status} after {:.1} s", after.as_secs_f64())
+            }
+            Self::Exited { status: None, after } => {
+                write!(f, "it ended after {:.1} s; its status is not known", after.as_secs_f64())
+            }
+            Self::TimedOut { timeout, last } => {
+                let seconds = timeout.as_secs_f64();
+                write!(f, "not healthy within {seconds:.1} s (health.timeout): {last}")
+            }
+        }
+    }
+}
+
+/// Waits until a container is healthy and has settled, has ended, or its time is over.
+pub async fn up(
+    health: &Health,
+    probe: &ResolvedProbe,
+    launch: &dyn Launch,
+    exited: impl Future<Output = Option<ExitStatus>>,
+) -> Result<Up, ProbeFailure> {
+    let begun = Instant::now();
+    let healthy = async {
+        ask_until_healthy(health, probe, launch, begun).await?;
+        tokio::time::sleep(health.settle.saturating_sub(begun.elapsed())).await;
+        Ok(Up { after: begun.elapsed() })
+    };
+    tokio::select! {
+        // Its end is looked at first: with `settle: 0s`, what has already ended must not count as up.
+        biased;
+        status = exited => Err(ProbeFailure::Exited { status, after: begun.elapsed() }),
+        up = healthy => up,
+    }
+}
+
+async fn ask_until_healthy(
+    health: &Health,
+    probe: &ResolvedProbe,
+    launch: &dyn Launch,
+    begun: Instant,
+) -> Result<(), ProbeFailure> {
+    let mut last = "it was not asked in time".to_string();
+    loop {
+        let left = health.timeout.saturating_sub(begun.elapsed());
+        let time = left.min(MAX_TRY);
+        match timeout(time, ask(probe, launch, time)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(why)) => last = why,
+            Err(_) if left > Duration::ZERO => last = format!("no answer within {:.1} s", time.as_secs_f64()),
+            Err(_) => {}
+        }
+        if begun.elapsed() + health.interval >= health.timeout {
+            return Err(ProbeFailure::TimedOut { timeout: health.timeout, last });
+        }
+        tokio::time::sleep(health.interval).await;
+    }
+}
+
+async fn ask(probe: &ResolvedProbe, launch: &dyn Launch, time: Duration) -> Result<(), String> {
+    match probe {
+        ResolvedProbe::Alive => Ok(()),
+        ResolvedProbe::Http(url) => ask_http(url).await,
+        ResolvedProbe::Tcp(address) => match tokio::net::TcpStream::connect(address).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("cannot connect to {address}: {error}")),
+        },
+        ResolvedProbe::Command { argv, environment, directory, user } => {
+            let command = Command {
+                argv: argv.clone(),
+                environment: probe_environment(environment),
+                directory: directory.clone(),
+                user: user.clone(),
+                timeout: time,
+            };
+            ask_command(command, launch).await
+        }
+    }
+}
+
+/// The command is not part of the container: what ends it must not end the container.
+fn probe_environment(environment: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut environment = environment.clone();
+    if let Some(operation) = environment.get_mut("DEPLOYD_OPERATION") {
+        operation.push_str(".health");
+    }
+    environment
+}
+
+async fn ask_http(url: &str) -> Result<(), String> {
+    static CLIENT: LazyLock<Result<reqwest::Client, String>> = LazyLock::new(|| {
+        crate::tls::install();
+        reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .build()
+            .map_err(|error| error.to_string())
+    });
+    let client = CLIENT.as_ref().map_err(Clone::clone)?;
+    let answer = client.get(url).send().await.map_err(|error| innermost(&error))?;
+    let status = answer.status();
+    if status.is_success() || status.is_redirection() { Ok(()) } else { Err(format!("{url}: HTTP {status}")) }
+}
+
+/// The cause that says something: "connection refused".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+async fn ask_command(command: Command, launch: &dyn Launch) -> Result<(), String> {
+    let mut last_line = String::new();
+    let mut on_line = |line: String| last_line = line;
+    match run(launch, command, &CancellationToken::new(), &mut on_line).await {
+        Ok(Ended::Exited(status)) if status.is_success() => Ok(()),
+        Ok(Ended::Exited(status)) if last_line.is_empty() => Err(format!("the command {status}")),
+        Ok(Ended::Exited(status)) => Err(format!("the command {status}: {last_line}")),
+        Ok(Ended::TimedOut | Ended::Cancelled) => Err("the command took too long".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}

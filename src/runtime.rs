@@ -1,0 +1,122 @@
+//! What a container is, technically. To be found again after a crash is part of the trait.
+
+pub mod log;
+pub mod process;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::spawn::{ExitStatus, SpawnError};
+use crate::task::Timestamp;
+use crate::task::operation::Incarnation;
+
+/// A container of a service, by names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ContainerRef {
+    /// The service's name.
+    pub service: String,
+    /// The container's name.
+    pub container: String,
+}
+
+/// What there is of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observation {
+    /// Nothing runs, and nothing says what ran last: it never did, or it was stopped.
+    Absent,
+    /// It ran, and ended without having been stopped.
+    Exited {
+        /// The operation that had started it.
+        operation: String,
+        /// The release it ran.
+        release: Option<String>,
+        /// How it ended; unknown when the daemon was restarted meanwhile.
+        status: Option<ExitStatus>,
+        /// It ended with the machine, not by itself.
+        rebooted: bool,
+    },
+    /// It runs.
+    Running {
+        /// Which run.
+        incarnation: Incarnation,
+        /// The operation that started it.
+        operation: String,
+        /// The release it was started from.
+        release: Option<String>,
+        /// Since when, if the clock can tell.
+        since: Option<Timestamp>,
+    },
+}
+
+/// How to start a container.
+#[derive(Debug, Clone)]
+pub struct StartSpec {
+    /// Which.
+    pub container: ContainerRef,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub environment: BTreeMap<String, String>,
+    /// Working directory; created if it is the container's own.
+    pub directory: PathBuf,
+    /// As whom.
+    pub user: Option<String>,
+    /// RLIMIT_NOFILE.
+    pub open_files: Option<u64>,
+    /// The operation that starts it.
+    pub operation: String,
+    /// The release it runs.
+    pub release: Option<String>,
+}
+
+/// How a container was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StopReport {
+    /// SIGKILL was needed.
+    pub killed: bool,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Why a runtime could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The program was not started.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// The system refused.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No such signal.
+    #[error("cannot stop it by {0}: there is no such signal")]
+    Signal(String),
+}
+
+/// Something that runs containers.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// Looks at a container.
+    async fn observe(&self, container: &ContainerRef) -> Result<Observation, RuntimeError>;
+    /// Starts a container of which nothing runs.
+    async fn start(&self, spec: StartSpec) -> Result<Incarnation, RuntimeError>;
+    /// Stops a container, with everything it has started. Afterwards it is [`Observation::Absent`].
+    async fn stop(
+        &self,
+        container: &ContainerRef,
+        signal: &str,
+        timeout: Duration,
+    ) -> Result<StopReport, RuntimeError>;
+    /// Resolves when this run has ended; `None`: its status is unknown.
+    async fn exited(&self, container: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus>;
+    /// The last lines of output.
+    async fn last_lines(&self, container: &ContainerRef, lines: usize) -> Vec<String>;
+}

@@ -1,0 +1,209 @@
+//! Containers as plain processes: sessions of their own that outlive the daemon.
+//!
+//! Below `<services>/<service>/containers/<container>/` stand, beside `current`:
+//! `run`, written by the process itself before its program's first instruction (see
+//! [`crate::spawn`]), and `output.log`. A container is what `run` says, if a process with that pid,
+//! start time and boot still lives; a pid that is used again can't be taken for it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nix::sys::signal::Signal;
+use tokio::sync::watch;
+
+use super::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport, log};
+use crate::clock;
+use crate::spawn::tree::{self, Run};
+use crate::spawn::{ExitStatus, Launch, Marker, Spec};
+use crate::task::Timestamp;
+use crate::task::operation::Incarnation;
+
+/// Runs containers as processes.
+pub struct ProcessRuntime {
+    services: PathBuf,
+    launcher: Arc<dyn Launch>,
+    boot_id: String,
+    /// Exit statuses of what this daemon has started.
+    exits: Mutex<HashMap<(i32, u64), watch::Receiver<Option<ExitStatus>>>>,
+}
+
+impl ProcessRuntime {
+    /// A runtime whose containers live below `services`.
+    pub fn new(services: PathBuf, launcher: Arc<dyn Launch>) -> io::Result<Self> {
+        Ok(Self { services, launcher, boot_id: tree::boot_id()?, exits: Mutex::default() })
+    }
+
+    fn directory(&self, container: &ContainerRef) -> PathBuf {
+        self.services.join(&container.service).join("containers").join(&container.container)
+    }
+
+    /// What the marker says; `None` when there is none, or none that is complete.
+    fn last_run(&self, container: &ContainerRef) -> io::Result<Option<Run>> {
+        match fs::read_to_string(self.directory(container).join("run")) {
+            Ok(text) => Ok(Run::from_text(&text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_up(&self, run: &Run) -> bool {
+        run.boot_id == self.boot_id && tree::is_alive(run.pid, run.start_ticks)
+    }
+
+    fn exits(&self) -> std::sync::MutexGuard<'_, HashMap<(i32, u64), watch::Receiver<Option<ExitStatus>>>> {
+        self.exits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shortens the logs that have grown too long. Called now and then by the daemon.
+    pub fn rotate_logs(&self) {
+        for service in subdirectories(&self.services) {
+            for container in subdirectories(&service.join("containers")) {
+                let path = container.join("output.log");
+                if let Err(error) = log::rotate(&path, &log::Limits::default()) {
+                    tracing::warn!(path = %path.display(), %error, "cannot rotate a log");
+                }
+            }
+        }
+    }
+
+    async fn end(&self, run: &Run, signal: Signal, timeout: Duration) -> io::Result<StopReport> {
+        // A run of an earlier boot has left nothing, whatever its pid means today.
+        let (pid, ticks) = if run.boot_id == self.boot_id { (run.pid, run.start_ticks) } else { (0, 0) };
+        let ending = tree::end(pid, ticks, &run.operation, signal, timeout).await?;
+        Ok(StopReport { killed: ending.killed, took: ending.took })
+    }
+}
+
+#[async_trait]
+impl Runtime for ProcessRuntime {
+    async fn observe(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
+        let run = self.last_run(container).map_err(|source| io_error("read its run file", source))?;
+        let Some(run) = run else { return Ok(Observation::Absent) };
+        if !self.is_up(&run) {
+            let status = self.exits().get(&(run.pid, run.start_ticks)).and_then(|exit| *exit.borrow());
+            let rebooted = run.boot_id != self.boot_id;
+            return Ok(Observation::Exited {
+                operation: run.operation,
+                release: run.release,
+                status,
+                rebooted,
+            });
+        }
+        let since = started_at(run.start_ticks);
+        let incarnation = Incarnation { boot_id: run.boot_id, pid: run.pid, start_ticks: run.start_ticks };
+        Ok(Observation::Running { incarnation, operation: run.operation, release: run.release, since })
+    }
+
+    async fn start(&self, spec: StartSpec) -> Result<Incarnation, RuntimeError> {
+        let directory = self.directory(&spec.container);
+        let path = directory.join("run");
+        let output = {
+            let opened = tokio::task::spawn_blocking(move || log::open(&directory)).await;
+            let opened = opened.unwrap_or_else(|error| Err(io::Error::other(error)));
+            opened.map_err(|source| io_error("open its log", source))?
+        };
+        let path = path.to_str().map(str::to_string);
+        let path =
+            path.ok_or_else(|| io_error("name its run file", io::ErrorKind::InvalidFilename.into()))?;
+        let marker = Marker { path, operation: spec.operation, release: spec.release };
+        let spawned = self
+            .launcher
+            .launch(Spec {
+                argv: spec.argv,
+                environment: spec.environment,
+                directory: spec.directory,
+                user: spec.user,
+                output: output.into(),
+                open_files: spec.open_files,
+                marker: Some(marker),
+            })
+            .await?;
+        let (tell, told) = watch::channel(None);
+        let key = (spawned.pid, spawned.start_ticks);
+        {
+            let mut exits = self.exits();
+            // Whatever has ended and is no container's last run any more is not asked for again.
+            if exits.len() > 1024 {
+                exits.retain(|&(pid, ticks), _| tree::is_alive(pid, ticks));
+            }
+            exits.insert(key, told);
+        }
+        tokio::spawn(async move {
+            if let Ok(status) = spawned.exit.await {
+                tell.send(Some(status)).ok();
+            }
+        });
+        Ok(Incarnation { boot_id: self.boot_id.clone(), pid: key.0, start_ticks: key.1 })
+    }
+
+    async fn stop(
+        &self,
+        container: &ContainerRef,
+        signal: &str,
+        timeout: Duration,
+    ) -> Result<StopReport, RuntimeError> {
+        let signal: Signal = signal.parse().map_err(|_| RuntimeError::Signal(signal.to_string()))?;
+        let run = self.last_run(container).map_err(|source| io_error("read its run file", source))?;
+        let Some(run) = run else { return Ok(StopReport { killed: false, took: Duration::ZERO }) };
+        let report = self.end(&run, signal, timeout).await;
+        let report = report.map_err(|source| io_error("end its processes", source))?;
+        // Only now: while anything is left, the marker must say what it belongs to.
+        match fs::remove_file(self.directory(container).join("run")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error("remove its run file", error));
+            }
+            _ => {}
+        }
+        self.exits().remove(&(run.pid, run.start_ticks));
+        Ok(report)
+    }
+
+    async fn exited(&self, _: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus> {
+        let told = self.exits().get(&(incarnation.pid, incarnation.start_ticks)).cloned();
+        if let Some(mut told) = told
+            && let Ok(status) = told.wait_for(Option::is_some).await
+        {
+            return *status;
+        }
+        // Started by an earlier daemon, or the spawner is gone: the process itself is watched.
+        if incarnation.boot_id == self.boot_id
+            && let Err(error) = tree::gone(incarnation.pid, incarnation.start_ticks).await
+        {
+            tracing::warn!(pid = incarnation.pid, %error, "cannot watch a container");
+            return std::future::pending().await;
+        }
+        None
+    }
+
+    async fn last_lines(&self, container: &ContainerRef, lines: usize) -> Vec<String> {
+        let path = self.directory(container).join("output.log");
+        tokio::task::spawn_blocking(move || log::last_lines(&path, lines)).await.unwrap_or_default()
+    }
+}
+
+fn io_error(what: &'static str, source: io::Error) -> RuntimeError {
+    RuntimeError::Io { what, source }
+}
+
+fn subdirectories(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// The wall-clock time of a moment in ticks since boot.
+fn started_at(start_ticks: u64) -> Option<Timestamp> {
+    let uptime: f64 = fs::read_to_string("/proc/uptime").ok()?.split(' ').next()?.parse().ok()?;
+    let hertz = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "exact to a tick")]
+    let age = ((uptime - start_ticks as f64 / hertz as f64) * 1e6) as i64;
+    Some(Timestamp(clock::now().0 - age.max(0)))
+}
