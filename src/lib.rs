@@ -8,5 +8,6 @@ pub mod plan;
 pub mod probe;
 pub mod runtime;
 pub mod spawn;
+pub mod store;
 pub mod task;
 pub mod tls;

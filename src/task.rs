@@ -9,8 +9,10 @@ pub mod deployment;
 pub mod event;
 pub mod evidence;
 mod fold;
+pub mod host_event;
 pub mod operation;
 pub mod state;
+pub mod summary;
 
 use std::fmt;
 use std::ops::Range;

@@ -1,0 +1,261 @@
+//! The store: one redb file, one writer.
+//!
+//! Everything that has to be durable goes through [`Store::commit`] to a thread of its own, which
+//! puts whatever is waiting into one transaction (group commit): a commit costs one sync, whatever
+//! it carries. Reading takes a snapshot and waits for nobody.
+//!
+//! An error from a commit means *unknown*: the transaction may still be durable. Then nothing more
+//! is written, [`Store::failed`] says so, and the daemon ends; the truth is read from the disk at
+//! its next start.
+
+mod lock;
+mod open;
+mod read;
+mod row;
+mod tables;
+mod writer;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, mpsc};
+
+use redb::Database;
+use tokio::sync::{oneshot, watch};
+
+use crate::task::event::Event;
+use crate::task::host_event::HostEvent;
+use crate::task::summary::TaskSummary;
+use crate::task::{Caller, Illegal, TaskId, Timestamp};
+
+pub use lock::StateLock;
+pub use open::{Integrity, verify};
+pub use read::{JournalEvent, PlanInfo, Snapshot, StoredEvent};
+
+/// A handle; clones share the store.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    database: Arc<Database>,
+    queue: Mutex<Option<mpsc::Sender<Request>>>,
+    writer: Mutex<Option<std::thread::JoinHandle<()>>>,
+    durable: watch::Receiver<u64>,
+    failed: watch::Receiver<bool>,
+    instance: String,
+}
+
+/// Changes that are made together or not at all.
+struct Request {
+    changes: Vec<Change>,
+    done: oneshot::Sender<Result<Committed, StoreError>>,
+}
+
+/// One change.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A task begins. The store gives it its number.
+    CreateTask {
+        /// When.
+        at: Timestamp,
+        /// [`Event::Started`].
+        event: Event,
+        /// A repeated request with this key gets this task.
+        key: Option<String>,
+    },
+    /// Something happened to a task.
+    Append {
+        /// Which.
+        task: TaskId,
+        /// The number of this event: one more than the last one's.
+        n: u64,
+        /// When.
+        at: Timestamp,
+        /// What.
+        event: Event,
+        /// The task after it.
+        summary: TaskSummary,
+    },
+    /// A task is forgotten; that it was is not.
+    DeleteTask {
+        /// Which.
+        task: TaskId,
+        /// When.
+        at: Timestamp,
+        /// Who; `None`: it was older than the retention.
+        by: Option<Caller>,
+    },
+    /// The next revision of a plan. The store gives it its number.
+    PutPlan {
+        /// The plan.
+        name: String,
+        /// When.
+        at: Timestamp,
+        /// Who.
+        by: Caller,
+        /// Its comment.
+        comment: Option<String>,
+        /// Its items.
+        items: u32,
+        /// Its batches.
+        batches: u32,
+        /// The file.
+        text: Vec<u8>,
+    },
+    /// All revisions of a plan are forgotten; their numbers are not used again.
+    DeletePlan {
+        /// The plan.
+        name: String,
+        /// When.
+        at: Timestamp,
+        /// Who.
+        by: Caller,
+    },
+    /// Something happened to the host.
+    Host {
+        /// When.
+        at: Timestamp,
+        /// What.
+        event: HostEvent,
+    },
+}
+
+/// What a commit gave numbers to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The task that was created.
+    pub task: Option<TaskId>,
+    /// The revision that was stored.
+    pub revision: Option<u32>,
+    /// The last entry of the journal.
+    pub seq: u64,
+}
+
+/// Why the store can't be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Another daemon holds the state directory.
+    #[error(
+        "cannot use {path}: another deployd holds it ({holder}); stop that one, or use another state directory"
+    )]
+    Locked {
+        /// The state directory.
+        path: PathBuf,
+        /// "process 17".
+        holder: String,
+    },
+    /// The file can't be opened or is damaged. It was left as it is.
+    #[error(
+        "cannot open the store {path}: {why}; it was left untouched: restore a backup in its place, \
+         or move it away to begin with an empty one"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A newer deployd has written it.
+    #[error(
+        "cannot open the store {path}: it has layout {found}, this deployd knows {known}; run the newer version"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its layout.
+        found: u64,
+        /// Ours.
+        known: u64,
+    },
+    /// A row can't be read.
+    #[error(
+        "cannot read row {key} of table {table}: {why}; restore a backup, or run the version that wrote it"
+    )]
+    Row {
+        /// The table.
+        table: &'static str,
+        /// The key.
+        key: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The events of a task contradict each other.
+    #[error("the journal of task {task} is corrupt at event {n}: {why}")]
+    Journal {
+        /// The task.
+        task: TaskId,
+        /// The event.
+        n: u64,
+        /// What is wrong.
+        why: Illegal,
+    },
+    /// A commit failed: whether it is durable is unknown.
+    #[error("cannot write to the store: {0}; whether the last change is durable is unknown, so deployd ends")]
+    CommitUnknown(String),
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The system refused.
+    #[error("cannot {what} {path}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// redb failed while reading.
+    #[error("cannot read the store: {0}")]
+    Read(String),
+}
+
+impl Store {
+    /// Queues changes at once, in the order of the calls, and resolves when they are on disk.
+    pub fn commit(
+        &self,
+        changes: Vec<Change>,
+    ) -> impl Future<Output = Result<Committed, StoreError>> + Send + 'static {
+        let (done, told) = oneshot::channel();
+        let sent = {
+            let queue = self.inner.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            queue.as_ref().is_some_and(|queue| queue.send(Request { changes, done }).is_ok())
+        };
+        async move {
+            if !sent {
+                return Err(StoreError::Closed);
+            }
+            told.await.unwrap_or_else(|_| Err(StoreError::CommitUnknown("its writer has ended".into())))
+        }
+    }
+
+    /// The store as it is now.
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        Snapshot::take(&self.inner.database)
+    }
+
+    /// The last durable entry of the journal, as it grows.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.inner.durable.clone()
+    }
+
+    /// Becomes true when a commit has failed.
+    pub fn failed(&self) -> watch::Receiver<bool> {
+        self.inner.failed.clone()
+    }
+
+    /// The id of this store: 16 hex digits, made with it.
+    pub fn instance(&self) -> &str {
+        &self.inner.instance
+    }
+
+    /// Writes what is queued, and ends the writer. Later commits are refused.
+    pub fn close(&self) {
+        self.inner.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let writer = self.inner.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            writer.join().ok();
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The key space.
+//!
+//! ```text
+//! counters     name                -> number      schema, task (last id), seq (last entry), instance
+//! revisions    plan                -> number      last revision of a plan, also of a deleted one
+//! plans        (plan, revision)    -> PlanV1
+//! tasks        task                -> TaskV1      what lists show, in the same commit as the events
+//! open_tasks   task                -> ()          tasks that are not over: read at start
+//! events       (task, n)           -> EntryV1     a task's journal, n = 1, 2, 3, …
+//! host_events  seq                 -> EntryV1     the journal of everything else
+//! feed         seq                 -> (task, n)   all entries in their order; (0, 0): host_events
+//! keys         idempotency key     -> (task, at)
+//! ```
+//!
+//! Keys ascend, so that a commit of many records touches few pages.
+
+use redb::TableDefinition;
+
+pub const COUNTERS: TableDefinition<&str, u64> = TableDefinition::new("counters");
+pub const REVISIONS: TableDefinition<&str, u32> = TableDefinition::new("revisions");
+pub const PLANS: TableDefinition<(&str, u32), &[u8]> = TableDefinition::new("plans");
+pub const TASKS: TableDefinition<u64, &[u8]> = TableDefinition::new("tasks");
+pub const OPEN_TASKS: TableDefinition<u64, ()> = TableDefinition::new("open_tasks");
+pub const EVENTS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("events");
+pub const HOST_EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("host_events");
+pub const FEED: TableDefinition<u64, (u64, u64)> = TableDefinition::new("feed");
+pub const KEYS: TableDefinition<&str, (u64, i64)> = TableDefinition::new("keys");
+
+/// The layout above. A newer one is refused, an older one is migrated.
+pub const SCHEMA: u64 = 1;
+
+/// Names in [`COUNTERS`].
+pub mod counter {
+    pub const SCHEMA: &str = "schema";
+    pub const TASK: &str = "task";
+    pub const SEQ: &str = "seq";
+    pub const INSTANCE: &str = "instance";
+}

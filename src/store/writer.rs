@@ -1,0 +1,202 @@
+//! The only writer: a thread that puts whatever waits into one transaction.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, mpsc};
+
+use redb::{Database, ReadableTable, WriteTransaction};
+use tokio::sync::watch;
+
+use super::row::event::EntryV1;
+use super::row::plan::PlanV1;
+use super::row::task::TaskV1;
+use super::row::{decode, encode};
+use super::tables::{
+    COUNTERS, EVENTS, FEED, HOST_EVENTS, KEYS, OPEN_TASKS, PLANS, REVISIONS, TASKS, counter,
+};
+use super::{Change, Committed, Request, StoreError};
+use crate::task::event::Event;
+use crate::task::host_event::HostEvent;
+use crate::task::summary::TaskSummary;
+use crate::task::{Task, TaskId, Timestamp};
+
+/// No transaction carries more requests.
+const MAX_GROUP: usize = 1024;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Writes until the queue is closed or a commit fails.
+pub fn run(
+    database: &Arc<Database>,
+    queue: &mpsc::Receiver<Request>,
+    durable: &watch::Sender<u64>,
+    failed: &watch::Sender<bool>,
+) {
+    while let Ok(first) = queue.recv() {
+        let mut group = vec![first];
+        group.extend(queue.try_iter().take(MAX_GROUP - 1));
+        let written = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, &group)));
+        let error = match written {
+            Ok(Ok((answers, seq))) => {
+                durable.send_replace(seq);
+                for (request, answer) in group.into_iter().zip(answers) {
+                    request.done.send(Ok(answer)).ok();
+                }
+                continue;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "its writer panicked".to_string(),
+        };
+        tracing::error!(%error, "cannot write to the store");
+        failed.send_replace(true);
+        for request in group {
+            request.done.send(Err(StoreError::CommitUnknown(error.clone()))).ok();
+        }
+        return;
+    }
+}
+
+/// One transaction for all requests; answers in their order, and the last entry.
+fn write(database: &Database, group: &[Request]) -> Result<(Vec<Committed>, u64), Failure> {
+    let transaction = database.begin_write()?;
+    let mut writing = Writing::begin(&transaction)?;
+    let mut answers = Vec::with_capacity(group.len());
+    for request in group {
+        let mut answer = Committed::default();
+        for change in &request.changes {
+            writing.apply(change, &mut answer)?;
+        }
+        answer.seq = writing.seq;
+        answers.push(answer);
+    }
+    let seq = writing.finish()?;
+    transaction.commit()?;
+    Ok((answers, seq))
+}
+
+struct Writing<'a> {
+    transaction: &'a WriteTransaction,
+    seq: u64,
+    last_task: u64,
+    /// Each task's summary is written once, however many of its events there are.
+    summaries: BTreeMap<u64, TaskSummary>,
+}
+
+impl<'a> Writing<'a> {
+    fn begin(transaction: &'a WriteTransaction) -> Result<Self, Failure> {
+        let counters = transaction.open_table(COUNTERS)?;
+        let read =
+            |name| -> Result<u64, Failure> { Ok(counters.get(name)?.map_or(0, |value| value.value())) };
+        let (seq, last_task) = (read(counter::SEQ)?, read(counter::TASK)?);
+        drop(counters);
+        Ok(Self { transaction, seq, last_task, summaries: BTreeMap::new() })
+    }
+
+    fn finish(self) -> Result<u64, Failure> {
+        let mut tasks = self.transaction.open_table(TASKS)?;
+        let mut open = self.transaction.open_table(OPEN_TASKS)?;
+        for (id, summary) in &self.summaries {
+            tasks.insert(id, &*encode(&TaskV1::from(summary)))?;
+            if summary.state.is_final() {
+                open.remove(id)?;
+            } else {
+                open.insert(id, ())?;
+            }
+        }
+        let mut counters = self.transaction.open_table(COUNTERS)?;
+        counters.insert(counter::SEQ, self.seq)?;
+        counters.insert(counter::TASK, self.last_task)?;
+        Ok(self.seq)
+    }
+
+    fn apply(&mut self, change: &Change, answer: &mut Committed) -> Result<(), Failure> {
+        match change {
+            Change::CreateTask { at, event, key } => {
+                answer.task = Some(self.create_task(*at, event, key.as_deref())?);
+            }
+            Change::Append { task, n, at, event, summary } => {
+                self.append(*task, *n, *at, event)?;
+                self.summaries.insert(task.0, summary.clone());
+            }
+            Change::DeleteTask { task, at, by } => {
+                self.delete_task(*task)?;
+                self.host(*at, HostEvent::TaskDeleted { task: *task, by: by.clone() })?;
+            }
+            Change::PutPlan { name, at, by, comment, items, batches, text } => {
+                let row = PlanV1 {
+                    at: at.0,
+                    by: by.clone().into(),
+                    comment: comment.clone(),
+                    items: *items,
+                    batches: *batches,
+                    text: text.clone(),
+                };
+                let revision = self.put_plan(name, &row)?;
+                answer.revision = Some(revision);
+                self.host(*at, HostEvent::PlanCreated { name: name.clone(), revision, by: by.clone() })?;
+            }
+            Change::DeletePlan { name, at, by } => {
+                let mut plans = self.transaction.open_table(PLANS)?;
+                plans.retain_in((&**name, 0)..=(&**name, u32::MAX), |_, _| false)?;
+                drop(plans);
+                self.host(*at, HostEvent::PlanDeleted { name: name.clone(), by: by.clone() })?;
+            }
+            Change::Host { at, event } => self.host(*at, event.clone())?,
+        }
+        Ok(())
+    }
+
+    fn create_task(&mut self, at: Timestamp, event: &Event, key: Option<&str>) -> Result<TaskId, Failure> {
+        self.last_task += 1;
+        let id = TaskId(self.last_task);
+        let task = Task::begin(id, event, at)?;
+        self.append(id, 1, at, event)?;
+        self.summaries.insert(id.0, TaskSummary::of(&task, 1));
+        if let Some(key) = key {
+            self.transaction.open_table(KEYS)?.insert(key, (id.0, at.0))?;
+        }
+        Ok(id)
+    }
+
+    fn append(&mut self, task: TaskId, n: u64, at: Timestamp, event: &Event) -> Result<(), Failure> {
+        self.seq += 1;
+        let mut events = self.transaction.open_table(EVENTS)?;
+        let row = encode(&EntryV1::of_task(self.seq, at, event));
+        if events.insert((task.0, n), &*row)?.is_some() {
+            return Err(format!("event {n} of task {task} is there already").into());
+        }
+        self.transaction.open_table(FEED)?.insert(self.seq, (task.0, n))?;
+        Ok(())
+    }
+
+    fn host(&mut self, at: Timestamp, event: HostEvent) -> Result<(), Failure> {
+        self.seq += 1;
+        let row = encode(&EntryV1::of_host(self.seq, at, event));
+        self.transaction.open_table(HOST_EVENTS)?.insert(self.seq, &*row)?;
+        self.transaction.open_table(FEED)?.insert(self.seq, (0, 0))?;
+        Ok(())
+    }
+
+    fn delete_task(&mut self, task: TaskId) -> Result<(), Failure> {
+        let mut events = self.transaction.open_table(EVENTS)?;
+        let mut feed = self.transaction.open_table(FEED)?;
+        let range = (task.0, 0)..=(task.0, u64::MAX);
+        for entry in events.range(range.clone())? {
+            let entry: EntryV1 = decode(entry?.1.value())?;
+            feed.remove(entry.seq)?;
+        }
+        events.retain_in(range, |_, _| false)?;
+        self.transaction.open_table(TASKS)?.remove(task.0)?;
+        self.transaction.open_table(OPEN_TASKS)?.remove(task.0)?;
+        self.summaries.remove(&task.0);
+        Ok(())
+    }
+
+    fn put_plan(&self, name: &str, row: &PlanV1) -> Result<u32, Failure> {
+        let mut revisions = self.transaction.open_table(REVISIONS)?;
+        let revision = revisions.get(name)?.map_or(0, |last| last.value()) + 1;
+        revisions.insert(name, revision)?;
+        self.transaction.open_table(PLANS)?.insert((name, revision), &*encode(row))?;
+        Ok(revision)
+    }
+}
