@@ -11,3 +11,4 @@ pub mod spawn;
 pub mod store;
 pub mod task;
 pub mod tls;
+pub mod yaml;

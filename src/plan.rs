@@ -4,9 +4,9 @@
 //! `check` turns that into a [`Plan`] or into *all* the mistakes at once, and
 //! `schema` describes the file to editors.
 
+mod address;
 pub mod check;
 pub mod parse;
-pub mod schema;
 
 use crate::catalog::{Label, ServiceId};
 
