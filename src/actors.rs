@@ -10,7 +10,13 @@
 //! A parent asks its children and awaits; a child only tells its parent. What the rest of the
 //! program wants of them goes through [`Commander`].
 
+pub mod batch;
+pub mod commander;
+pub mod deployment;
 pub mod guard;
+pub mod ledger;
+pub mod plan_supervisor;
+pub mod task;
 
 use std::sync::Arc;
 
@@ -239,6 +245,9 @@ pub enum Refused {
     /// The task's state forbids it.
     #[error(transparent)]
     NotPossible(#[from] Refusal),
+    /// A task that is active can't be deleted.
+    #[error("cannot delete a task that is {0}; stop it first, or wait until it rests")]
+    CannotDelete(TaskState),
     /// Active tasks hold the services.
     #[error("{}", conflict_text(.0))]
     Conflict(Vec<Holder>),

@@ -7,6 +7,8 @@
 pub mod check;
 pub mod parse;
 
+pub use parse::expand;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;

@@ -1,8 +1,13 @@
 //! deployd: a release daemon.
 
 pub mod actors;
+pub mod artifact;
+pub mod blocking;
 pub mod catalog;
 pub mod clock;
+pub mod compile;
+pub mod config;
+pub mod executor;
 pub mod mistake;
 pub mod plan;
 pub mod probe;

@@ -8,7 +8,7 @@ use crate::catalog::{Catalog, Label, Service, ServiceId};
 use crate::mistake::{Mistake, Mistakes, similar};
 use crate::yaml::{Place, Spanned};
 
-pub use super::address::{Policy, Repository, resolve_repository};
+pub use super::address::{Policy, Repository, check_package_uri, is_repository_name, resolve_repository};
 
 /// The ways of release, as they are spelt.
 pub const WAYS: [&str; 5] = ["START", "STOP", "RESTART", "HTTP_UPLOAD_DEPLOY", "COMPILE_DEPLOY"];

@@ -1,0 +1,172 @@
+//! The batch actor: owns the places of the deployments that are going on.
+//!
+//! It begins what may begin, as far as the daemon has places, and tells its task when nothing of
+//! the batch is going on and nothing may begin.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::deployment::{DeploymentActor, DeploymentDone};
+use super::guard::{self, ChildCrashed};
+use super::ledger::Ledger;
+use crate::executor::{Executor, Subject};
+use crate::task::decide::{Decision, decide};
+use crate::task::event::Event;
+
+/// A batch tells its task that nothing of it is going on any more.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct BatchDone;
+
+/// A task asks its batch to look again: a command has changed what may begin.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct LookAgain;
+
+/// What all batches of a daemon share.
+#[derive(Clone)]
+pub struct Means {
+    /// Through which the host is touched.
+    pub executor: Arc<Executor>,
+    /// The threads on which deeds run.
+    pub host: tokio::runtime::Handle,
+    /// Places for deployments, of all tasks together.
+    pub places: Arc<Semaphore>,
+}
+
+/// The actor.
+pub struct BatchActor {
+    ledger: Ledger,
+    means: Means,
+    cancel: CancellationToken,
+    task: Recipient<BatchDone>,
+    crashes: Recipient<ChildCrashed>,
+    deployments: Range<usize>,
+    going_on: HashMap<usize, (Addr<DeploymentActor>, OwnedSemaphorePermit)>,
+    awaits_place: bool,
+}
+
+impl BatchActor {
+    /// The actor of the current batch of a task.
+    pub fn new(
+        ledger: Ledger,
+        means: Means,
+        cancel: CancellationToken,
+        task: Recipient<BatchDone>,
+        crashes: Recipient<ChildCrashed>,
+        deployments: Range<usize>,
+    ) -> Self {
+        let going_on = HashMap::new();
+        Self { ledger, means, cancel, task, crashes, deployments, going_on, awaits_place: false }
+    }
+
+    fn drive(&mut self, context: &mut Context<Self>) {
+        let decision = decide(&self.ledger.task());
+        let closed = self.means.places.is_closed();
+        let mut due = match decision {
+            Decision::Begin(due) if !closed => due,
+            _ => Vec::new(),
+        };
+        // What begins next may belong to the next batch: that is the task's to see to.
+        due.retain(|deployment| self.deployments.contains(deployment));
+        if !due.is_empty() {
+            for deployment in due {
+                let Ok(place) = self.means.places.clone().try_acquire_owned() else {
+                    self.await_place(context);
+                    return;
+                };
+                self.begin(deployment, place, context);
+            }
+        } else if self.going_on.is_empty() {
+            self.task.do_send(BatchDone);
+            context.stop();
+        }
+    }
+
+    fn begin(&mut self, deployment: usize, place: OwnedSemaphorePermit, context: &mut Context<Self>) {
+        // Refused when a command came in between: then it does not begin.
+        let Ok(durable) = self.ledger.record(Event::DeploymentBegun { deployment }) else { return };
+        let subject = {
+            let task = self.ledger.task();
+            let spec = &task.deployments[deployment].spec;
+            Subject {
+                task: task.id,
+                deployment,
+                service: spec.service.clone(),
+                way: spec.way.clone(),
+                cancel: self.cancel.child_token(),
+            }
+        };
+        let name = format!("the deployment of service {} in task {}", subject.service.name, subject.task);
+        let me = context.address();
+        let actor = DeploymentActor::new(
+            self.ledger.clone(),
+            self.means.executor.clone(),
+            self.means.host.clone(),
+            subject,
+            Box::pin(durable),
+            me.clone().recipient(),
+        );
+        self.going_on.insert(deployment, (guard::start(name, me.recipient(), actor), place));
+    }
+
+    fn await_place(&mut self, context: &mut Context<Self>) {
+        if std::mem::replace(&mut self.awaits_place, true) {
+            return;
+        }
+        let (places, me) = (self.means.places.clone(), context.address());
+        let wait = async move {
+            // The place is given back and taken again by `drive`, which knows whether it is still wanted.
+            drop(places.acquire_owned().await);
+            me.do_send(PlaceFree);
+        };
+        guard::run(wait, context);
+    }
+}
+
+impl Actor for BatchActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.drive(context);
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct PlaceFree;
+
+impl Handler<PlaceFree> for BatchActor {
+    type Result = ();
+    fn handle(&mut self, _: PlaceFree, context: &mut Self::Context) {
+        self.awaits_place = false;
+        self.drive(context);
+    }
+}
+
+impl Handler<LookAgain> for BatchActor {
+    type Result = ();
+    fn handle(&mut self, _: LookAgain, context: &mut Self::Context) {
+        self.drive(context);
+    }
+}
+
+impl Handler<DeploymentDone> for BatchActor {
+    type Result = ();
+    fn handle(&mut self, done: DeploymentDone, context: &mut Self::Context) {
+        self.going_on.remove(&done.deployment);
+        self.drive(context);
+    }
+}
+
+impl Handler<ChildCrashed> for BatchActor {
+    type Result = ();
+    fn handle(&mut self, crash: ChildCrashed, _: &mut Self::Context) {
+        self.crashes.do_send(crash);
+    }
+}

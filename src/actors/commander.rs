@@ -1,0 +1,274 @@
+//! What the rest of the program asks of the supervisor, and what it can find out by itself.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix::{Addr, MailboxError};
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::plan_supervisor::{CommandTask, PlanSupervisor, ReplaceCatalog, unavailable};
+use super::{
+    Command, Commanded, Commander, ContainerView, Execute, PlanSize, Preview, PreviewDeployment, Refused,
+    Reloaded, Repository, Started, StoredPlan,
+};
+use crate::catalog::{Catalog, ServiceId};
+use crate::clock;
+use crate::compile::compile;
+use crate::executor::Executor;
+use crate::mistake::Mistake;
+use crate::plan::check::{Policy, is_repository_name};
+use crate::plan::{Plan, Way, check};
+use crate::store::{Change, PlanInfo, Snapshot, Store};
+use crate::task::host_event::HostEvent;
+use crate::task::{Caller, TaskId};
+
+/// How the catalog is read: the daemon knows.
+pub type ReadCatalog = Box<dyn Fn() -> Result<Catalog, Refused> + Send + Sync>;
+
+/// The way to the supervisor.
+pub struct Handle {
+    /// The supervisor.
+    pub supervisor: Addr<PlanSupervisor>,
+    /// Reads, and writes that concern no task.
+    pub store: Store,
+    /// Looks at containers and repositories.
+    pub executor: Arc<Executor>,
+    /// The threads on which it looks.
+    pub host: tokio::runtime::Handle,
+    /// The catalog as it is.
+    pub catalog: watch::Receiver<Arc<Catalog>>,
+    /// Reads it anew.
+    pub read_catalog: ReadCatalog,
+    /// Set when the daemon shuts down.
+    pub draining: Arc<AtomicBool>,
+}
+
+/// Reads a stored plan and checks it against the catalog of now.
+pub fn stored_plan(
+    snapshot: &Snapshot,
+    name: &str,
+    revision: Option<u32>,
+    catalog: &Catalog,
+    executor: &Executor,
+) -> Result<(PlanInfo, Plan), Refused> {
+    let newest = snapshot.plan(name, None).map_err(|error| unavailable(&error))?;
+    let newest = newest.ok_or_else(|| Refused::NoSuchPlan(name.to_string()))?;
+    let info = match revision {
+        None => newest,
+        Some(revision) => {
+            let found = snapshot.plan(name, Some(revision)).map_err(|error| unavailable(&error))?;
+            let newest = newest.revision;
+            found.ok_or_else(|| Refused::NoSuchRevision { name: name.into(), revision, newest })?
+        }
+    };
+    let plan = check::read(&info.text, catalog, &policy(executor)).map_err(Refused::PlanInvalid)?;
+    Ok((info, plan))
+}
+
+/// The policy, with the repositories that there are now.
+fn policy(executor: &Executor) -> Policy {
+    let repositories = executor.git.repositories().names().ok();
+    Policy { repositories, ..executor.policy.clone() }
+}
+
+fn size(plan: &Plan) -> PlanSize {
+    let mut priorities: Vec<i64> = plan.items.iter().map(|item| item.priority).collect();
+    priorities.sort_unstable();
+    priorities.dedup();
+    let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+    PlanSize { items: count(plan.items.len()), batches: count(priorities.len()) }
+}
+
+/// A plan's name: what can be a file's stem and stands in a URL as it is.
+fn is_plan_name(name: &str) -> bool {
+    let valid = |c: char| c.is_alphanumeric() || "._-".contains(c);
+    !name.is_empty() && name.len() <= 128 && name.chars().all(valid) && !name.starts_with(['.', '-'])
+}
+
+impl Handle {
+    fn mailbox<T>(answer: Result<Result<T, Refused>, MailboxError>) -> Result<T, Refused> {
+        answer.unwrap_or_else(|_| Err(Refused::Unavailable("deployd is ending".into())))
+    }
+
+    /// Parses and checks off the threads that must not wait.
+    async fn check(&self, text: Vec<u8>) -> Result<(Plan, Vec<u8>), Vec<Mistake>> {
+        let (catalog, executor) = (self.catalog.borrow().clone(), self.executor.clone());
+        let work = move || check::read(&text, &catalog, &policy(&executor)).map(|plan| (plan, text));
+        crate::blocking::run(work).await
+    }
+
+    async fn host_event(&self, event: HostEvent) -> Result<(), Refused> {
+        let change = Change::Host { at: clock::now(), event };
+        self.store.commit(vec![change]).await.map(|_| ()).map_err(|error| unavailable(&error))
+    }
+
+    /// Runs what looks at the host on the host's threads.
+    async fn on_host<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Refused> {
+        self.host.spawn(work).await.map_err(|error| Refused::Host(error.to_string()))
+    }
+}
+
+#[async_trait]
+impl Commander for Handle {
+    fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.borrow().clone()
+    }
+
+    async fn check_plan(&self, text: Vec<u8>) -> Result<PlanSize, Refused> {
+        self.check(text).await.map(|(plan, _)| size(&plan)).map_err(Refused::PlanInvalid)
+    }
+
+    async fn put_plan(&self, name: String, text: Vec<u8>, by: Caller) -> Result<StoredPlan, Refused> {
+        if self.is_draining() {
+            return Err(Refused::Draining);
+        }
+        if !is_plan_name(&name) {
+            let text = format!("`{}` is no name for a plan: letters, digits, . _ and -", name.escape_debug());
+            return Err(Refused::BadName(text));
+        }
+        let (plan, text) = self.check(text).await.map_err(Refused::PlanInvalid)?;
+        let size = size(&plan);
+        let change = Change::PutPlan {
+            name,
+            at: clock::now(),
+            by,
+            comment: plan.comment,
+            items: size.items,
+            batches: size.batches,
+            text,
+        };
+        let committed = self.store.commit(vec![change]).await.map_err(|error| unavailable(&error))?;
+        Ok(StoredPlan { revision: committed.revision.unwrap_or_default(), size })
+    }
+
+    async fn delete_plan(&self, name: String, by: Caller) -> Result<(), Refused> {
+        let snapshot = self.store.snapshot().map_err(|error| unavailable(&error))?;
+        if snapshot.plan(&name, None).map_err(|error| unavailable(&error))?.is_none() {
+            return Err(Refused::NoSuchPlan(name));
+        }
+        let change = Change::DeletePlan { name, at: clock::now(), by };
+        self.store.commit(vec![change]).await.map(|_| ()).map_err(|error| unavailable(&error))
+    }
+
+    async fn execute(&self, execute: Execute) -> Result<Started, Refused> {
+        Self::mailbox(self.supervisor.send(execute).await)
+    }
+
+    async fn dry_run(&self, plan: String, revision: Option<u32>) -> Result<Preview, Refused> {
+        let snapshot = self.store.snapshot().map_err(|error| unavailable(&error))?;
+        let catalog = self.catalog();
+        let (info, plan) = stored_plan(&snapshot, &plan, revision, &catalog, &self.executor)?;
+        let deployments = compile(&plan, &catalog).map_err(Refused::PlanInvalid)?;
+        let executor = self.executor.clone();
+        let look = async move {
+            let mut preview = Preview { revision: info.revision, ..Preview::default() };
+            for spec in deployments {
+                let mut containers = Vec::new();
+                for name in &spec.containers {
+                    let Some(container) = spec.service.container(name) else { continue };
+                    let view = executor.view_container(&spec.service, container).await;
+                    let needs = spec.service.run.as_ref().is_some_and(crate::catalog::Run::needs_release);
+                    if matches!(spec.way, Way::Start | Way::Restart) && view.release.is_none() && needs {
+                        preview.problems.push(format!("{name} of {} has no release yet", spec.service.name));
+                    }
+                    let action = action(&spec.way, view.state == "running");
+                    containers.push((view, action.to_string()));
+                }
+                let deployment = PreviewDeployment {
+                    service: spec.service.id,
+                    name: spec.service.name.clone(),
+                    way: spec.way.name(),
+                    order: spec.order.name(),
+                    containers,
+                };
+                match preview.batches.last_mut() {
+                    Some((priority, batch)) if *priority == spec.priority => batch.push(deployment),
+                    _ => preview.batches.push((spec.priority, vec![deployment])),
+                }
+            }
+            preview
+        };
+        self.on_host(look).await
+    }
+
+    async fn command(&self, task: TaskId, command: Command, by: Caller) -> Result<Commanded, Refused> {
+        Self::mailbox(self.supervisor.send(CommandTask { task, command, by }).await)
+    }
+
+    async fn reload(&self, by: Option<Caller>) -> Result<Reloaded, Refused> {
+        let catalog = Arc::new((self.read_catalog)()?);
+        Self::mailbox(self.supervisor.send(ReplaceCatalog { catalog, by }).await)
+    }
+
+    async fn create_repository(&self, name: String, by: Caller) -> Result<Repository, Refused> {
+        if !is_repository_name(&name) {
+            let text = format!("`{}` is no name for a repository: a-z, 0-9, . _ and -", name.escape_debug());
+            return Err(Refused::BadName(text));
+        }
+        if self.executor.git.repositories().path(&name).exists() {
+            return Err(Refused::Exists(format!("repository {name}")));
+        }
+        let (executor, wanted) = (self.executor.clone(), name.clone());
+        let create = async move { executor.git.repositories().create(&wanted).await };
+        let info = self.on_host(create).await?.map_err(|error| Refused::Host(error.to_string()))?;
+        self.host_event(HostEvent::RepositoryCreated { name, by }).await?;
+        Ok(repository(info))
+    }
+
+    async fn delete_repository(&self, name: String, by: Caller) -> Result<(), Refused> {
+        if !is_repository_name(&name) || !self.executor.git.repositories().path(&name).exists() {
+            return Err(Refused::NoSuchRepository(name));
+        }
+        let (executor, doomed) = (self.executor.clone(), name.clone());
+        let delete = crate::blocking::run(move || executor.git.repositories().delete(&doomed));
+        delete.await.map_err(|error| Refused::Host(error.to_string()))?;
+        self.host_event(HostEvent::RepositoryDeleted { name, by }).await
+    }
+
+    async fn repositories(&self) -> Result<Vec<Repository>, Refused> {
+        let executor = self.executor.clone();
+        let list = self.on_host(async move { executor.git.repositories().list().await }).await?;
+        Ok(list.map_err(|error| Refused::Host(error.to_string()))?.into_iter().map(repository).collect())
+    }
+
+    async fn containers(&self, service: ServiceId) -> Result<Vec<ContainerView>, Refused> {
+        let found = self.catalog().get(service).cloned();
+        let found = found.ok_or_else(|| Refused::NoSuchService(service.to_string()))?;
+        let executor = self.executor.clone();
+        self.on_host(async move { executor.view(&found).await }).await
+    }
+
+    async fn service_logs(&self, service: ServiceId, lines: usize) -> Result<Vec<(String, String)>, Refused> {
+        let found = self.catalog().get(service).cloned();
+        let found = found.ok_or_else(|| Refused::NoSuchService(service.to_string()))?;
+        let executor = self.executor.clone();
+        self.on_host(async move { executor.container_logs(&found, lines).await }).await
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+fn repository(info: crate::artifact::git::repositories::RepositoryInfo) -> Repository {
+    let path: PathBuf = info.path;
+    Repository { name: info.name, path: path.to_string_lossy().into_owned(), branches: info.branches }
+}
+
+const fn action(way: &Way, running: bool) -> &'static str {
+    match (way, running) {
+        (Way::Start, true) => "leave alone: already running",
+        (Way::Start, false) => "start",
+        (Way::Stop, true) => "stop",
+        (Way::Stop, false) => "leave alone: already stopped",
+        (Way::Restart, true) => "restart",
+        (Way::Restart, false) => "start (it does not run)",
+        (Way::HttpUpload { .. } | Way::Compile { .. }, true) => "stop, switch to the new release, start",
+        (Way::HttpUpload { .. } | Way::Compile { .. }, false) => "switch to the new release, start",
+    }
+}

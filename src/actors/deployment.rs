@@ -1,0 +1,280 @@
+//! The deployment actor: owns the steps of one deployment.
+//!
+//! Each step is derived from what is recorded, carried out, and its result recorded, until nothing
+//! is left. That is the whole course, with or without a crash in between.
+
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Message, Recipient};
+use futures_util::future::join_all;
+
+use super::guard;
+use super::ledger::Ledger;
+use crate::executor::{Executor, Halt, Subject, Target};
+use crate::plan::Way;
+use crate::store::StoreError;
+use crate::task::deployment::{Deployment, DeploymentStep};
+use crate::task::event::Event;
+use crate::task::operation::{OperationEnd, OperationState};
+use crate::task::{Failure, Illegal, Task};
+
+/// A deployment tells its batch that nothing of it is going on any more.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct DeploymentDone {
+    /// Which.
+    pub deployment: usize,
+}
+
+/// The actor.
+pub struct DeploymentActor {
+    ledger: Ledger,
+    executor: Arc<Executor>,
+    host: tokio::runtime::Handle,
+    subject: Subject,
+    begun: Option<Durable>,
+    batch: Recipient<DeploymentDone>,
+}
+
+/// Resolves when the deployment's beginning is on disk.
+pub type Durable = futures_util::future::LocalBoxFuture<'static, Result<(), StoreError>>;
+
+/// Why the course ended before its end.
+enum Stopped {
+    /// The daemon or the task is being cut off: nothing more is recorded.
+    Cut,
+    /// The event came too late: the task was interrupted meanwhile.
+    TooLate(Illegal),
+    /// The store failed: the daemon is about to end.
+    Store(StoreError),
+    /// A step failed.
+    Failed(Failure),
+}
+
+impl From<Halt> for Stopped {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Failed(failure) => Self::Failed(failure),
+            Halt::Cut => Self::Cut,
+        }
+    }
+}
+
+impl DeploymentActor {
+    /// The actor of a deployment whose beginning is recorded, and durable when `begun` resolves.
+    pub fn new(
+        ledger: Ledger,
+        executor: Arc<Executor>,
+        host: tokio::runtime::Handle,
+        subject: Subject,
+        begun: Durable,
+        batch: Recipient<DeploymentDone>,
+    ) -> Self {
+        Self { ledger, executor, host, subject, begun: Some(begun), batch }
+    }
+}
+
+impl Actor for DeploymentActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        let course = Course {
+            ledger: self.ledger.clone(),
+            executor: self.executor.clone(),
+            host: self.host.clone(),
+            subject: self.subject.clone(),
+        };
+        let (batch, deployment, me) = (self.batch.clone(), self.subject.deployment, context.address());
+        let begun = self.begun.take();
+        let run = async move {
+            let lost = match begun {
+                Some(begun) => begun.await.is_err(),
+                None => false,
+            };
+            if !lost {
+                course.run().await;
+            }
+            batch.do_send(DeploymentDone { deployment });
+            me.do_send(End);
+        };
+        guard::run(run, context);
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct End;
+
+impl actix::Handler<End> for DeploymentActor {
+    type Result = ();
+    fn handle(&mut self, _: End, context: &mut Self::Context) {
+        context.stop();
+    }
+}
+
+/// The steps of a deployment.
+#[derive(Clone)]
+struct Course {
+    ledger: Ledger,
+    executor: Arc<Executor>,
+    host: tokio::runtime::Handle,
+    subject: Subject,
+}
+
+impl Course {
+    async fn run(self) {
+        match self.steps().await {
+            Ok(()) => {}
+            Err(Stopped::Failed(failure)) => {
+                let result = Err(failure);
+                let ended = Event::DeploymentEnded { deployment: self.subject.deployment, result };
+                if let Err(stopped) = self.record(ended).await {
+                    self.explain(&stopped);
+                }
+            }
+            Err(stopped) => self.explain(&stopped),
+        }
+    }
+
+    async fn steps(&self) -> Result<(), Stopped> {
+        let index = self.subject.deployment;
+        self.note_moved_branch().await?;
+        loop {
+            let step = self.deployment(Deployment::next_step);
+            match step {
+                DeploymentStep::ResolveCommit => self.resolve().await?,
+                DeploymentStep::ObtainArtifact => {
+                    let deployment = self.deployment(Clone::clone);
+                    let pin =
+                        self.on_host(move |e, s| async move { e.obtain(&s, &deployment).await }).await?;
+                    self.record(Event::ArtifactPinned { deployment: index, pin }).await?;
+                }
+                DeploymentStep::PrepareRelease => {
+                    let Some(pin) = self.deployment(|deployment| deployment.pin.clone()) else {
+                        return Ok(());
+                    };
+                    let release =
+                        self.on_host(move |e, s| async move { e.prepare_release(&s, &pin).await }).await?;
+                    self.record(Event::ReleasePrepared { deployment: index, release }).await?;
+                }
+                DeploymentStep::RunHook(hook) => {
+                    let release = self.deployment(|deployment| deployment.release.clone());
+                    let run = move |e: Arc<Executor>, s: Subject| async move {
+                        e.run_hook(&s, hook, release.as_deref()).await
+                    };
+                    self.on_host(run).await?;
+                    self.record(Event::HookDone { deployment: index, hook }).await?;
+                }
+                DeploymentStep::Operate(operations) => self.operate_all(&operations).await?,
+                DeploymentStep::Fail(failure) => return Err(Stopped::Failed(failure)),
+                DeploymentStep::Succeed => {
+                    self.prune().await;
+                    return self.record(Event::DeploymentEnded { deployment: index, result: Ok(()) }).await;
+                }
+            }
+        }
+    }
+
+    async fn resolve(&self) -> Result<(), Stopped> {
+        let resolved = self.on_host(|e, s| async move { e.resolve(&s).await }).await?;
+        let deployment = self.subject.deployment;
+        self.record(Event::CommitPinned { deployment, commit: resolved.commit }).await
+    }
+
+    /// After a resume, before the pinned commit is built: has the branch moved on since?
+    async fn note_moved_branch(&self) -> Result<(), Stopped> {
+        let pinned = self.deployment(|d| d.release.is_none().then(|| d.commit.clone()).flatten());
+        let (Some(commit), Way::Compile { branch, commit: None, .. }) = (pinned, &self.subject.way) else {
+            return Ok(());
+        };
+        let resolved = self.on_host(|e, s| async move { e.resolve(&s).await }).await?;
+        if resolved.tip == commit {
+            return Ok(());
+        }
+        let note =
+            format!("branch {branch} has moved to {} since; {commit} is deployed, as begun", resolved.tip);
+        self.record(Event::Noted { deployment: self.subject.deployment, note }).await
+    }
+
+    async fn operate_all(&self, operations: &[usize]) -> Result<(), Stopped> {
+        let all = operations.iter().map(|&operation| self.clone().operate(operation));
+        join_all(all).await.into_iter().collect()
+    }
+
+    /// One operation: look, record the intent, act, record the result.
+    async fn operate(self, operation: usize) -> Result<(), Stopped> {
+        let deployment = self.subject.deployment;
+        let Some(target) = self.target(operation) else {
+            let text = "the container is no longer part of the service";
+            let failure = Failure { code: "internal".into(), message: text.into(), log: Vec::new() };
+            return Err(Stopped::Failed(failure));
+        };
+        let look = target.clone();
+        let looked = self.on_host(move |e, _| async move { e.look(&look).await.map_err(Halt::from) }).await?;
+        let evidence = looked.evidence.clone();
+        let to_release = target.release.clone();
+        self.record(Event::OperationBegun { deployment, operation, evidence, to_release }).await?;
+        let end: OperationEnd =
+            self.on_host(move |e, _| async move { e.operate(&target, &looked).await }).await?;
+        self.record(Event::OperationEnded { deployment, operation, end }).await
+    }
+
+    fn target(&self, operation: usize) -> Option<Target> {
+        let index = self.subject.deployment;
+        self.deployment(|deployment| {
+            let op = deployment.operations.get(operation)?;
+            let container = self.subject.service.container(&op.container)?.clone();
+            let in_doubt = (op.state == OperationState::Interrupted).then(|| op.evidence.clone()).flatten();
+            let id = Task::operation_id(&self.executor.instance, self.subject.task, index, operation);
+            let release = deployment.release.clone();
+            Some(Target { subject: self.subject.clone(), container, id, release, in_doubt })
+        })
+    }
+
+    async fn prune(&self) {
+        if let Some(release) = self.deployment(|deployment| deployment.release.clone()) {
+            let prune = move |e: Arc<Executor>, s: Subject| async move {
+                e.prune_releases(&s, &release).await;
+                Ok(())
+            };
+            self.on_host(prune).await.ok();
+        }
+    }
+
+    fn deployment<T>(&self, look: impl FnOnce(&Deployment) -> T) -> T {
+        look(&self.ledger.task().deployments[self.subject.deployment])
+    }
+
+    async fn record(&self, event: Event) -> Result<(), Stopped> {
+        let durable = self.ledger.record(event).map_err(Stopped::TooLate)?;
+        durable.await.map_err(Stopped::Store)
+    }
+
+    /// Runs a deed on the host's threads, so that this thread of all the actors never waits for it.
+    /// Its panic is this actor's panic.
+    async fn on_host<T, F, W>(&self, work: W) -> Result<T, Stopped>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Halt>> + Send + 'static,
+        W: FnOnce(Arc<Executor>, Subject) -> F,
+    {
+        let deed = self.host.spawn(work(self.executor.clone(), self.subject.clone()));
+        match deed.await {
+            Ok(result) => result.map_err(Stopped::from),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(Stopped::Cut),
+        }
+    }
+
+    fn explain(&self, stopped: &Stopped) {
+        let (task, service) = (self.subject.task, &self.subject.service.name);
+        match stopped {
+            Stopped::Cut => tracing::info!(%task, %service, "deployment was cut off"),
+            Stopped::TooLate(error) => tracing::debug!(%task, %service, %error, "deployment ended too late"),
+            Stopped::Store(error) => tracing::error!(%task, %service, %error, "deployment lost the store"),
+            Stopped::Failed(failure) => {
+                tracing::warn!(%task, %service, error = %failure.message, "deployment failed");
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Where a task's events become durable.
+//!
+//! Recording is one step: the event is folded into the task first, so that an illegal one is
+//! refused, and queued for the store at once, so that the journal's order is the order of the fold.
+//! All actors of a task share its ledger on one thread; awaiting what [`Ledger::record`] returns is
+//! awaiting the disk.
+
+use std::cell::{Ref, RefCell};
+use std::rc::Rc;
+
+use crate::clock;
+use crate::store::{Change, Store, StoreError};
+use crate::task::event::Event;
+use crate::task::summary::TaskSummary;
+use crate::task::{Illegal, Task};
+
+/// The task as its recorded events make it.
+#[derive(Clone)]
+pub struct Ledger {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    state: RefCell<State>,
+}
+
+struct State {
+    task: Task,
+    /// The number of the last event.
+    last: u64,
+}
+
+impl Ledger {
+    /// The ledger of a task that has `last` events.
+    pub fn new(store: Store, task: Task, last: u64) -> Self {
+        Self { inner: Rc::new(Inner { store, state: RefCell::new(State { task, last }) }) }
+    }
+
+    /// The task as it is.
+    pub fn task(&self) -> Ref<'_, Task> {
+        Ref::map(self.inner.state.borrow(), |state| &state.task)
+    }
+
+    /// Records an event. What is returned resolves when it is on disk.
+    ///
+    /// # Errors
+    /// [`Illegal`] when the event can't happen now; then nothing is recorded.
+    pub fn record(
+        &self,
+        event: Event,
+    ) -> Result<impl Future<Output = Result<(), StoreError>> + 'static, Illegal> {
+        let mut state = self.inner.state.borrow_mut();
+        let at = clock::now();
+        state.task.apply(&event, at)?;
+        state.last += 1;
+        let summary = TaskSummary::of(&state.task, state.last);
+        let change = Change::Append { task: state.task.id, n: state.last, at, event, summary };
+        let committed = self.inner.store.commit(vec![change]);
+        Ok(async move { committed.await.map(|_| ()) })
+    }
+}

@@ -1,0 +1,165 @@
+//! Artifacts: the verified bytes of a package, or a build's output; content-addressed.
+//!
+//! ```text
+//! artifacts/<sha256>                      complete and verified
+//! artifacts/builds/<key>                  names the artifact of a commit and build definition
+//! artifacts/*.part                        being written; swept at start
+//! services/<name>/releases/<release>/     an artifact unpacked, complete and immutable
+//! services/<name>/containers/<c>/current  -> the release a container points to
+//! git/<name>.git                          built-in repositories
+//! ```
+
+pub mod build;
+pub mod fetch;
+pub mod git;
+pub mod releases;
+pub mod unpack;
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha2::{Digest, Sha256};
+
+/// A complete artifact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// Its hash, lower-case hex.
+    pub sha256: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Where artifacts are kept.
+#[derive(Debug)]
+pub struct ArtifactStore {
+    root: PathBuf,
+    next: AtomicU64,
+}
+
+impl ArtifactStore {
+    /// Opens the store; what an earlier daemon left unfinished is removed.
+    pub fn open(root: PathBuf) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(root.join("builds"))?;
+        for entry in fs::read_dir(&root)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "part") {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(Self { root, next: AtomicU64::new(1) })
+    }
+
+    /// A fresh name for something that is not complete yet.
+    pub fn part_path(&self) -> PathBuf {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.root.join(format!("{}-{number}.part", std::process::id()))
+    }
+
+    /// Takes a complete file in: hashes, syncs and renames it. Blocking.
+    pub fn adopt(&self, part: &Path) -> io::Result<Artifact> {
+        let mut file = File::open(part)?;
+        let mut hash = Sha256::new();
+        let mut bytes = 0;
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let count = file.read(&mut buffer)?;
+            if count == 0 {
+                break;
+            }
+            hash.update(&buffer[..count]);
+            bytes += count as u64;
+        }
+        let sha256 = hex(&hash.finalize());
+        self.adopt_hashed(part, &file, Artifact { sha256, bytes })
+    }
+
+    /// As [`Self::adopt`], for a file whose hash is known.
+    fn adopt_hashed(&self, part: &Path, file: &File, artifact: Artifact) -> io::Result<Artifact> {
+        file.sync_all()?;
+        fs::rename(part, self.path(&artifact.sha256))?;
+        File::open(&self.root)?.sync_all()?;
+        Ok(artifact)
+    }
+
+    /// The artifact with this hash, if it is here.
+    pub fn find(&self, sha256: &str) -> Option<Artifact> {
+        let metadata = fs::metadata(self.path(sha256)).ok().filter(fs::Metadata::is_file)?;
+        Some(Artifact { sha256: sha256.to_string(), bytes: metadata.len() })
+    }
+
+    /// Where the artifact with this hash is, or would be.
+    pub fn path(&self, sha256: &str) -> PathBuf {
+        self.root.join(sha256)
+    }
+
+    /// Where the outputs of builds are named.
+    pub fn builds(&self) -> PathBuf {
+        self.root.join("builds")
+    }
+
+    /// How many bytes are free on the file system.
+    pub fn free(&self) -> io::Result<u64> {
+        free_space(&self.root)
+    }
+}
+
+/// How many bytes an unprivileged writer can still write below `path`.
+pub fn free_space(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").ok();
+        text
+    })
+}
+
+/// An address without the credentials in it, and without characters that drive a terminal.
+pub fn mask_url(url: &str) -> String {
+    let clean: String = url
+        .chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect();
+    let Some((scheme, rest)) = clean.split_once("://") else { return clean };
+    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..authority_end].rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://***@{host}{}", &rest[authority_end..]),
+        None => clean,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_masked() {
+        assert_eq!(mask_url("https://u:p@h/x?y"), "https://***@h/x?y");
+        assert_eq!(mask_url("https://u:p@q@h"), "https://***@h");
+        assert_eq!(mask_url("https://h/a@b"), "https://h/a@b");
+        assert_eq!(mask_url("ssh://git@h/x"), "ssh://***@h/x");
+        assert_eq!(mask_url("a\u{1b}b"), "a\\u{1b}b");
+    }
+
+    #[test]
+    fn a_file_is_adopted_under_its_hash_and_leftovers_are_swept() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(directory.path().join("artifacts")).unwrap();
+        let part = store.part_path();
+        File::create(&part).and_then(|mut file| io::Write::write_all(&mut file, b"abc")).unwrap();
+        let artifact = store.adopt(&part).unwrap();
+        assert_eq!(artifact.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(store.find(&artifact.sha256), Some(artifact));
+        let left = store.part_path();
+        File::create(&left).unwrap();
+        ArtifactStore::open(directory.path().join("artifacts")).unwrap();
+        assert!(!left.exists());
+    }
+}

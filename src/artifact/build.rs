@@ -1,0 +1,303 @@
+//! Builds: a clean checkout of one commit, one command, one output.
+//!
+//! The same commit with the same definition is not built twice: `artifacts/builds/<key>` names
+//! what came out the first time.
+
+mod pack;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use super::git::{Git, GitError, Origin};
+use super::unpack::remove_tree;
+use super::{Artifact, ArtifactStore, hex};
+use crate::catalog;
+use crate::spawn::command::{Command, Ended, run};
+use crate::spawn::{ExitStatus, Launch, SpawnError};
+
+/// How many lines of output a failure shows.
+const LOG_LINES: usize = 20;
+/// Where the build looks programs up.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What to build.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// Where the commit comes from.
+    pub origin: Origin,
+    /// 40 hex digits; resolved before.
+    pub commit: String,
+    /// How the service is built.
+    pub definition: catalog::Build,
+    /// `DEPLOYD_*`.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What came out.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The artifact.
+    pub artifact: Artifact,
+    /// It had been built before.
+    pub reused: bool,
+}
+
+/// Why nothing was built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The command failed.
+    #[error("the build failed: its command {status}")]
+    Failed {
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said last.
+        last_lines: Vec<String>,
+    },
+    /// It took too long.
+    #[error("the build was ended: it took longer than {seconds} s (build.timeout)")]
+    TimedOut {
+        /// The limit.
+        seconds: u64,
+    },
+    /// The output is missing or can't be packed.
+    #[error("the build's output can't be used: {0}")]
+    Output(String),
+    /// The command was not started.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// The commit could not be checked out.
+    #[error(transparent)]
+    Git(GitError),
+    /// There is nobody to build as.
+    #[error("cannot build: {0}")]
+    User(String),
+    /// The system refused.
+    #[error("cannot prepare the build: {0}")]
+    Io(#[from] io::Error),
+    /// The task was cut off.
+    #[error("the build was cancelled")]
+    Cancelled,
+}
+
+/// Builds commits.
+pub struct Builder {
+    launcher: Arc<dyn Launch>,
+    store: Arc<ArtifactStore>,
+    git: Arc<Git>,
+    work: PathBuf,
+    next: AtomicU64,
+    under_way: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Builder {
+    /// A builder that works below `work`; what an earlier daemon left there is removed.
+    pub fn open(
+        launcher: Arc<dyn Launch>,
+        store: Arc<ArtifactStore>,
+        git: Arc<Git>,
+        work: PathBuf,
+    ) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o711).create(&work)?;
+        fs::set_permissions(&work, fs::Permissions::from_mode(0o711))?;
+        for entry in fs::read_dir(&work)? {
+            remove_stubborn(&entry?.path())?;
+        }
+        Ok(Self { launcher, store, git, work, next: AtomicU64::new(1), under_way: Mutex::default() })
+    }
+
+    /// Builds a commit, or finds what was built of it before.
+    pub async fn build(
+        &self,
+        request: BuildRequest,
+        cancel: &CancellationToken,
+        on_line: &mut (dyn FnMut(String) + Send),
+    ) -> Result<Built, BuildError> {
+        let key = key(&request);
+        let lock = self.lock(&key);
+        let _only = tokio::select! {
+            only = lock.lock() => only,
+            () = cancel.cancelled() => return Err(BuildError::Cancelled),
+        };
+        if let Some(artifact) = self.built_before(&key) {
+            return Ok(Built { artifact, reused: true });
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let directory = self.work.join(format!("{}-{number}.tmp", std::process::id()));
+        let built = self.build_in(&directory, &request, cancel, on_line).await;
+        let removed = crate::blocking::run(move || remove_stubborn(&directory)).await;
+        if let Err(error) = removed {
+            tracing::warn!(%error, "cannot remove a build's directory");
+        }
+        let artifact = built?;
+        self.remember(&key, &artifact)?;
+        Ok(Built { artifact, reused: false })
+    }
+
+    async fn build_in(
+        &self,
+        directory: &Path,
+        request: &BuildRequest,
+        cancel: &CancellationToken,
+        on_line: &mut (dyn FnMut(String) + Send),
+    ) -> Result<Artifact, BuildError> {
+        let user = build_user(request.definition.user.as_deref())?;
+        // Nobody but us may look in before everything is in place.
+        fs::DirBuilder::new().mode(0o700).create(directory)?;
+        let source = directory.join("src");
+        for name in ["src", "home", "tmp"] {
+            fs::DirBuilder::new().mode(0o755).create(directory.join(name))?;
+        }
+        self.git.checkout(&request.origin, &request.commit, &source, cancel).await.map_err(|error| {
+            match error {
+                GitError::Cancelled => BuildError::Cancelled,
+                error => BuildError::Git(error),
+            }
+        })?;
+        if let Some(owner) = user.as_ref().and_then(|user| user.owner) {
+            let whole = directory.to_path_buf();
+            crate::blocking::run(move || give_all(&whole, owner)).await?;
+        }
+        self.run(directory, request, user, cancel, on_line).await?;
+        let (store, output) = (self.store.clone(), request.definition.output.clone());
+        crate::blocking::run(move || {
+            let part = store.part_path();
+            let packed = pack::pack(&source, &output, &part).map_err(BuildError::Output);
+            let adopted = packed.and_then(|()| store.adopt(&part).map_err(BuildError::Io));
+            if adopted.is_err() {
+                fs::remove_file(&part).ok();
+            }
+            adopted
+        })
+        .await
+    }
+
+    async fn run(
+        &self,
+        directory: &Path,
+        request: &BuildRequest,
+        user: Option<User>,
+        cancel: &CancellationToken,
+        on_line: &mut (dyn FnMut(String) + Send),
+    ) -> Result<(), BuildError> {
+        let text = |name: &str| directory.join(name).to_string_lossy().into_owned();
+        let mut environment = BTreeMap::from([
+            ("PATH".to_string(), PATH.to_string()),
+            ("HOME".to_string(), text("home")),
+            ("TMPDIR".to_string(), text("tmp")),
+            ("LANG".to_string(), "C.UTF-8".to_string()),
+        ]);
+        environment.extend(request.definition.environment.clone());
+        environment.extend(request.environment.clone());
+        environment.insert("DEPLOYD_COMMIT".into(), request.commit.clone());
+        let timeout = request.definition.timeout;
+        let command = Command {
+            argv: request.definition.command.clone(),
+            environment,
+            directory: directory.join("src"),
+            user: user.map(|user| user.name),
+            timeout,
+        };
+        let mut last_lines = VecDeque::new();
+        let mut keep = |line: String| {
+            if last_lines.len() == LOG_LINES {
+                last_lines.pop_front();
+            }
+            last_lines.push_back(line.clone());
+            on_line(line);
+        };
+        match run(&*self.launcher, command, cancel, &mut keep).await? {
+            Ended::Exited(status) if status.is_success() => Ok(()),
+            Ended::Exited(status) => Err(BuildError::Failed { status, last_lines: last_lines.into() }),
+            Ended::TimedOut => Err(BuildError::TimedOut { seconds: timeout.as_secs() }),
+            Ended::Cancelled => Err(BuildError::Cancelled),
+        }
+    }
+
+    fn built_before(&self, key: &str) -> Option<Artifact> {
+        let sha256 = fs::read_to_string(self.store.builds().join(key)).ok()?;
+        self.store.find(sha256.trim())
+    }
+
+    fn remember(&self, key: &str, artifact: &Artifact) -> io::Result<()> {
+        let temporary = self.store.builds().join(format!("{key}.tmp"));
+        let mut file = File::create(&temporary)?;
+        writeln!(file, "{}", artifact.sha256)?;
+        file.sync_all()?;
+        fs::rename(temporary, self.store.builds().join(key))?;
+        File::open(self.store.builds())?.sync_all()
+    }
+
+    fn lock(&self, key: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.retain(|_, lock| Arc::strong_count(lock) > 1);
+        under_way.entry(key.to_string()).or_default().clone()
+    }
+}
+
+/// What decides that two builds give the same.
+fn key(request: &BuildRequest) -> String {
+    let definition = &request.definition;
+    let parts =
+        (&request.commit, &definition.command, &definition.output, &definition.environment, &definition.user);
+    hex(&Sha256::digest(format!("{parts:?}")))[..40].to_string()
+}
+
+struct User {
+    name: String,
+    /// Set when the checkout has to be given away.
+    owner: Option<(u32, u32)>,
+}
+
+/// As whom to build; `None` is the daemon's own user, who isn't root.
+fn build_user(wanted: Option<&str>) -> Result<Option<User>, BuildError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(None);
+    }
+    let candidates = wanted.map_or_else(|| vec!["deployd-build", "nobody"], |user| vec![user]);
+    let found = candidates.iter().find_map(|name| nix::unistd::User::from_name(name).ok().flatten());
+    let found =
+        found.ok_or_else(|| BuildError::User(format!("there is no user {}", candidates.join(" or "))))?;
+    let owner = (!found.uid.is_root()).then(|| (found.uid.as_raw(), found.gid.as_raw()));
+    Ok(Some(User { name: found.name, owner }))
+}
+
+/// Gives a directory that only we can enter to the build user, then lets others in.
+fn give_all(directory: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
+    let mut open = vec![directory.to_path_buf()];
+    while let Some(path) = open.pop() {
+        for entry in fs::read_dir(&path)? {
+            let path = entry?.path();
+            std::os::unix::fs::lchown(&path, Some(uid), Some(gid))?;
+            if path.symlink_metadata()?.is_dir() {
+                open.push(path);
+            }
+        }
+    }
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o711))
+}
+
+/// Removes a directory, even if a build has left directories in it that can't be written.
+fn remove_stubborn(path: &Path) -> io::Result<()> {
+    if remove_tree(path).is_ok() {
+        return Ok(());
+    }
+    let mut open = vec![path.to_path_buf()];
+    while let Some(directory) = open.pop() {
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&directory)? {
+            let path = entry?.path();
+            if path.symlink_metadata()?.is_dir() {
+                open.push(path);
+            }
+        }
+    }
+    remove_tree(path)
+}

@@ -1,0 +1,262 @@
+//! Git: the built-in repositories, and commits out of these and other ones.
+//!
+//! Everything goes through the git command line, hardened so that a repository can't run anything:
+//! no configuration but ours, no hooks, no filters, no submodules, no helpers, arguments that can't
+//! become options. A repository is never worked in; what is needed of it is fetched into a cache.
+
+mod command;
+pub mod repositories;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use super::{hex, mask_url};
+use command::GitCommand;
+use repositories::Repositories;
+
+/// A tree with more files is not checked out.
+const MAX_FILES: usize = 500_000;
+
+/// Where commits come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// One of the daemon's own.
+    BuiltIn(PathBuf),
+    /// Another one.
+    Url(String),
+}
+
+impl Origin {
+    fn address(&self) -> String {
+        match self {
+            Self::BuiltIn(path) => path.to_string_lossy().into_owned(),
+            Self::Url(url) => url.clone(),
+        }
+    }
+
+    /// For people.
+    pub fn shown(&self) -> String {
+        mask_url(&self.address())
+    }
+}
+
+/// A branch that was resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// The commit: 40 hex digits.
+    pub commit: String,
+    /// The branch's tip.
+    pub branch_tip: String,
+}
+
+/// Why git could not do something.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum GitError {
+    /// git is missing.
+    #[error("cannot run git: {0}; install the package git on this host")]
+    Missing(String),
+    /// No such branch.
+    #[error("{origin} has no branch {branch}{}", branches(.others))]
+    NoBranch {
+        /// The repository.
+        origin: String,
+        /// The branch.
+        branch: String,
+        /// What it has.
+        others: Vec<String>,
+    },
+    /// No such commit on the branch.
+    #[error(
+        "commit {commit} is not on branch {branch} of {origin}; push it there, or leave compileRepoCommit out"
+    )]
+    NoCommit {
+        /// The repository.
+        origin: String,
+        /// The branch.
+        branch: String,
+        /// The commit.
+        commit: String,
+    },
+    /// git said no.
+    #[error("cannot {what} {origin}: {said}")]
+    Failed {
+        /// What was tried.
+        what: &'static str,
+        /// The repository.
+        origin: String,
+        /// git's own words.
+        said: String,
+    },
+    /// It took too long.
+    #[error("cannot {what} {origin}: git took longer than {seconds} s")]
+    TimedOut {
+        /// What was tried.
+        what: &'static str,
+        /// The repository.
+        origin: String,
+        /// The limit.
+        seconds: u64,
+    },
+    /// The tree is too large.
+    #[error("cannot check out {origin}: the commit has more than {MAX_FILES} files")]
+    TooLarge {
+        /// The repository.
+        origin: String,
+    },
+    /// The system refused.
+    #[error("cannot {what}: {why}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        why: String,
+    },
+    /// The task was cut off.
+    #[error("git was cancelled")]
+    Cancelled,
+}
+
+fn branches(branches: &[String]) -> String {
+    match branches {
+        [] => "; it has no branch at all: push to it first".into(),
+        branches => format!("; its branches: {}", branches.join(", ")),
+    }
+}
+
+/// Commits of repositories.
+pub struct Git {
+    repositories: Repositories,
+    cache: PathBuf,
+    /// One fetch at a time for each origin.
+    locks: Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Git {
+    /// Git with built-in repositories and a cache of others in these directories.
+    pub fn open(repositories: PathBuf, cache: PathBuf) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(&repositories)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&cache)?;
+        command::write_config(&cache)?;
+        let repositories = Repositories::new(repositories, cache.clone());
+        Ok(Self { repositories, cache, locks: Mutex::default() })
+    }
+
+    /// The built-in repositories.
+    pub const fn repositories(&self) -> &Repositories {
+        &self.repositories
+    }
+
+    /// Fetches a branch and finds a commit on it: the one asked for, else the tip.
+    pub async fn resolve(
+        &self,
+        origin: &Origin,
+        branch: &str,
+        commit: Option<&str>,
+        cancel: &CancellationToken,
+    ) -> Result<Pin, GitError> {
+        let cache = self.cache_of(origin);
+        let lock = self.lock(&cache);
+        let _only = lock.lock().await;
+        let shown = origin.shown();
+        if self.fetch(origin, branch, &cache, cancel).await.is_err() {
+            // Whatever a crash has left in the cache must not be in the way: once more, from nothing.
+            super::unpack::remove_tree(&cache).ok();
+            self.fetch(origin, branch, &cache, cancel).await?;
+        }
+        let git = GitCommand { cache: &self.cache, origin: &shown, cancel };
+        let reference = format!("refs/deployd/{branch}^{{commit}}");
+        let tip = git
+            .line("read", Some(&cache), &["rev-parse", "--verify", "--end-of-options", &reference])
+            .await?;
+        let Some(wanted) = commit else { return Ok(Pin { commit: tip.clone(), branch_tip: tip }) };
+        let missing =
+            || GitError::NoCommit { origin: shown.clone(), branch: branch.into(), commit: wanted.into() };
+        let name = format!("{wanted}^{{commit}}");
+        let full = git
+            .line("read", Some(&cache), &["rev-parse", "--verify", "--end-of-options", &name])
+            .await
+            .map_err(|_| missing())?;
+        let on_branch = ["merge-base", "--is-ancestor", "--end-of-options", &full, &tip];
+        git.line("read", Some(&cache), &on_branch).await.map_err(|_| missing())?;
+        Ok(Pin { commit: full, branch_tip: tip })
+    }
+
+    async fn fetch(
+        &self,
+        origin: &Origin,
+        branch: &str,
+        cache: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<(), GitError> {
+        let shown = origin.shown();
+        let git = GitCommand { cache: &self.cache, origin: &shown, cancel };
+        if !cache.join("HEAD").exists() {
+            let path = cache.to_string_lossy();
+            git.line("prepare a cache of", None, &["init", "-q", "--bare", "--template=", "--", &path])
+                .await?;
+        }
+        let address = origin.address();
+        let heads = git.text("read", None, &["ls-remote", "--heads", "--end-of-options", &address]).await?;
+        let branches: Vec<String> =
+            heads.lines().filter_map(|line| Some(line.split_once("refs/heads/")?.1.to_string())).collect();
+        if !branches.iter().any(|known| known == branch) {
+            let others = branches.into_iter().take(10).map(|name| name.escape_debug().to_string()).collect();
+            return Err(GitError::NoBranch { origin: shown, branch: branch.into(), others });
+        }
+        let refspec = format!("+refs/heads/{branch}:refs/deployd/{branch}");
+        let fetch = [
+            "fetch",
+            "-q",
+            "--no-tags",
+            "--no-recurse-submodules",
+            "--force",
+            "--end-of-options",
+            &address,
+            &refspec,
+        ];
+        git.line("fetch from", Some(cache), &fetch).await.map(|_| ())
+    }
+
+    /// Writes the files of a commit, which was resolved before, into an empty directory.
+    pub async fn checkout(
+        &self,
+        origin: &Origin,
+        commit: &str,
+        into: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<(), GitError> {
+        let cache = self.cache_of(origin);
+        let shown = origin.shown();
+        let git = GitCommand { cache: &self.cache, origin: &shown, cancel };
+        let list = ["ls-tree", "-r", "--name-only", "--end-of-options", commit];
+        if git.count_lines(&cache, &list, MAX_FILES).await? > MAX_FILES {
+            return Err(GitError::TooLarge { origin: shown });
+        }
+        let index = into.with_extension("index");
+        let index_text = index.to_string_lossy().into_owned();
+        let prefix = format!("--prefix={}/", into.to_string_lossy());
+        let read = git.with_index(&cache, &index_text, &["read-tree", "--end-of-options", commit]).await;
+        let done = match read {
+            Ok(()) => git.with_index(&cache, &index_text, &["checkout-index", "-q", "-a", &prefix]).await,
+            error => error,
+        };
+        fs::remove_file(index).ok();
+        done
+    }
+
+    fn cache_of(&self, origin: &Origin) -> PathBuf {
+        self.cache.join(format!("{}.git", &hex(&Sha256::digest(origin.address()))[..24]))
+    }
+
+    fn lock(&self, cache: &Path) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.entry(cache.to_path_buf()).or_default().clone()
+    }
+}

@@ -1,0 +1,207 @@
+//! The git command, hardened.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+use super::GitError;
+
+/// No git command takes longer.
+const TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// No more of what git prints is read.
+const MAX_OUTPUT: u64 = 16 << 20;
+
+/// Our configuration: the only one that git reads. It reaches the processes at the other end of a
+/// local fetch, too, which command-line options don't.
+const CONFIG: &str = "\
+[safe]
+\tdirectory = *
+[core]
+\thooksPath = /dev/null
+\tfsmonitor = false
+\tattributesFile = /dev/null
+[transfer]
+\tfsckObjects = true
+[submodule]
+\trecurse = false
+[fetch]
+\trecurseSubmodules = false
+[credential]
+\thelper =
+[http]
+\tfollowRedirects = initial
+\tlowSpeedLimit = 1000
+\tlowSpeedTime = 30
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+[protocol \"ext\"]
+\tallow = never
+[receive]
+\tdenyCurrentBranch = ignore
+";
+
+/// Writes the configuration into the cache's directory.
+pub fn write_config(cache: &Path) -> io::Result<()> {
+    let path = cache.join("config.tmp");
+    fs::File::create(&path)?.write_all(CONFIG.as_bytes())?;
+    fs::rename(path, cache.join("config"))
+}
+
+/// Runs git for one origin.
+pub struct GitCommand<'a> {
+    /// Where the configuration is.
+    pub cache: &'a Path,
+    /// For messages.
+    pub origin: &'a str,
+    /// Ends it.
+    pub cancel: &'a CancellationToken,
+}
+
+impl GitCommand<'_> {
+    /// Runs git; the first line that it prints.
+    pub async fn line(
+        &self,
+        what: &'static str,
+        repository: Option<&Path>,
+        args: &[&str],
+    ) -> Result<String, GitError> {
+        let text = self.text(what, repository, args).await?;
+        Ok(text.lines().next().unwrap_or_default().to_string())
+    }
+
+    /// Runs git; all that it prints.
+    pub async fn text(
+        &self,
+        what: &'static str,
+        repository: Option<&Path>,
+        args: &[&str],
+    ) -> Result<String, GitError> {
+        self.run(what, self.command(repository, args)).await
+    }
+
+    /// Runs git with an index file of its own.
+    pub async fn with_index(&self, repository: &Path, index: &str, args: &[&str]) -> Result<(), GitError> {
+        let mut command = self.command(Some(repository), args);
+        command.env("GIT_INDEX_FILE", index);
+        self.run("check out", command).await.map(|_| ())
+    }
+
+    /// Counts the lines that git prints, up to one more than `limit`.
+    pub async fn count_lines(
+        &self,
+        repository: &Path,
+        args: &[&str],
+        limit: usize,
+    ) -> Result<usize, GitError> {
+        let mut child = self.command(Some(repository), args).spawn().map_err(|error| missing(&error))?;
+        let Some(output) = child.stdout.take() else { return Ok(0) };
+        let mut lines = BufReader::new(output).split(b'\n');
+        let mut count = 0;
+        while count <= limit
+            && lines.next_segment().await.map_err(|error| self.failed("read", &error.to_string()))?.is_some()
+        {
+            count += 1;
+        }
+        kill(&child);
+        child.wait().await.ok();
+        Ok(count)
+    }
+
+    fn command(&self, repository: Option<&Path>, args: &[&str]) -> Command {
+        let mut command = Command::new("git");
+        if let Some(repository) = repository {
+            command.arg("--git-dir").arg(repository);
+        }
+        command
+            .args(args)
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("HOME", "/nonexistent")
+            .env("LC_ALL", "C.UTF-8")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", self.cache.join("config"))
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_ASKPASS", "/bin/false")
+            .env("SSH_ASKPASS", "/bin/false")
+            .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes")
+            .env("GIT_ALLOW_PROTOCOL", "file:https:http:ssh")
+            .env("GIT_NO_REPLACE_OBJECTS", "1")
+            .env("GIT_LFS_SKIP_SMUDGE", "1")
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        command
+    }
+
+    async fn run(&self, what: &'static str, mut command: Command) -> Result<String, GitError> {
+        let mut child = command.spawn().map_err(|error| missing(&error))?;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let work = async {
+            let read_out = async {
+                if let Some(stdout) = stdout {
+                    stdout.take(MAX_OUTPUT).read_to_end(&mut out).await.ok();
+                }
+            };
+            let read_err = async {
+                if let Some(stderr) = stderr {
+                    stderr.take(64 << 10).read_to_end(&mut err).await.ok();
+                }
+            };
+            tokio::join!(read_out, read_err);
+            child.wait().await
+        };
+        let status = tokio::select! {
+            status = work => status.map_err(|error| self.failed(what, &error.to_string()))?,
+            () = self.cancel.cancelled() => {
+                kill(&child);
+                return Err(GitError::Cancelled);
+            }
+            () = tokio::time::sleep(TIMEOUT) => {
+                kill(&child);
+                let origin = self.origin.to_string();
+                return Err(GitError::TimedOut { what, origin, seconds: TIMEOUT.as_secs() });
+            }
+        };
+        if status.success() {
+            return Ok(String::from_utf8_lossy(&out).into_owned());
+        }
+        Err(self.failed(what, &said(&err)))
+    }
+
+    fn failed(&self, what: &'static str, said: &str) -> GitError {
+        GitError::Failed { what, origin: self.origin.to_string(), said: said.to_string() }
+    }
+}
+
+/// Ends git with everything that it has started: it leads a group of its own.
+fn kill(child: &Child) {
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+        nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).ok();
+    }
+}
+
+fn missing(error: &io::Error) -> GitError {
+    GitError::Missing(error.to_string())
+}
+
+/// What git said, in one line without control characters and credentials.
+fn said(err: &[u8]) -> String {
+    let text = String::from_utf8_lossy(err);
+    let words =
+        text.split_whitespace().map(|word| super::mask_url(word.trim_matches('\''))).collect::<Vec<_>>();
+    let text = words.join(" ");
+    let end = text.floor_char_boundary(500);
+    if text.is_empty() { "git gave no reason".into() } else { text[..end].to_string() }
+}

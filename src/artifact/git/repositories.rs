@@ -1,0 +1,121 @@
+//! The built-in repositories: bare ones in a directory of the daemon, to which users push.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio_util::sync::CancellationToken;
+
+use super::GitError;
+use super::command::GitCommand;
+use crate::artifact::unpack::remove_tree;
+
+/// A built-in repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepositoryInfo {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its branches.
+    pub branches: Vec<String>,
+}
+
+/// The built-in repositories.
+pub struct Repositories {
+    directory: PathBuf,
+    cache: PathBuf,
+}
+
+impl Repositories {
+    pub(super) const fn new(directory: PathBuf, cache: PathBuf) -> Self {
+        Self { directory, cache }
+    }
+
+    /// Where a repository is, or would be.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.git"))
+    }
+
+    /// Their directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Their names, sorted.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let mut names: Vec<String> = fs::read_dir(&self.directory)?
+            .filter_map(|entry| {
+                entry.ok()?.file_name().into_string().ok()?.strip_suffix(".git").map(str::to_string)
+            })
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// All of them, with their branches.
+    pub async fn list(&self) -> Result<Vec<RepositoryInfo>, GitError> {
+        let names = self.names().map_err(|error| io_error("list the repositories", &error))?;
+        let mut all = Vec::new();
+        for name in names {
+            all.push(self.info(&name).await?);
+        }
+        Ok(all)
+    }
+
+    async fn info(&self, name: &str) -> Result<RepositoryInfo, GitError> {
+        let path = self.path(name);
+        let cancel = CancellationToken::new();
+        let git = GitCommand { cache: &self.cache, origin: name, cancel: &cancel };
+        let arguments = ["for-each-ref", "--format=%(refname:short)", "refs/heads"];
+        let heads = git.text("read", Some(&path), &arguments).await?;
+        let branches = heads.lines().map(|branch| branch.escape_debug().to_string()).collect();
+        Ok(RepositoryInfo { name: name.to_string(), path, branches })
+    }
+
+    /// Creates a repository. The name was checked.
+    pub async fn create(&self, name: &str) -> Result<RepositoryInfo, GitError> {
+        let path = self.path(name);
+        let temporary = self.directory.join(format!("{name}.tmp"));
+        remove_tree(&temporary).map_err(|error| io_error("create the repository", &error))?;
+        let cancel = CancellationToken::new();
+        let git = GitCommand { cache: &self.cache, origin: name, cancel: &cancel };
+        let text = temporary.to_string_lossy();
+        let shared = if nix::unistd::geteuid().is_root() { "--shared=group" } else { "--shared=umask" };
+        git.line("create", None, &["init", "-q", "--bare", "--template=", "-b", "main", shared, "--", &text])
+            .await?;
+        if let Some(group) = operators().filter(|_| nix::unistd::geteuid().is_root()) {
+            give(&temporary, group)
+                .map_err(|error| io_error("give the repository to group deployd", &error))?;
+        }
+        fs::rename(&temporary, &path).map_err(|error| io_error("create the repository", &error))?;
+        self.info(name).await
+    }
+
+    /// Deletes a repository.
+    pub fn delete(&self, name: &str) -> Result<(), GitError> {
+        let doomed = self.directory.join(format!("{name}.tmp"));
+        remove_tree(&doomed)
+            .and_then(|()| fs::rename(self.path(name), &doomed))
+            .and_then(|()| remove_tree(&doomed))
+            .map_err(|error| io_error("delete the repository", &error))
+    }
+}
+
+fn operators() -> Option<u32> {
+    Some(nix::unistd::Group::from_name("deployd").ok()??.gid.as_raw())
+}
+
+fn give(path: &Path, group: u32) -> io::Result<()> {
+    std::os::unix::fs::lchown(path, None, Some(group))?;
+    if path.symlink_metadata()?.is_dir() {
+        for entry in fs::read_dir(path)? {
+            give(&entry?.path(), group)?;
+        }
+    }
+    Ok(())
+}
+
+fn io_error(what: &'static str, error: &io::Error) -> GitError {
+    GitError::Io { what, why: error.to_string() }
+}

@@ -1,0 +1,194 @@
+//! Releases: artifacts unpacked for a service, and which one a container points to.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+
+use super::fetch::Limits;
+use super::hex;
+use super::unpack::{UnpackError, remove_tree, unpack};
+
+/// What makes a release of an artifact, beside the artifact.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// How many leading folders are dropped.
+    pub strip_components: u32,
+    /// Directories that outlive releases.
+    pub shared_paths: Vec<String>,
+    /// Whom they belong to: user and group id.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// The releases of all services.
+#[derive(Debug)]
+pub struct Releases {
+    services: PathBuf,
+}
+
+impl Releases {
+    /// Releases below `services`; what an earlier daemon left unfinished is removed.
+    pub fn open(services: PathBuf) -> io::Result<Self> {
+        make_directory(&services)?;
+        for service in fs::read_dir(&services)? {
+            let releases = service?.path().join("releases");
+            let Ok(entries) = fs::read_dir(&releases) else { continue };
+            for entry in entries {
+                let path = entry?.path();
+                if path.extension().is_some_and(|extension| extension == "tmp") {
+                    remove_tree(&path)?;
+                }
+            }
+        }
+        Ok(Self { services })
+    }
+
+    /// The release that an artifact becomes: another layout, another release.
+    pub fn id(sha256: &str, layout: &Layout) -> String {
+        let short = &sha256[..sha256.len().min(12)];
+        if layout.strip_components == 0 && layout.shared_paths.is_empty() {
+            return short.to_string();
+        }
+        let text = format!("{}\0{}", layout.strip_components, layout.shared_paths.join("\0"));
+        format!("{short}-{}", &hex(&Sha256::digest(text))[..4])
+    }
+
+    /// Makes the release of an artifact, if it is not there yet. Blocking.
+    pub fn prepare(
+        &self,
+        service: &str,
+        archive: &Path,
+        sha256: &str,
+        layout: &Layout,
+        limits: &Limits,
+    ) -> Result<String, UnpackError> {
+        let release = Self::id(sha256, layout);
+        let destination = self.release_dir(service, &release);
+        if destination.is_dir() {
+            touch(&destination)?;
+            return Ok(release);
+        }
+        make_directory(&self.services.join(service))?;
+        make_directory(&self.services.join(service).join("releases"))?;
+        unpack(archive, &destination, limits, layout.strip_components, |directory| {
+            self.share(service, directory, layout)
+        })?;
+        Ok(release)
+    }
+
+    /// Puts links to the shared directories into a release that is being made.
+    fn share(&self, service: &str, release: &Path, layout: &Layout) -> Result<(), UnpackError> {
+        for path in &layout.shared_paths {
+            let shared = self.services.join(service).join("shared").join(path);
+            make_directories(&shared)?;
+            if let Some((uid, gid)) = layout.owner {
+                std::os::unix::fs::lchown(&shared, Some(uid), Some(gid))?;
+            }
+            let link = release.join(path);
+            if link.symlink_metadata().is_ok() {
+                let why = "the catalog shares this path, but the package holds it, too";
+                return Err(UnpackError::Refused { name: path.clone(), why });
+            }
+            if let Some(parent) = link.parent() {
+                make_directories(parent)?;
+            }
+            symlink(&shared, &link)?;
+        }
+        Ok(())
+    }
+
+    /// The release to which a container points.
+    pub fn current(&self, service: &str, container: &str) -> io::Result<Option<String>> {
+        match fs::read_link(self.container_dir(service, container).join("current")) {
+            Ok(target) => Ok(target.file_name().and_then(|name| name.to_str()).map(str::to_string)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Points a container to a release: one rename, then synced.
+    pub fn switch(&self, service: &str, container: &str, release: &str) -> io::Result<()> {
+        let directory = self.container_dir(service, container);
+        make_directories(&directory)?;
+        let temporary = directory.join("current.tmp");
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        symlink(Path::new("../../releases").join(release), &temporary)?;
+        fs::rename(&temporary, directory.join("current"))?;
+        File::open(&directory)?.sync_all()
+    }
+
+    /// Where a release is.
+    pub fn release_dir(&self, service: &str, release: &str) -> PathBuf {
+        self.services.join(service).join("releases").join(release)
+    }
+
+    fn container_dir(&self, service: &str, container: &str) -> PathBuf {
+        self.services.join(service).join("containers").join(container)
+    }
+
+    /// Removes the oldest releases beyond `keep`; never one that a container points to or `protected`.
+    pub fn prune(&self, service: &str, keep: usize, protected: &HashSet<String>) -> io::Result<Vec<String>> {
+        let directory = self.services.join(service);
+        let mut in_use = protected.clone();
+        for container in entries(&directory.join("containers"))? {
+            in_use.extend(self.current(service, &container)?);
+        }
+        let mut releases: Vec<(SystemTime, String)> = Vec::new();
+        for release in entries(&directory.join("releases"))? {
+            let modified = fs::metadata(self.release_dir(service, &release))?.modified()?;
+            if !in_use.contains(&release) && !release.ends_with(".tmp") {
+                releases.push((modified, release));
+            }
+        }
+        releases.sort();
+        let surplus = releases.len().saturating_sub(keep);
+        let mut removed = Vec::new();
+        for (_, release) in releases.into_iter().take(surplus) {
+            let path = self.release_dir(service, &release);
+            let doomed = path.with_extension("tmp");
+            fs::rename(&path, &doomed)?;
+            remove_tree(&doomed)?;
+            removed.push(release);
+        }
+        Ok(removed)
+    }
+}
+
+fn entries(directory: &Path) -> io::Result<Vec<String>> {
+    match fs::read_dir(directory) {
+        Ok(entries) => Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Services must be able to enter, whatever umask the daemon was started with.
+fn make_directory(path: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o755).create(path) {
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn make_directories(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.exists() => make_directories(parent)?,
+        _ => {}
+    }
+    make_directory(path)
+}
+
+fn touch(directory: &Path) -> io::Result<()> {
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    rustix::fs::utimensat(rustix::fs::CWD, directory, &times, rustix::fs::AtFlags::empty())?;
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! tar, plain or decompressed on the way.
+
+use std::io::Read;
+
+use tar::{Archive, EntryType};
+
+use super::jail::Jail;
+use super::{Entry, UnpackError};
+
+/// Unpacks a tar stream.
+pub fn unpack(reader: impl Read, jail: &mut Jail) -> Result<(), UnpackError> {
+    let mut archive = Archive::new(reader);
+    let damaged = |error: std::io::Error| UnpackError::Damaged(error.to_string());
+    for entry in archive.entries().map_err(damaged)? {
+        let mut entry = entry.map_err(damaged)?;
+        let name = entry.path_bytes().into_owned();
+        let kind = entry.header().entry_type();
+        match kind {
+            EntryType::Regular | EntryType::Continuous => {
+                let executable = entry.header().mode().map_err(damaged)? & 0o111 != 0;
+                jail.add(&name, Entry::File { executable }, &mut entry)?;
+            }
+            EntryType::Directory => jail.add(&name, Entry::Directory, &mut std::io::empty())?,
+            EntryType::Symlink => {
+                let target = entry.link_name_bytes().map(|target| target.into_owned()).unwrap_or_default();
+                let target =
+                    String::from_utf8(target).map_err(|_| refuse(&name, "its target is not UTF-8"))?;
+                jail.add(&name, Entry::Link { target }, &mut std::io::empty())?;
+            }
+            EntryType::Link => {
+                let target = entry.link_name_bytes().map(|target| target.into_owned()).unwrap_or_default();
+                jail.copy(&name, &target)?;
+            }
+            EntryType::XGlobalHeader => {}
+            _ => return Err(refuse(&name, "it is neither a file, a directory nor a link")),
+        }
+    }
+    Ok(())
+}
+
+fn refuse(name: &[u8], why: &'static str) -> UnpackError {
+    UnpackError::Refused { name: String::from_utf8_lossy(name).escape_debug().to_string(), why }
+}

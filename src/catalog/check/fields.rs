@@ -1,0 +1,394 @@
+//! Reading the keys of one map of a catalog file.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Host;
+use crate::catalog::parse::{duration, is_inner_path, is_variable, size, variables};
+use crate::catalog::{Container, Health, Label, Limits, Probe, Run};
+use crate::mistake::{Entries, Mistakes, get, similar};
+use crate::yaml::{Node, Place, Spanned, join};
+
+/// The keys of one map.
+pub struct Fields<'a, 'm> {
+    /// Where the map begins.
+    pub place: Place,
+    /// Its path.
+    pub path: String,
+    /// Its keys.
+    pub entries: Entries<'a>,
+    /// What is wrong.
+    pub mistakes: &'m mut Mistakes,
+}
+
+/// Where the values stand in which variables may be named.
+pub type Templates = Vec<(Place, String, String)>;
+
+impl<'a> Fields<'a, '_> {
+    pub fn path_of(&self, key: &str) -> String {
+        join(&self.path, key)
+    }
+
+    pub fn required(&mut self, key: &str) -> Option<&'a Node> {
+        let node = get(self.entries, key);
+        if node.is_none() {
+            let path = self.path_of(key);
+            self.mistakes.add(self.place, &path, format!("`{key}` is missing"));
+        }
+        node
+    }
+
+    pub fn text(&mut self, key: &str) -> Option<Spanned<String>> {
+        let path = self.path_of(key);
+        get(self.entries, key).and_then(|node| self.mistakes.scalar(node, &path))
+    }
+
+    pub fn required_text(&mut self, key: &str) -> Option<Spanned<String>> {
+        let node = self.required(key)?;
+        let path = self.path_of(key);
+        let text = self.mistakes.scalar(node, &path);
+        if text.is_none() && matches!(node.kind, crate::yaml::Kind::Scalar { .. }) {
+            self.mistakes.add(node.place, &path, format!("`{key}` is empty"));
+        }
+        text
+    }
+
+    pub fn number(&mut self, key: &str, min: i128, max: i128) -> Option<u32> {
+        let path = self.path_of(key);
+        let node = get(self.entries, key)?;
+        let number = self.mistakes.integer(node, &path, min, max)?;
+        u32::try_from(number.value).ok()
+    }
+
+    /// A map below this one.
+    pub fn section<T>(
+        &mut self,
+        key: &str,
+        known: &[&str],
+        read: impl FnOnce(&mut Fields<'a, '_>) -> T,
+    ) -> Option<T> {
+        let node = get(self.entries, key)?;
+        let path = self.path_of(key);
+        let entries = self.mistakes.map(node, &path, known)?;
+        Some(read(&mut Fields { place: node.place, path, entries, mistakes: self.mistakes }))
+    }
+
+    /// A key that only another runtime can honour.
+    pub fn needs(&mut self, key: &str, what: &str) {
+        if let Some(node) = get(self.entries, key) {
+            let path = self.path_of(key);
+            let text = format!("{} {what}, which is not part of this version", path.clone());
+            self.mistakes.add(node.place, &path, text);
+        }
+    }
+
+    pub fn duration(&mut self, key: &str, default_millis: u64) -> Duration {
+        let default = Duration::from_millis(default_millis);
+        let Some(text) = self.text(key) else { return default };
+        duration(&text.value).unwrap_or_else(|| {
+            let path = self.path_of(key);
+            let message = format!(
+                "`{}` is no duration; write it like 500ms, 10s, 30m or 1h30m",
+                text.value.escape_debug()
+            );
+            self.mistakes.add(text.place, &path, message);
+            default
+        })
+    }
+
+    /// A list of texts; an item that is none is a mistake.
+    fn texts(&mut self, key: &str) -> Option<Vec<Spanned<String>>> {
+        let node = get(self.entries, key)?;
+        let path = self.path_of(key);
+        let nodes = self.mistakes.list(node, &path)?;
+        let mut texts = Vec::new();
+        for (index, node) in nodes.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            match &node.kind {
+                // An empty argument is one, too.
+                crate::yaml::Kind::Scalar { text, .. } => {
+                    texts.push(Spanned { place: node.place, value: text.clone() });
+                }
+                _ => self.mistakes.add(node.place, &path, "text must stand here"),
+            }
+        }
+        Some(texts)
+    }
+
+    /// A program and its arguments.
+    pub fn command(&mut self, key: &str, required: bool) -> Option<Vec<String>> {
+        if required {
+            self.required(key)?;
+        }
+        let node = get(self.entries, key)?;
+        let command = self.texts(key)?;
+        if command.first().is_none_or(|program| program.value.is_empty()) {
+            let path = self.path_of(key);
+            self.mistakes.add(node.place, &path, "the command is empty: [program, argument, …]");
+            return None;
+        }
+        Some(command.into_iter().map(|part| part.value).collect())
+    }
+
+    pub fn labels(&mut self) -> Vec<Label> {
+        let path = self.path_of("labels");
+        let mut labels: Vec<Label> = Vec::new();
+        for label in self.texts("labels").unwrap_or_default() {
+            let text = label.value.trim();
+            if text.is_empty() || text.contains(',') {
+                let text = "a label is not empty and has no comma";
+                self.mistakes.add(label.place, &path, text);
+            } else if !labels.iter().any(|known| known.0 == text) {
+                labels.push(Label(text.to_string()));
+            }
+        }
+        labels
+    }
+
+    pub fn environment(&mut self, key: &str) -> BTreeMap<String, String> {
+        let mut environment = BTreeMap::new();
+        let Some(node) = get(self.entries, key) else { return environment };
+        let path = self.path_of(key);
+        let crate::yaml::Kind::Map(entries) = &node.kind else {
+            let text = format!("variables and their values must stand here, not {}", node.describe());
+            self.mistakes.add(node.place, &path, text);
+            return environment;
+        };
+        for (name, value) in entries {
+            let path = join(&path, &name.value);
+            if !is_variable(&name.value) {
+                self.mistakes.add(name.place, &path, "a variable is made of letters, digits and _");
+            } else if name.value.starts_with("DEPLOYD_") {
+                self.mistakes.add(name.place, &path, "variables that begin with DEPLOYD_ are set by deployd");
+            }
+            match &value.kind {
+                crate::yaml::Kind::Scalar { text, .. } => {
+                    environment.insert(name.value.clone(), text.clone());
+                }
+                _ => self.mistakes.add(value.place, &path, "the value of a variable is text"),
+            }
+        }
+        environment
+    }
+
+    pub fn shared_paths(&mut self) -> Option<Vec<String>> {
+        let path = self.path_of("sharedPaths");
+        let mut paths: Vec<String> = Vec::new();
+        for (index, shared) in self.texts("sharedPaths").unwrap_or_default().into_iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            let inside =
+                |a: &str, b: &str| a == b || a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'));
+            if !is_inner_path(&shared.value) {
+                let text = "a shared path lies in the release: a relative path without `.` and `..`";
+                self.mistakes.add(shared.place, &path, text);
+            } else if paths.iter().any(|other| inside(&shared.value, other) || inside(other, &shared.value)) {
+                self.mistakes.add(shared.place, &path, "it lies in another shared path, or is the same");
+            } else {
+                paths.push(shared.value);
+            }
+        }
+        Some(paths)
+    }
+
+    /// `user`: whom the daemon may become. The outer `None` is a mistake.
+    #[expect(clippy::option_option, reason = "no user and a wrong user are two things")]
+    pub fn user(&mut self, host: &Host<'_>, required_for_root: bool) -> Option<Option<String>> {
+        let path = self.path_of("user");
+        match self.text("user") {
+            None if host.is_root && required_for_root => {
+                let text = "`user` is missing: a daemon that is root starts nothing as root unless `user: root` stands here";
+                self.mistakes.add(self.place, &path, text);
+                None
+            }
+            None => Some(None),
+            Some(user) if !host.is_root && user.value != host.user => {
+                let text = format!(
+                    "deployd runs as {}, so it can't start anything as {}; leave `user` out, or run deployd as root",
+                    host.user,
+                    user.value.escape_debug()
+                );
+                self.mistakes.add(user.place, &path, text);
+                None
+            }
+            Some(user) if !(host.has_user)(&user.value) => {
+                let text =
+                    format!("there is no user `{}` on this host; create it first", user.value.escape_debug());
+                self.mistakes.add(user.place, &path, text);
+                None
+            }
+            Some(user) => Some(Some(user.value)),
+        }
+    }
+
+    pub fn run(&mut self, host: &Host<'_>) -> Option<(Run, Templates)> {
+        if get(self.entries, "run").is_none() {
+            let text = "`run` is missing: how a container is run";
+            self.mistakes.add(self.place, "run", text);
+            return None;
+        }
+        let known = [
+            "command",
+            "user",
+            "environment",
+            "environmentFile",
+            "stopSignal",
+            "stopTimeout",
+            "limits",
+            "image",
+        ];
+        self.section("run", &known, |run| {
+            run.needs("image", "needs runtime podman or docker");
+            let command = run.command("command", true);
+            let user = run.user(host, true);
+            let environment = run.environment("environment");
+            let environment_file = run.text("environmentFile");
+            if let Some(file) = &environment_file
+                && !file.value.starts_with('/')
+            {
+                let path = run.path_of("environmentFile");
+                run.mistakes.add(file.place, &path, "the environment file's path is absolute");
+            }
+            let stop_signal = run.signal();
+            let stop_timeout = run.duration("stopTimeout", 10_000);
+            let limits = run.limits();
+            let templates = run.templates("command");
+            let run = Run {
+                command: command?,
+                user: user?,
+                environment,
+                environment_file: environment_file.map(|file| file.value),
+                stop_signal: stop_signal?,
+                stop_timeout,
+                limits,
+            };
+            Some((run, templates))
+        })?
+    }
+
+    fn signal(&mut self) -> Option<String> {
+        let Some(written) = self.text("stopSignal") else { return Some("SIGTERM".into()) };
+        let names: Vec<&str> = nix::sys::signal::Signal::iterator().map(|signal| signal.as_str()).collect();
+        if names.contains(&&*written.value) {
+            return Some(written.value);
+        }
+        let full = format!("SIG{}", written.value.to_ascii_uppercase().trim_start_matches("SIG"));
+        let suggestion = similar(&full, &names).map(|name| format!("did you mean `{name}`?"));
+        let path = self.path_of("stopSignal");
+        let text = format!("`{}` is no signal", written.value.escape_debug());
+        self.mistakes.suggest(written.place, &path, text, suggestion);
+        None
+    }
+
+    fn limits(&mut self) -> Limits {
+        let known = ["memoryMax", "cpuQuota", "tasksMax", "openFiles"];
+        let limits = self.section("limits", &known, |limits| {
+            if let Some(memory) = limits.text("memoryMax")
+                && size(&memory.value).is_none()
+            {
+                let path = limits.path_of("memoryMax");
+                limits.mistakes.add(memory.place, &path, "a size is written like 512M or 1G");
+            }
+            for key in ["memoryMax", "cpuQuota", "tasksMax"] {
+                limits.needs(key, "needs runtime systemd");
+            }
+            Limits { open_files: limits.number("openFiles", 16, 1 << 30).map(u64::from) }
+        });
+        limits.unwrap_or_default()
+    }
+
+    pub fn health(&mut self) -> Option<(Health, Templates)> {
+        let default = Health {
+            probe: None,
+            interval: Duration::from_millis(500),
+            timeout: Duration::from_secs(30),
+            settle: Duration::from_secs(1),
+        };
+        if get(self.entries, "health").is_none() {
+            return Some((default, Vec::new()));
+        }
+        let known = ["http", "tcp", "command", "interval", "timeout", "settle"];
+        self.section("health", &known, |health| {
+            let asked = ["http", "tcp", "command"];
+            if asked.iter().filter(|key| get(health.entries, key).is_some()).count() > 1 {
+                let text = "only one of http, tcp and command can be asked";
+                let path = health.path.clone();
+                health.mistakes.add(health.place, &path, text);
+            }
+            let probe = health.probe();
+            let templates = asked.iter().flat_map(|key| health.templates(key)).collect();
+            let interval = health.duration("interval", 500).max(Duration::from_millis(10));
+            let timeout = health.duration("timeout", 30_000);
+            let settle = health.duration("settle", 1_000);
+            (Health { probe, interval, timeout, settle }, templates)
+        })
+    }
+
+    fn probe(&mut self) -> Option<Probe> {
+        if let Some(url) = self.text("http") {
+            if !url.value.starts_with("http://") && !url.value.starts_with("https://") {
+                let path = self.path_of("http");
+                self.mistakes.add(url.place, &path, "the address begins with http:// or https://");
+            }
+            return Some(Probe::Http(url.value));
+        }
+        if let Some(address) = self.text("tcp") {
+            if address.value.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.is_empty()) {
+                let path = self.path_of("tcp");
+                self.mistakes.add(address.place, &path, "the address is host:port");
+            }
+            return Some(Probe::Tcp(address.value));
+        }
+        self.command("command", false).map(Probe::Command)
+    }
+
+    /// The texts under a key, with their places and paths.
+    fn templates(&mut self, key: &str) -> Templates {
+        let Some(node) = get(self.entries, key) else { return Vec::new() };
+        let path = self.path_of(key);
+        let nodes = match &node.kind {
+            crate::yaml::Kind::List(nodes) => nodes.as_slice(),
+            _ => std::slice::from_ref(node),
+        };
+        let text = |node: &Node| match &node.kind {
+            crate::yaml::Kind::Scalar { text, .. } => Some((node.place, path.clone(), text.clone())),
+            _ => None,
+        };
+        nodes.iter().filter_map(text).collect()
+    }
+
+    /// Each `${VAR}` must be set in every container, unless a file that is read later may set it.
+    pub fn check_variables(
+        &mut self,
+        run: &Run,
+        containers: &[(Place, Container)],
+        health: Option<&(Health, Templates)>,
+        templates: &Templates,
+    ) {
+        let all = templates.iter().chain(health.into_iter().flat_map(|health| &health.1));
+        for (place, path, template) in all {
+            let names = match variables(template) {
+                Ok(names) => names,
+                Err(error) => {
+                    self.mistakes.add(*place, path, error);
+                    continue;
+                }
+            };
+            for name in names {
+                let known = |container: &Container| {
+                    name.starts_with("DEPLOYD_")
+                        || matches!(name, "PATH" | "HOME" | "USER" | "LOGNAME")
+                        || run.environment_file.is_some()
+                        || run.environment.contains_key(name)
+                        || container.environment.contains_key(name)
+                };
+                if let Some((_, container)) = containers.iter().find(|container| !known(&container.1)) {
+                    let text = format!(
+                        "${{{name}}} is set neither in run.environment nor in container {}",
+                        container.name
+                    );
+                    self.mistakes.add(*place, path, text);
+                }
+            }
+        }
+    }
+}

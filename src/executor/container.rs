@@ -1,0 +1,119 @@
+//! Looking at a container, before anything is done to it and for whoever asks.
+
+use super::{Executor, Subject, Target, failure};
+use crate::actors::ContainerView;
+use crate::blocking;
+use crate::catalog::{Container, Service};
+use crate::runtime::{ContainerRef, Observation};
+use crate::task::Failure;
+use crate::task::evidence::{Deeds, Observed, deeds};
+use crate::task::operation::Evidence;
+
+/// What a look at a container showed.
+#[derive(Debug, Clone)]
+pub struct Looked {
+    /// What was there, for the journal.
+    pub evidence: Evidence,
+    /// What remains to be done.
+    pub deeds: Deeds,
+}
+
+impl Executor {
+    /// Looks at the container of `target`: the evidence, and the deeds that remain.
+    pub async fn look(&self, target: &Target) -> Result<Looked, Failure> {
+        let observed = self.observe(&target.subject, &target.container.name).await?;
+        let evidence = Evidence {
+            incarnation: match &observed {
+                Observed::Up { incarnation, .. } => Some(incarnation.clone()),
+                Observed::Down { .. } => None,
+            },
+            release: self.current(&target.subject.service.name, &target.container.name).await?,
+        };
+        Ok(Looked { evidence, deeds: deeds(&target.subject.way, &target.id, &observed) })
+    }
+
+    async fn observe(&self, subject: &Subject, container: &str) -> Result<Observed, Failure> {
+        let container = reference(&subject.service, container);
+        let seen = self.runtime.observe(&container).await.map_err(|error| {
+            failure("observe", format!("cannot look at container {}: {error}", container.container))
+        })?;
+        Ok(match seen {
+            Observation::Absent => Observed::Down { ended: None },
+            // What a reboot has ended did not end by itself: it may be started again.
+            Observation::Exited { rebooted: true, .. } => Observed::Down { ended: None },
+            Observation::Exited { operation, .. } => Observed::Down { ended: Some(operation) },
+            Observation::Running { incarnation, operation, .. } => Observed::Up { incarnation, operation },
+        })
+    }
+
+    /// The release to which a container points.
+    pub async fn current(&self, service: &str, container: &str) -> Result<Option<String>, Failure> {
+        let (releases, service, container) =
+            (self.releases.clone(), service.to_string(), container.to_string());
+        blocking::run(move || releases.current(&service, &container))
+            .await
+            .map_err(|error| failure("observe", format!("cannot read the current release: {error}")))
+    }
+
+    /// Each container of a service as it is now.
+    pub async fn view(&self, service: &Service) -> Vec<ContainerView> {
+        let mut views = Vec::with_capacity(service.containers.len());
+        for container in &service.containers {
+            views.push(self.view_container(service, container).await);
+        }
+        views
+    }
+
+    /// One container as it is now. What can't be seen is shown as such, never as an error of the whole.
+    pub async fn view_container(&self, service: &Service, container: &Container) -> ContainerView {
+        let mut view = ContainerView {
+            name: container.name.clone(),
+            labels: container.labels.iter().map(|label| label.0.clone()).collect(),
+            state: "unknown",
+            pid: None,
+            since: None,
+            release: None,
+            running_release: None,
+            detail: String::new(),
+        };
+        match self.current(&service.name, &container.name).await {
+            Ok(release) => view.release = release,
+            Err(error) => view.detail = error.message,
+        }
+        match self.runtime.observe(&reference(service, &container.name)).await {
+            Ok(Observation::Absent) => view.state = "stopped",
+            Ok(Observation::Exited { status, rebooted, release, .. }) => {
+                view.state = "exited";
+                view.running_release = release;
+                view.detail = match status {
+                    _ if rebooted => "ended with the machine; start it again with a plan".into(),
+                    Some(status) => status.to_string(),
+                    None => "ended; its status is unknown".into(),
+                };
+            }
+            Ok(Observation::Running { incarnation, release, since, .. }) => {
+                view.state = "running";
+                view.pid = Some(incarnation.pid);
+                view.since = since;
+                view.running_release = release;
+            }
+            Err(error) => view.detail = error.to_string(),
+        }
+        view
+    }
+
+    /// The last lines of output of each container of a service.
+    pub async fn container_logs(&self, service: &Service, lines: usize) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        for container in &service.containers {
+            let last = self.runtime.last_lines(&reference(service, &container.name), lines).await;
+            all.extend(last.into_iter().map(|line| (container.name.clone(), line)));
+        }
+        all
+    }
+}
+
+/// How the runtime knows a container.
+pub fn reference(service: &Service, container: &str) -> ContainerRef {
+    ContainerRef { service: service.name.clone(), container: container.to_string() }
+}

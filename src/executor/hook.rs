@@ -1,0 +1,76 @@
+//! Hooks: commands of the catalog around a deployment.
+
+use std::time::Duration;
+
+use super::{Executor, Halt, Subject, environment, failure};
+use crate::spawn::command::{Command, Ended, run};
+use crate::task::Failure;
+use crate::task::deployment::Hook;
+
+/// A hook that takes longer is ended.
+const TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// How many lines of output a failure shows.
+const LOG_LINES: usize = 20;
+
+impl Executor {
+    /// Runs a hook, as the service's user, in the new release (or the one of its first container).
+    pub async fn run_hook(&self, subject: &Subject, hook: Hook, release: Option<&str>) -> Result<(), Halt> {
+        let service = &subject.service;
+        let (Some(argv), Some(run_as)) = (command_of(subject, hook), service.run.as_ref()) else {
+            return Ok(());
+        };
+        let release = match release {
+            Some(release) => Some(release.to_string()),
+            None => match service.containers.first() {
+                Some(first) => self.current(&service.name, &first.name).await?,
+                None => None,
+            },
+        };
+        let operation = format!("{}.{}.{}.{}", self.instance, subject.task, subject.deployment, hook.name());
+        let ours = environment::deployd(subject, None, release.as_deref(), &operation);
+        let environment = environment::whole(run_as, None, ours)?;
+        let directory = release.map_or_else(
+            || std::path::PathBuf::from("/"),
+            |release| self.releases.release_dir(&service.name, &release),
+        );
+        let command = Command {
+            argv: environment::argv(argv, &environment)?,
+            environment,
+            directory,
+            user: run_as.user.clone(),
+            timeout: TIMEOUT,
+        };
+        let log = self.logs.open(subject.task, service.id);
+        let mut last = Vec::new();
+        let mut on_line = |line: String| {
+            log.line(hook.name(), &line);
+            if last.len() == LOG_LINES {
+                last.remove(0);
+            }
+            last.push(line);
+        };
+        let ended = run(&*self.launcher, command, &subject.cancel, &mut on_line).await;
+        let message = match ended {
+            Ok(Ended::Exited(status)) if status.is_success() => return Ok(()),
+            Ok(Ended::Cancelled) => return Err(Halt::Cut),
+            Ok(Ended::Exited(status)) => format!("hook {} failed: {status}", hook.name()),
+            Ok(Ended::TimedOut) => {
+                format!(
+                    "hook {} was ended: it took longer than {} minutes",
+                    hook.name(),
+                    TIMEOUT.as_secs() / 60
+                )
+            }
+            Err(error) => return Err(failure("hookFailed", format!("hook {}: {error}", hook.name())).into()),
+        };
+        Err(Failure { code: "hookFailed".into(), message, log: last }.into())
+    }
+}
+
+fn command_of(subject: &Subject, hook: Hook) -> Option<&[String]> {
+    let hooks = &subject.service.hooks;
+    match hook {
+        Hook::PreDeploy => hooks.pre_deploy.as_deref(),
+        Hook::PostDeploy => hooks.post_deploy.as_deref(),
+    }
+}

@@ -1,0 +1,255 @@
+//! One operation: stop, switch, start, await health; as much of it as remains.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::container::reference;
+use super::{Executor, Halt, Looked, Target, environment, failure};
+use crate::blocking;
+use crate::catalog::{Probe, Run, expand};
+use crate::probe::{self, ProbeFailure, ResolvedProbe};
+use crate::runtime::StartSpec;
+use crate::task::Failure;
+use crate::task::evidence::Deeds;
+use crate::task::operation::{Done, Incarnation, OperationEnd, Settled};
+
+/// How many lines of output a failure shows.
+const LOG_LINES: usize = 20;
+
+impl Executor {
+    /// Carries an operation out, as far as `looked` says that it remains to be done.
+    ///
+    /// # Errors
+    /// [`Halt::Cut`] when the cancellation token cut it; a failure is part of the [`OperationEnd`].
+    pub async fn operate(&self, target: &Target, looked: &Looked) -> Result<OperationEnd, Halt> {
+        let end = tokio::select! {
+            end = self.carry_out(target, looked) => end,
+            () = target.subject.cancel.cancelled() => return Err(Halt::Cut),
+        };
+        let log = self.logs.open(target.subject.task, target.subject.service.id);
+        let (result, detail) = match end {
+            Ok((done, detail)) => (Ok(done), detail),
+            Err(failure) => {
+                let detail = failure.message.clone();
+                (Err(failure), detail)
+            }
+        };
+        log.line(&target.container.name, &detail);
+        Ok(OperationEnd { result, detail, settled: settled(target, looked) })
+    }
+
+    async fn carry_out(&self, target: &Target, looked: &Looked) -> Result<(Done, String), Failure> {
+        match looked.deeds {
+            Deeds::Leave => Ok((Done::Unchanged, "already running".into())),
+            Deeds::Stop { running: true } => {
+                let detail = self.stop(target).await?;
+                Ok((Done::Changed(None), detail))
+            }
+            Deeds::Stop { running: false } if was_running(target) => {
+                Ok((Done::Changed(None), "stopped before the daemon was interrupted".into()))
+            }
+            Deeds::Stop { running: false } => Ok((Done::Unchanged, "already stopped".into())),
+            Deeds::Start { stop_first } => self.start(target, stop_first).await,
+            Deeds::AwaitHealth => self.await_found(target).await,
+            Deeds::Died => Err(self.with_output(target, died_unseen(target)).await),
+        }
+    }
+
+    async fn stop(&self, target: &Target) -> Result<String, Failure> {
+        let run = self.run_of(target)?;
+        let container = reference(&target.subject.service, &target.container.name);
+        let report =
+            self.runtime.stop(&container, &run.stop_signal, run.stop_timeout).await.map_err(|error| {
+                failure("stopFailed", format!("cannot stop container {}: {error}", target.container.name))
+            })?;
+        let seconds = report.took.as_secs_f64();
+        Ok(if report.killed {
+            format!("killed after {seconds:.1} s: it did not end by {} in time", run.stop_signal)
+        } else {
+            format!("stopped after {seconds:.1} s")
+        })
+    }
+
+    async fn start(&self, target: &Target, stop_first: bool) -> Result<(Done, String), Failure> {
+        let run = self.run_of(target)?.clone();
+        let service = &target.subject.service;
+        // All that can be known to fail is found out before what runs is stopped.
+        let release = match &target.release {
+            Some(release) => Some(release.clone()),
+            None => self.current(&service.name, &target.container.name).await?,
+        };
+        if release.is_none() && run.needs_release() {
+            return Err(no_release(target, &run));
+        }
+        let environment = self.environment_of(target, &run, release.as_deref())?;
+        let argv = environment::argv(&run.command, &environment)?;
+        let resolved = self.resolve_probe(target, &run, &environment, release.as_deref())?;
+
+        let stopped = if stop_first { Some(self.stop(target).await?) } else { None };
+        if let Some(release) = &target.release {
+            self.switch(target, release).await?;
+        }
+        let started = Instant::now();
+        let spec = StartSpec {
+            container: reference(service, &target.container.name),
+            argv,
+            environment,
+            directory: self.directory_of(target, release.as_deref()),
+            user: run.user.clone(),
+            open_files: run.limits.open_files,
+            operation: target.id.clone(),
+            release,
+        };
+        let incarnation = self.runtime.start(spec).await.map_err(|error| {
+            failure("startFailed", format!("cannot start container {}: {error}", target.container.name))
+        })?;
+        let up = self.await_up(target, resolved, &incarnation, started).await?;
+        let detail = stopped.map_or_else(|| up.clone(), |stopped| format!("{stopped}, {up}"));
+        Ok((Done::Changed(Some(incarnation)), detail))
+    }
+
+    /// This operation had started the container before a crash: only its health is still open.
+    async fn await_found(&self, target: &Target) -> Result<(Done, String), Failure> {
+        let run = self.run_of(target)?.clone();
+        let release = self.current(&target.subject.service.name, &target.container.name).await?;
+        let environment = self.environment_of(target, &run, release.as_deref())?;
+        let resolved = self.resolve_probe(target, &run, &environment, release.as_deref())?;
+        let container = reference(&target.subject.service, &target.container.name);
+        let incarnation = match self.runtime.observe(&container).await {
+            Ok(crate::runtime::Observation::Running { incarnation, .. }) => incarnation,
+            _ => return Err(self.with_output(target, died_unseen(target)).await),
+        };
+        let up = self.await_up(target, resolved, &incarnation, Instant::now()).await?;
+        Ok((Done::Changed(Some(incarnation)), format!("found started by this operation, {up}")))
+    }
+
+    async fn await_up(
+        &self,
+        target: &Target,
+        probe: ResolvedProbe,
+        incarnation: &Incarnation,
+        started: Instant,
+    ) -> Result<String, Failure> {
+        let container = reference(&target.subject.service, &target.container.name);
+        let exited = self.runtime.exited(&container, incarnation);
+        let health = &target.subject.service.health;
+        match probe::up(health, &probe, &*self.launcher, exited).await {
+            Ok(_) if health.probe.is_none() => Ok(format!("alive after {}", seconds(started.elapsed()))),
+            Ok(_) => Ok(format!("healthy after {}", seconds(started.elapsed()))),
+            Err(error) => Err(self.with_output(target, not_up(target, &error)).await),
+        }
+    }
+
+    async fn switch(&self, target: &Target, release: &str) -> Result<(), Failure> {
+        let (releases, service, container, release) = (
+            self.releases.clone(),
+            target.subject.service.name.clone(),
+            target.container.name.clone(),
+            release.to_string(),
+        );
+        blocking::run(move || releases.switch(&service, &container, &release)).await.map_err(|error| {
+            failure(
+                "switchFailed",
+                format!("cannot switch {} to its release: {error}", target.container.name),
+            )
+        })
+    }
+
+    fn environment_of(
+        &self,
+        target: &Target,
+        run: &Run,
+        release: Option<&str>,
+    ) -> Result<std::collections::BTreeMap<String, String>, Failure> {
+        let ours = environment::deployd(&target.subject, Some(&target.container.name), release, &target.id);
+        environment::whole(run, Some(&target.container), ours)
+    }
+
+    fn resolve_probe(
+        &self,
+        target: &Target,
+        run: &Run,
+        environment: &std::collections::BTreeMap<String, String>,
+        release: Option<&str>,
+    ) -> Result<ResolvedProbe, Failure> {
+        let health = |error| failure("environment", format!("cannot expand the health check: {error}"));
+        Ok(match &target.subject.service.health.probe {
+            None => ResolvedProbe::Alive,
+            Some(Probe::Http(url)) => ResolvedProbe::Http(expand(url, environment).map_err(health)?),
+            Some(Probe::Tcp(address)) => ResolvedProbe::Tcp(expand(address, environment).map_err(health)?),
+            Some(Probe::Command(command)) => ResolvedProbe::Command {
+                argv: environment::argv(command, environment)?,
+                environment: environment.clone(),
+                directory: self.directory_of(target, release),
+                user: run.user.clone(),
+            },
+        })
+    }
+
+    /// A container works in its release; without one, in a directory of its own.
+    fn directory_of(&self, target: &Target, release: Option<&str>) -> PathBuf {
+        let service = &target.subject.service.name;
+        match release {
+            Some(release) => self.releases.release_dir(service, release),
+            None => self.services_dir.join(service).join("containers").join(&target.container.name),
+        }
+    }
+
+    fn run_of<'a>(&self, target: &'a Target) -> Result<&'a Run, Failure> {
+        target.subject.service.run.as_ref().ok_or_else(|| {
+            failure(
+                "catalog",
+                format!("service {} says nothing about how it runs", target.subject.service.name),
+            )
+        })
+    }
+
+    async fn with_output(&self, target: &Target, mut failure: Failure) -> Failure {
+        let container = reference(&target.subject.service, &target.container.name);
+        failure.log = self.runtime.last_lines(&container, LOG_LINES).await;
+        failure
+    }
+}
+
+fn was_running(target: &Target) -> bool {
+    target.in_doubt.as_ref().is_some_and(|evidence| evidence.incarnation.is_some())
+}
+
+fn settled(target: &Target, looked: &Looked) -> Option<Settled> {
+    target.in_doubt.as_ref()?;
+    Some(match looked.deeds {
+        Deeds::AwaitHealth | Deeds::Died | Deeds::Stop { running: false } | Deeds::Leave => {
+            Settled::FoundDone
+        }
+        Deeds::Start { .. } | Deeds::Stop { running: true } => Settled::Completed,
+    })
+}
+
+fn not_up(target: &Target, error: &ProbeFailure) -> Failure {
+    let name = &target.container.name;
+    let code = match error {
+        ProbeFailure::Exited { .. } => "exited",
+        ProbeFailure::TimedOut { .. } => "healthTimedOut",
+    };
+    failure(code, format!("container {name} did not come up: {error}"))
+}
+
+fn died_unseen(target: &Target) -> Failure {
+    let name = &target.container.name;
+    failure("exited", format!("container {name} was started by this operation, and has ended since"))
+}
+
+fn no_release(target: &Target, run: &Run) -> Failure {
+    let (name, program) = (&target.container.name, &run.command[0]);
+    failure(
+        "noRelease",
+        format!(
+            "container {name} has no release yet, and its command {program} lies in one; \
+             deploy it first with HTTP_UPLOAD_DEPLOY or COMPILE_DEPLOY"
+        ),
+    )
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
