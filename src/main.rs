@@ -1,11 +1,144 @@
-//! The daemon's binary.
-fn main() -> std::process::ExitCode {
-    let mut args = std::env::args_os().skip(1);
-    match args.next() {
-        Some(verb) if verb == "spawner" => {
-            let lock = args.next().unwrap_or_default();
-            deployd::spawn::server::serve(std::path::Path::new(&lock))
-        }
-        _ => std::process::ExitCode::FAILURE,
+//! The daemon's binary: its command line, its signals, its log.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use deployd::config::{Config, Overrides};
+use deployd::daemon::{self, Signals};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Executes ordered releases of several services, once, and survives kill -9.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Example:\n  deployd --config /etc/deployd/deployd.yaml\n\nLogs go to standard error; DEPLOYD_LOG=debug shows more."
+)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Args)]
+struct Options {
+    /// Configuration file [default: /etc/deployd/deployd.yaml]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Control socket [default: /run/deployd/deployd.sock]
+    #[arg(long, value_name = "PATH", global = true)]
+    socket: Option<PathBuf>,
+    /// State directory [default: /var/lib/deployd]
+    #[arg(long, value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
+    /// Directory of the catalog [default: /etc/deployd/services.d]
+    #[arg(long, value_name = "DIR", global = true)]
+    services_dir: Option<PathBuf>,
+    /// Run for the calling user, in the directories of the XDG specification
+    #[arg(long, global = true)]
+    user: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check the configuration, the catalog and plans, without a running daemon
+    #[command(after_help = "Example:\n  deployd check release.yaml")]
+    Check {
+        /// Plans to check
+        #[arg(value_name = "PLAN")]
+        plans: Vec<PathBuf>,
+    },
+    /// Show a release of five services with a private daemon in a temporary directory
+    #[command(after_help = "Example:\n  deployd demo")]
+    Demo,
+    #[command(hide = true)]
+    Spawner {
+        /// File whose lock says that a spawner lives
+        lock: PathBuf,
+    },
+    #[command(hide = true)]
+    CheckDb {
+        /// The store
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    // The spawner stays small: it parses nothing and starts no thread.
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let [_, verb, lock] = arguments.as_slice()
+        && verb == "spawner"
+    {
+        return deployd::spawn::server::serve(Path::new(lock));
     }
+    let cli = Cli::parse();
+    let overrides = Overrides {
+        config: cli.options.config,
+        socket: cli.options.socket,
+        state_dir: cli.options.state_dir,
+        services_dir: cli.options.services_dir,
+        user: cli.options.user,
+    };
+    let result = match cli.command {
+        None => start_log("info").and_then(|()| serve(&overrides)),
+        Some(Command::Check { plans }) => deployd::preflight::check(&overrides, &plans).map_err(Into::into),
+        Some(Command::Demo) => start_log("error").and_then(|()| deployd::demo::run()),
+        Some(Command::Spawner { lock }) => return deployd::spawn::server::serve(&lock),
+        Some(Command::CheckDb { file }) => deployd::store::verify(&file).map_err(anyhow::Error::msg),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&format!("deployd: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where the daemon's binary speaks for itself")]
+fn tell(text: &str) {
+    eprintln!("{text}");
+}
+
+fn start_log(default: &str) -> anyhow::Result<()> {
+    use tracing_subscriber::EnvFilter;
+    let filter = match std::env::var("DEPLOYD_LOG") {
+        Ok(wanted) => {
+            EnvFilter::try_new(&wanted).map_err(|error| anyhow::anyhow!("DEPLOYD_LOG={wanted}: {error}"))?
+        }
+        Err(_) => EnvFilter::new(default),
+    };
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal)
+        .with_target(false)
+        .init();
+    Ok(())
+}
+
+fn serve(overrides: &Overrides) -> anyhow::Result<()> {
+    let config = Config::load(overrides, std::env::current_exe()?)?;
+    let system = actix::System::new();
+    system.block_on(async move {
+        let signals = Signals::default();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let told = signals.clone();
+        actix_rt::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => told.shutdown.cancel(),
+                    _ = interrupt.recv() => told.shutdown.cancel(),
+                    _ = hangup.recv() => told.reload.notify_one(),
+                }
+            }
+        });
+        daemon::run(config, signals).await?;
+        Ok(())
+    })
 }

@@ -216,7 +216,7 @@ impl Store {
     pub fn commit(
         &self,
         changes: Vec<Change>,
-    ) -> impl Future<Output = Result<Committed, StoreError>> + Send + 'static {
+    ) -> impl Future<Output = Result<Committed, StoreError>> + Send + use<> {
         let (done, told) = oneshot::channel();
         let sent = {
             let queue = self.inner.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

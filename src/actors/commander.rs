@@ -1,5 +1,6 @@
 //! What the rest of the program asks of the supervisor, and what it can find out by itself.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,9 @@ use crate::store::{Change, PlanInfo, Snapshot, Store};
 use crate::task::host_event::HostEvent;
 use crate::task::{Caller, TaskId};
 
+/// Which active task holds which service.
+pub type Held = Arc<HashMap<ServiceId, TaskId>>;
+
 /// How the catalog is read: the daemon knows.
 pub type ReadCatalog = Box<dyn Fn() -> Result<Catalog, Refused> + Send + Sync>;
 
@@ -39,6 +43,8 @@ pub struct Handle {
     pub host: tokio::runtime::Handle,
     /// The catalog as it is.
     pub catalog: watch::Receiver<Arc<Catalog>>,
+    /// Which active task holds which service.
+    pub held: watch::Receiver<Held>,
     /// Reads it anew.
     pub read_catalog: ReadCatalog,
     /// Set when the daemon shuts down.
@@ -248,6 +254,10 @@ impl Commander for Handle {
         let found = found.ok_or_else(|| Refused::NoSuchService(service.to_string()))?;
         let executor = self.executor.clone();
         self.on_host(async move { executor.container_logs(&found, lines).await }).await
+    }
+
+    fn holder(&self, service: ServiceId) -> Option<TaskId> {
+        self.held.borrow().get(&service).copied()
     }
 
     fn is_draining(&self) -> bool {

@@ -49,7 +49,7 @@ impl Ledger {
     pub fn record(
         &self,
         event: Event,
-    ) -> Result<impl Future<Output = Result<(), StoreError>> + 'static, Illegal> {
+    ) -> Result<impl Future<Output = Result<(), StoreError>> + use<>, Illegal> {
         let mut state = self.inner.state.borrow_mut();
         let at = clock::now();
         state.task.apply(&event, at)?;

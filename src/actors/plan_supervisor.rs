@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Means;
+use super::commander::Held;
 use super::guard::{self, ChildCrashed};
 use super::ledger::Ledger;
 use super::task::{Crashed, Hold, Rested, TaskActor, Unrecorded};
@@ -35,8 +36,8 @@ pub struct PlanSupervisor {
     claims: BTreeMap<TaskId, Claim>,
     active: BTreeMap<TaskId, Active>,
     draining: bool,
-    /// How many tasks are active: what a shutdown waits for.
-    busy: watch::Sender<usize>,
+    /// Which active task holds which service; a shutdown waits until none does.
+    held: watch::Sender<Held>,
 }
 
 /// A task whose actors run.
@@ -53,10 +54,10 @@ impl PlanSupervisor {
         means: Means,
         catalog: watch::Sender<Arc<Catalog>>,
         resting: impl IntoIterator<Item = Claim>,
-        busy: watch::Sender<usize>,
+        held: watch::Sender<Held>,
     ) -> Self {
         let claims = resting.into_iter().map(|claim| (claim.task, claim)).collect();
-        Self { store, means, catalog, claims, active: BTreeMap::new(), draining: false, busy }
+        Self { store, means, catalog, claims, active: BTreeMap::new(), draining: false, held }
     }
 
     /// Lets a task's actors run from where its journal ends.
@@ -76,8 +77,14 @@ impl PlanSupervisor {
         let crash = TaskCrash { task: id, supervisor: me };
         let actor = guard::start(format!("task {id}"), crash.start().recipient(), actor);
         self.active.insert(id, Active { ledger: ledger.clone(), actor, cancel });
-        self.busy.send_replace(self.active.len());
+        self.publish();
         ledger
+    }
+
+    fn publish(&self) {
+        let active = self.active.keys().filter_map(|id| self.claims.get(id));
+        let held = active.flat_map(|claim| claim.services.iter().map(|&service| (service, claim.task)));
+        self.held.send_replace(Arc::new(held.collect()));
     }
 
     fn refresh_claim(&mut self, id: TaskId) {
@@ -96,7 +103,7 @@ impl PlanSupervisor {
         if let Some(active) = self.active.remove(&id) {
             active.cancel.cancel();
         }
-        self.busy.send_replace(self.active.len());
+        self.publish();
     }
 
     fn admit(

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{hex, mask_url};
 use command::GitCommand;
 use repositories::Repositories;
+pub use repositories::repository_names;
 
 /// A tree with more files is not checked out.
 const MAX_FILES: usize = 500_000;

@@ -21,6 +21,16 @@ pub struct RepositoryInfo {
     pub branches: Vec<String>,
 }
 
+/// The names of the repositories in a directory, sorted.
+pub fn repository_names(directory: &Path) -> io::Result<Vec<String>> {
+    let name = |entry: io::Result<fs::DirEntry>| {
+        entry.ok()?.file_name().into_string().ok()?.strip_suffix(".git").map(str::to_string)
+    };
+    let mut names: Vec<String> = fs::read_dir(directory)?.filter_map(name).collect();
+    names.sort();
+    Ok(names)
+}
+
 /// The built-in repositories.
 pub struct Repositories {
     directory: PathBuf,
@@ -44,13 +54,7 @@ impl Repositories {
 
     /// Their names, sorted.
     pub fn names(&self) -> io::Result<Vec<String>> {
-        let mut names: Vec<String> = fs::read_dir(&self.directory)?
-            .filter_map(|entry| {
-                entry.ok()?.file_name().into_string().ok()?.strip_suffix(".git").map(str::to_string)
-            })
-            .collect();
-        names.sort();
-        Ok(names)
+        repository_names(&self.directory)
     }
 
     /// All of them, with their branches.

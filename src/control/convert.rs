@@ -1,0 +1,228 @@
+//! From the domain to the wire, by exhaustive matches.
+
+mod event;
+
+use deployctl::wire;
+use deployctl::wire::report::{Artifact, Deployment, Failure, Operation, Report};
+use deployctl::wire::task::{
+    Batch, DeploymentCounts, DryRun, DryRunBatch, DryRunContainer, DryRunDeployment, OperationCounts,
+    Progress, Task, TaskStatus, Waiting,
+};
+
+use crate::actors::{ContainerView, Preview};
+use crate::catalog::{RuntimeKind, Service};
+use crate::store::StoredEvent;
+use crate::task::deployment::{self, DeploymentState, DeploymentStep};
+use crate::task::operation::{self, OperationState, Settled};
+use crate::task::summary::TaskSummary;
+use crate::task::{self, Caller, TaskId, Timestamp};
+
+pub use event::Names;
+
+/// RFC 3339 in UTC, with microseconds.
+pub fn time(at: Timestamp) -> String {
+    jiff::Timestamp::from_microsecond(at.0).map(|at| format!("{at:.6}")).unwrap_or_default()
+}
+
+/// A caller.
+pub fn caller(caller: Caller) -> wire::Caller {
+    wire::Caller { uid: caller.uid, user: caller.user, pid: caller.pid, program: caller.program }
+}
+
+/// What lists show of a task.
+pub fn task(summary: TaskSummary) -> Task {
+    let p = summary.progress;
+    Task {
+        id: summary.id.0,
+        plan: summary.plan,
+        revision: summary.revision,
+        comment: summary.comment,
+        state: summary.state.name().into(),
+        reason: summary.reason.map(|reason| reason.name().into()),
+        created_by: caller(summary.created_by),
+        started_at: time(summary.started_at),
+        finished_at: summary.finished_at.map(time),
+        since: time(summary.changed_at),
+        progress: Progress {
+            deployments: DeploymentCounts {
+                total: p.total,
+                pending: p.pending,
+                running: p.running,
+                succeeded: p.succeeded,
+                failed: p.failed,
+                skipped: p.skipped,
+                interrupted: p.interrupted,
+            },
+            operations: OperationCounts { total: p.operations, done: p.operations_done },
+        },
+        possible: summary.state.possible().iter().map(ToString::to_string).collect(),
+        warnings: Vec::new(),
+    }
+}
+
+/// A task and what it waits for.
+pub fn status(task_: &task::Task) -> TaskStatus {
+    let batches = task_.batches.iter().map(|batch| {
+        let mut counts = DeploymentCounts::default();
+        for deployment in &task_.deployments[batch.deployments.clone()] {
+            counts.total += 1;
+            *match deployment.state {
+                DeploymentState::Pending => &mut counts.pending,
+                DeploymentState::Running => &mut counts.running,
+                DeploymentState::Succeeded => &mut counts.succeeded,
+                DeploymentState::Failed => &mut counts.failed,
+                DeploymentState::Skipped => &mut counts.skipped,
+                DeploymentState::Interrupted => &mut counts.interrupted,
+            } += 1;
+        }
+        Batch { priority: batch.priority, deployments: counts }
+    });
+    let going_on = task_.deployments.iter().filter(|deployment| deployment.state == DeploymentState::Running);
+    TaskStatus {
+        task: task(TaskSummary::of(task_, 0)),
+        batches: batches.collect(),
+        waiting_for: going_on.map(waiting).collect(),
+    }
+}
+
+fn waiting(deployment: &deployment::Deployment) -> Waiting {
+    let running = deployment.operations.iter().filter(|operation| operation.state == OperationState::Running);
+    let containers: Vec<&str> = running.map(|operation| &*operation.container).collect();
+    let doing = match deployment.next_step() {
+        _ if !containers.is_empty() => containers.join(", "),
+        DeploymentStep::ResolveCommit => "resolving the branch".into(),
+        DeploymentStep::ObtainArtifact => "obtaining the artifact".into(),
+        DeploymentStep::PrepareRelease => "making the release".into(),
+        DeploymentStep::RunHook(hook) => format!("hook {}", hook.name()),
+        DeploymentStep::Operate(_) => "looking at its containers".into(),
+        DeploymentStep::Succeed | DeploymentStep::Fail(_) => "ending".into(),
+    };
+    Waiting {
+        service_id: deployment.spec.service.id.get(),
+        service: deployment.spec.service.name.clone(),
+        deployment: deployment.spec.way.name().into(),
+        doing,
+        since: deployment.started_at.map(time).unwrap_or_default(),
+    }
+}
+
+/// The report of a task.
+pub fn report(task_: &task::Task, events: &[StoredEvent]) -> Report {
+    let mut names = Names::of(task_);
+    Report {
+        task: task(TaskSummary::of(task_, events.len() as u64)),
+        deployments: task_.deployments.iter().map(deployment).collect(),
+        events: events.iter().map(|event| names.known(event)).collect(),
+    }
+}
+
+fn deployment(deployment: &deployment::Deployment) -> Deployment {
+    let spec = &deployment.spec;
+    Deployment {
+        service_id: spec.service.id.get(),
+        service: spec.service.name.clone(),
+        priority: spec.priority,
+        deployment: spec.way.name().into(),
+        container_exec_method: spec.order.name().into(),
+        labels: spec.labels.iter().map(|label| label.0.clone()).collect(),
+        state: deployment.state.name().into(),
+        started_at: deployment.started_at.map(time),
+        finished_at: deployment.finished_at.map(time),
+        artifact: deployment.pin.as_ref().map(artifact),
+        release: deployment.release.clone(),
+        operations: deployment.operations.iter().map(operation).collect(),
+        notes: deployment.notes.clone(),
+        error: deployment.error.as_ref().map(failure),
+    }
+}
+
+fn artifact(pin: &deployment::Pin) -> Artifact {
+    Artifact {
+        source: pin.source.clone(),
+        sha256: pin.sha256.clone(),
+        bytes: pin.bytes,
+        commit: pin.commit.clone(),
+    }
+}
+
+fn operation(operation: &operation::Operation) -> Operation {
+    Operation {
+        container: operation.container.clone(),
+        state: operation.state.name().into(),
+        started_at: operation.started_at.map(time),
+        finished_at: operation.finished_at.map(time),
+        from_release: operation.from_release().map(str::to_string),
+        to_release: operation.to_release.clone(),
+        detail: operation.detail.clone(),
+        settled: operation.settled.map(|settled| settled_name(settled).into()),
+        error: operation.error.as_ref().map(failure),
+    }
+}
+
+/// How doubt was settled.
+pub const fn settled_name(settled: Settled) -> &'static str {
+    match settled {
+        Settled::FoundDone => "foundDone",
+        Settled::Completed => "completed",
+    }
+}
+
+/// Why something failed.
+pub fn failure(failure: &task::Failure) -> Failure {
+    Failure { code: failure.code.clone(), message: failure.message.clone(), log: failure.log.clone() }
+}
+
+/// What executing a plan would do.
+pub fn dry_run(plan: String, preview: Preview) -> DryRun {
+    let batches = preview.batches.into_iter().map(|(priority, deployments)| DryRunBatch {
+        priority,
+        deployments: deployments
+            .into_iter()
+            .map(|deployment| DryRunDeployment {
+                service_id: deployment.service.get(),
+                service: deployment.name,
+                deployment: deployment.way.into(),
+                container_exec_method: deployment.order.into(),
+                containers: deployment
+                    .containers
+                    .into_iter()
+                    .map(|(view, action)| DryRunContainer {
+                        container: view.name,
+                        running: view.state == "running",
+                        from_release: view.release,
+                        action,
+                    })
+                    .collect(),
+            })
+            .collect(),
+    });
+    DryRun { plan, revision: preview.revision, batches: batches.collect(), problems: preview.problems }
+}
+
+/// A service and its containers.
+pub fn service(
+    service: &Service,
+    containers: Vec<ContainerView>,
+    task: Option<TaskId>,
+) -> wire::service::Service {
+    let containers = containers.into_iter().map(|view| wire::service::Container {
+        name: view.name,
+        labels: view.labels,
+        state: view.state.into(),
+        pid: view.pid,
+        since: view.since.map(time),
+        release: view.release,
+        running_release: view.running_release,
+        detail: view.detail,
+    });
+    wire::service::Service {
+        service_id: service.id.get(),
+        name: service.name.clone(),
+        description: service.description.clone(),
+        runtime: match service.runtime {
+            RuntimeKind::Process => "process".into(),
+        },
+        containers: containers.collect(),
+        task: task.map(|task| task.0),
+    }
+}

@@ -1,0 +1,328 @@
+//! The daemon as a library call: everything is put together here.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix::{Actor, Addr};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::actors::batch::Means;
+use crate::actors::commander::{Handle, Held};
+use crate::actors::ledger::Ledger;
+use crate::actors::plan_supervisor::{Drain, InterruptAll, PlanSupervisor};
+use crate::actors::{Command, Commander, Refused};
+use crate::artifact::ArtifactStore;
+use crate::artifact::build::Builder;
+use crate::artifact::fetch::Fetcher;
+use crate::artifact::git::Git;
+use crate::artifact::releases::Releases;
+use crate::catalog::Catalog;
+use crate::catalog::check::{self, Host, Source};
+use crate::clock;
+use crate::config::Config;
+use crate::control::{self, Access, ControlState};
+use crate::executor::{Executor, TaskLogs};
+use crate::plan::check::Policy;
+use crate::runtime::process::ProcessRuntime;
+use crate::spawn::client::Spawner;
+use crate::store::{Change, Integrity, StateLock, Store, StoreError};
+use crate::task::admission::Claim;
+use crate::task::event::Event;
+use crate::task::host_event::HostEvent;
+use crate::task::{Caller, Reason};
+
+/// How long the spawner of an earlier daemon may take to end.
+const PREDECESSOR: Duration = Duration::from_secs(30);
+/// How often container logs are looked at.
+const ROTATE: Duration = Duration::from_secs(60);
+
+/// Why the daemon does not run, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The catalog has mistakes.
+    #[error("the catalog is not valid:\n{0}")]
+    Catalog(String),
+    /// The socket.
+    #[error(transparent)]
+    Listen(#[from] control::listen::ListenError),
+    /// The system refused.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// TLS can't be set up.
+    #[error("cannot set up downloads: {0}")]
+    Tls(String),
+}
+
+/// How the daemon is told to end or to reload.
+#[derive(Debug, Clone, Default)]
+pub struct Signals {
+    /// End.
+    pub shutdown: CancellationToken,
+    /// Read the catalog anew, each time it is notified.
+    pub reload: Arc<tokio::sync::Notify>,
+}
+
+/// Runs the daemon until it is told to end. Call it inside an actix system.
+///
+/// # Errors
+/// [`DaemonError`] when it can't start, or when the store or a part of it has failed.
+pub async fn run(config: Config, signals: Signals) -> Result<(), DaemonError> {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let _lock = prepare_state(&config.state_dir)?;
+    let store =
+        Store::open(&config.state_dir.join("deployd.redb"), &Integrity::Child(config.binary.clone()))?;
+    let host = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("host")
+        .enable_all()
+        .build()
+        .map_err(|source| DaemonError::Io { what: "start threads", source })?;
+    let ended = serve(&config, &signals, &store, host.handle()).await;
+    store.close();
+    host.shutdown_background();
+    ended
+}
+
+fn prepare_state(state: &Path) -> Result<StateLock, DaemonError> {
+    let io = |what| move |source| DaemonError::Io { what, source };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(state)
+        .map_err(io("create the state directory (stateDir)"))?;
+    let lock = StateLock::acquire(state)?;
+    // Everything that an earlier daemon had asked for either runs by now or was never started.
+    Spawner::wait_for_predecessor(&state.join("spawner.lock"), PREDECESSOR)
+        .map_err(io("take over from an earlier daemon"))?;
+    Ok(lock)
+}
+
+async fn serve(
+    config: &Config,
+    signals: &Signals,
+    store: &Store,
+    host: &tokio::runtime::Handle,
+) -> Result<(), DaemonError> {
+    let claims = interrupt_what_was_active(store).await?;
+    let catalog = read_catalog(&config.services_dir).map_err(DaemonError::Catalog)?;
+    let (executor, runtime) = build_executor(config, store)?;
+    let executor = Arc::new(executor);
+    let (catalog_sender, catalog) = watch::channel(Arc::new(catalog));
+    let (held_sender, held) = watch::channel(Held::default());
+    let means = Means {
+        executor: executor.clone(),
+        host: host.clone(),
+        places: Arc::new(Semaphore::new(config.concurrency.services)),
+    };
+    let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
+    let claims = claims.into_iter().map(|claim| claim.0);
+    let supervisor = PlanSupervisor::new(store.clone(), means, catalog_sender, claims, held_sender).start();
+    let draining = Arc::new(AtomicBool::new(false));
+    let services_dir = config.services_dir.clone();
+    let commander = Arc::new(Handle {
+        supervisor: supervisor.clone(),
+        store: store.clone(),
+        executor,
+        host: host.clone(),
+        catalog,
+        held: held.clone(),
+        read_catalog: Box::new(move || read_catalog(&services_dir).map_err(Refused::Host)),
+        draining: draining.clone(),
+    });
+    let listener = control::listen::bind(&config.socket)?;
+    let end_of_control = CancellationToken::new();
+    let control =
+        control::serve(listener, control_state(config, store, commander.clone()), end_of_control.clone());
+    let control = actix_rt::spawn(control);
+    host_event(store, HostEvent::DaemonStarted { version: env!("CARGO_PKG_VERSION").into() }).await?;
+    tracing::info!(socket = %config.socket.display(), "deployd is ready");
+    if config.resume_on_start {
+        resume_all(&commander, resumable).await;
+    }
+    let ended = until_told(signals, store, &supervisor, &commander, &runtime).await;
+    draining.store(true, Ordering::Relaxed);
+    shut_down(config, store, &supervisor, held).await;
+    end_of_control.cancel();
+    control.await.ok();
+    control::listen::remove(&config.socket);
+    ended
+}
+
+/// A daemon that is gone leaves its tasks INTERRUPTED, however it went. Each claim comes with
+/// whether this start is what interrupted it.
+async fn interrupt_what_was_active(store: &Store) -> Result<Vec<(Claim, bool)>, StoreError> {
+    let snapshot = store.snapshot()?;
+    let mut claims = Vec::new();
+    for id in snapshot.open_tasks()? {
+        let Some((task, events)) = snapshot.task_with_events(id)? else { continue };
+        let was_active = task.state.is_active();
+        let ledger = Ledger::new(store.clone(), task, events.len() as u64);
+        if was_active {
+            let interrupted = Event::Interrupted { reason: Reason::DaemonDied };
+            if let Ok(durable) = ledger.record(interrupted) {
+                durable.await?;
+            }
+        }
+        claims.push((Claim::from(&*ledger.task()), was_active));
+    }
+    Ok(claims)
+}
+
+/// Reads the catalog's files.
+///
+/// # Errors
+/// All mistakes of all files, as lines.
+pub fn read_catalog(directory: &Path) -> Result<Catalog, String> {
+    let mut sources = Vec::new();
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Catalog::default()),
+        Err(error) => return Err(format!("cannot read {}: {error}", directory.display())),
+    };
+    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    for path in paths {
+        if !path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            continue;
+        }
+        let text = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        sources.push(Source { file: path.to_string_lossy().into_owned(), text });
+    }
+    let uid = nix::unistd::geteuid();
+    let own = nix::unistd::User::from_uid(uid).ok().flatten();
+    let has_user = |name: &str| nix::unistd::User::from_name(name).ok().flatten().is_some();
+    let host = Host {
+        is_root: uid.is_root(),
+        user: own.map_or_else(|| uid.to_string(), |user| user.name),
+        has_user: &has_user,
+    };
+    check::read(&sources, &host)
+        .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+fn build_executor(config: &Config, store: &Store) -> Result<(Executor, Arc<ProcessRuntime>), DaemonError> {
+    let io = |what| move |source| DaemonError::Io { what, source };
+    let state = &config.state_dir;
+    let launcher =
+        Spawner::start(&config.binary, &state.join("spawner.lock")).map_err(io("start the spawner"))?;
+    let services = state.join("services");
+    let releases = Releases::open(services.clone()).map_err(io("open the releases"))?;
+    let artifacts = ArtifactStore::open(state.join("artifacts")).map_err(io("open the artifacts"))?;
+    let artifacts = Arc::new(artifacts);
+    let git = Git::open(state.join("git"), state.join("git-cache")).map_err(io("open the repositories"))?;
+    let git = Arc::new(git);
+    let builder = Builder::open(launcher.clone(), artifacts.clone(), git.clone(), state.join("builds"))
+        .map_err(io("prepare builds"))?;
+    let runtime =
+        Arc::new(ProcessRuntime::new(services.clone(), launcher.clone()).map_err(io("read /proc"))?);
+    let policy = Policy {
+        repositories: None,
+        repository_dir: state.join("git").to_string_lossy().into_owned(),
+        allowed_repositories: config.allowed_repositories.clone(),
+        allowed_uris: config.allowed_uris.clone(),
+    };
+    let fetcher = Fetcher::new(artifacts.clone(), config.limits, policy.clone(), config.timeouts)
+        .map_err(|error| DaemonError::Tls(error.to_string()))?;
+    let executor = Executor {
+        instance: store.instance().to_string(),
+        runtime: runtime.clone(),
+        launcher,
+        artifacts,
+        fetcher,
+        git,
+        builder: Arc::new(builder),
+        releases: Arc::new(releases),
+        logs: TaskLogs::new(state.join("tasks")),
+        limits: config.limits,
+        policy,
+        services_dir: services,
+        downloads: Arc::new(Semaphore::new(config.concurrency.downloads)),
+        builds: Arc::new(Semaphore::new(config.concurrency.builds)),
+    };
+    Ok((executor, runtime))
+}
+
+fn control_state(config: &Config, store: &Store, commander: Arc<dyn Commander>) -> ControlState {
+    ControlState {
+        commander,
+        store: store.clone(),
+        access: Access { operators: config.operators.clone(), viewers: config.viewers.clone() },
+        tasks_dir: config.state_dir.join("tasks"),
+        started: clock::now(),
+    }
+}
+
+async fn host_event(store: &Store, event: HostEvent) -> Result<(), StoreError> {
+    store.commit(vec![Change::Host { at: clock::now(), event }]).await.map(|_| ())
+}
+
+async fn resume_all(commander: &Arc<Handle>, tasks: Vec<crate::task::TaskId>) {
+    let by =
+        Caller { uid: nix::unistd::geteuid().as_raw(), user: "deployd".into(), pid: None, program: None };
+    for task in tasks {
+        if let Err(error) = commander.command(task, Command::Resume { force: false }, by.clone()).await {
+            tracing::warn!(%task, %error, "cannot resume an interrupted task (resumeOnStart)");
+        }
+    }
+}
+
+/// Waits for the end, reloading and rotating meanwhile.
+async fn until_told(
+    signals: &Signals,
+    store: &Store,
+    supervisor: &Addr<PlanSupervisor>,
+    commander: &Arc<Handle>,
+    runtime: &Arc<ProcessRuntime>,
+) -> Result<(), DaemonError> {
+    let mut failed = store.failed();
+    let mut rotate = tokio::time::interval(ROTATE);
+    loop {
+        tokio::select! {
+            () = signals.shutdown.cancelled() => return Ok(()),
+            _ = failed.wait_for(|failed| *failed) => {
+                return Err(StoreError::CommitUnknown("a commit failed".into()).into());
+            }
+            () = signals.reload.notified() => match commander.reload(None).await {
+                Ok(reloaded) => tracing::info!(services = reloaded.services, "the catalog was reloaded"),
+                Err(error) => tracing::error!(%error, "the catalog was not reloaded"),
+            },
+            _ = rotate.tick() => {
+                if !supervisor.connected() {
+                    let source = io::Error::other("the plan supervisor has crashed");
+                    return Err(DaemonError::Io { what: "go on", source });
+                }
+                let runtime = runtime.clone();
+                crate::blocking::run(move || runtime.rotate_logs()).await;
+            }
+        }
+    }
+}
+
+/// Takes no new work, lets what is going on end within the grace, and marks the rest INTERRUPTED.
+async fn shut_down(
+    config: &Config,
+    store: &Store,
+    supervisor: &Addr<PlanSupervisor>,
+    mut held: watch::Receiver<Held>,
+) {
+    supervisor.send(Drain).await.ok();
+    let quiet = held.wait_for(|held| held.is_empty());
+    if tokio::time::timeout(config.shutdown_grace, quiet).await.is_err() {
+        tracing::warn!("operations are still going on after shutdownGrace; their tasks are interrupted");
+    }
+    supervisor.send(InterruptAll).await.ok();
+    host_event(store, HostEvent::DaemonStopped).await.ok();
+}

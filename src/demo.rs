@@ -1,0 +1,5 @@
+//! `deployd demo`
+/// Runs it.
+pub fn run() -> anyhow::Result<()> {
+    Ok(())
+}
