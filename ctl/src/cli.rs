@@ -1,0 +1,102 @@
+//! The command line.
+
+mod args;
+mod event;
+mod exit;
+mod plans;
+mod render;
+mod report;
+mod services;
+mod tasks;
+mod terminal;
+mod watch;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::client::{Client, default_socket};
+use args::{Cli, Command};
+pub use exit::Failure;
+pub use terminal::{Terminal, printable};
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            error.print().ok();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let mut terminal = Terminal::of_process(cli.global.no_color, cli.global.quiet);
+    match runtime {
+        Ok(runtime) => ExitCode::from(runtime.block_on(finish(cli, &mut terminal))),
+        Err(error) => {
+            terminal.error(&format!("cannot start: {error}"));
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Runs a command line inside a program that has a runtime; the exit code.
+pub async fn run<I, T>(arguments: I, terminal: &mut Terminal) -> u8
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => finish(cli, terminal).await,
+        Err(error) => {
+            terminal.error(&error.to_string());
+            exit::USAGE
+        }
+    }
+}
+
+async fn finish(cli: Cli, terminal: &mut Terminal) -> u8 {
+    match dispatch(cli, terminal).await {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.show(terminal);
+            failure.code()
+        }
+    }
+}
+
+async fn dispatch(cli: Cli, terminal: &mut Terminal) -> Result<u8, Failure> {
+    let client = Client::new(cli.global.socket.clone().unwrap_or_else(default_socket));
+    let output = cli.global.output;
+    match cli.command {
+        Command::Plan(command) => plans::run(command, &client, output, terminal).await,
+        Command::Execute(execute) => tasks::execute(execute, &client, output, terminal).await,
+        Command::List { state, limit } => tasks::list(&state, limit, &client, output, terminal).await,
+        Command::Status { id } => tasks::status(id, &client, output, terminal).await,
+        Command::Watch { id } => watch::watch(id, &client, output, terminal).await,
+        Command::Wait { id } => watch::wait(id, &client).await,
+        Command::Report { id } => report::report(id, &client, output, terminal).await,
+        Command::Logs { id, service, follow } => {
+            tasks::logs(id, service.as_deref(), follow, &client, terminal).await
+        }
+        Command::Stop(ids) => tasks::command("stop", &ids, false, false, &client, terminal).await,
+        Command::Pause(ids) => tasks::command("pause", &ids, false, false, &client, terminal).await,
+        Command::Resume { ids, force, watch } => {
+            tasks::command("resume", &ids, force, watch, &client, terminal).await
+        }
+        Command::Delete(ids) => tasks::command("delete", &ids, false, false, &client, terminal).await,
+        Command::Service(command) => services::service(command, &client, output, terminal).await,
+        Command::Repo(command) => services::repo(command, &client, output, terminal).await,
+        Command::Events { follow, task, after } => {
+            watch::events(follow, task, after, &client, terminal).await
+        }
+        Command::Info => services::info(&client, output, terminal).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "deployctl", &mut script);
+            terminal.raw(&script)?;
+            Ok(0)
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Exit codes: one exhaustive mapping.
+
+use std::io;
+
+use super::terminal::{Terminal, printable};
+use crate::client::ClientError;
+use crate::wire::problem::code;
+
+/// Wrong usage.
+pub const USAGE: u8 = 2;
+/// Ctrl-C.
+pub const INTERRUPTED: u8 = 130;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A call.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A file.
+    #[error("cannot read {file}: {source}")]
+    Read {
+        /// The file.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Standard output.
+    #[error("cannot write: {0}")]
+    Write(#[from] io::Error),
+    /// A plan has mistakes; they were shown.
+    #[error("the plan is not valid; nothing was stored")]
+    PlanShown,
+    /// Something else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Client(ClientError::NotReachable { .. }) => 6,
+            Self::Client(ClientError::Problem(problem)) => match &*problem.code {
+                code::NOT_FOUND => 3,
+                code::NOT_POSSIBLE | code::CONFLICT | code::EXISTS => 4,
+                code::PLAN_INVALID | code::CATALOG_INVALID => 5,
+                code::NOT_PERMITTED => 7,
+                _ => 1,
+            },
+            Self::PlanShown => 5,
+            Self::Client(ClientError::Cut(_) | ClientError::Protocol(_))
+            | Self::Read { .. }
+            | Self::Other(_) => 1,
+            // `deployctl list | head` is no failure.
+            Self::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            Self::Write(_) => 1,
+        }
+    }
+
+    /// Tells the user.
+    pub fn show(&self, terminal: &mut Terminal) {
+        if matches!(self, Self::Write(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+            return;
+        }
+        terminal.error(&printable(&self.to_string()));
+        if let Self::Client(ClientError::Problem(problem)) = self {
+            for error in problem.errors.iter().flatten() {
+                let file = error.file.as_deref().unwrap_or("plan");
+                terminal.error(&super::plans::line(file, error));
+            }
+        }
+    }
+}
+
+/// The exit code of a command that has waited for a task.
+pub fn of_state(state: &str) -> u8 {
+    match state {
+        "SUCCEEDED" => 0,
+        "FAILED" => 10,
+        "STOPPED" => 11,
+        "PAUSED" => 12,
+        "INTERRUPTED" => 13,
+        _ => 1,
+    }
+}

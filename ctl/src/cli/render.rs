@@ -1,0 +1,55 @@
+//! Small pieces of text that several commands show.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::wire::task::Task;
+
+/// A moment, in local time on a terminal.
+pub fn time(text: &str, local: bool) -> String {
+    match text.parse::<Timestamp>() {
+        Ok(at) if local => at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Ok(at) => format!("{at:.0}"),
+        Err(_) => text.to_string(),
+    }
+}
+
+/// The time of day, in local time on a terminal.
+pub fn clock(text: &str, local: bool) -> String {
+    match text.parse::<Timestamp>() {
+        Ok(at) if local => at.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string(),
+        Ok(at) => format!("{at:.3}"),
+        Err(_) => text.to_string(),
+    }
+}
+
+/// From one moment to another, or until now.
+pub fn duration(from: Option<&str>, to: Option<&str>) -> String {
+    let parse = |text: &str| text.parse::<Timestamp>().ok();
+    let Some(from) = from.and_then(parse) else { return String::new() };
+    let to = match to {
+        Some(to) => parse(to),
+        None => Some(Timestamp::now()),
+    };
+    let Some(to) = to else { return String::new() };
+    let seconds = to.duration_since(from).as_secs_f64().max(0.0);
+    if seconds < 60.0 {
+        return format!("{seconds:.1} s");
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "not negative, and whole seconds are meant"
+    )]
+    let whole = seconds as u64;
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+/// "3/5" of a task's services.
+pub fn progress(task: &Task) -> String {
+    let counts = &task.progress.deployments;
+    format!("{}/{}", counts.succeeded, counts.total)
+}

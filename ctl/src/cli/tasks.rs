@@ -1,0 +1,272 @@
+//! Tasks: execute, list, status, logs, and the commands.
+
+use http_body_util::BodyExt;
+use hyper::Method;
+
+use super::args::{Execute, Ids, Output};
+use super::exit::{self, Failure};
+use super::terminal::{Terminal, printable};
+use super::{plans, render, watch};
+use crate::client::{Client, ClientError};
+use crate::wire::problem::code;
+use crate::wire::task::{self, DryRun, Task, TaskList, TaskStatus};
+
+pub async fn execute(
+    execute: Execute,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
+    let (plan, revision) = match (&execute.file, &execute.plan) {
+        (Some(file), _) => {
+            let plan = plans::create(file, execute.name.clone(), client, terminal).await?;
+            (plan.name, Some(plan.revision))
+        }
+        (None, Some(plan)) => {
+            let (name, revision) = plans::name_and_revision(plan)?;
+            (name.to_string(), revision)
+        }
+        (None, None) => return Err(Failure::Other("give a plan's name, or a file by -f".into())),
+    };
+    let request = task::Execute { plan, revision, dry_run: execute.dry_run };
+    if execute.dry_run {
+        let preview: DryRun = client.post("/v1/tasks", &request).await?;
+        if !terminal.document(output, &preview)? {
+            show_preview(&preview, terminal)?;
+        }
+        return Ok(if preview.problems.is_empty() { 0 } else { 1 });
+    }
+    let task = start(&request, execute.wait, client, terminal).await?;
+    for warning in &task.warnings {
+        terminal.note(&printable(&format!("warning: {warning}")));
+    }
+    terminal.line(&task.id.to_string())?;
+    if execute.watch {
+        watch::watch(task.id, client, output, terminal).await
+    } else if execute.wait {
+        watch::wait(task.id, client).await
+    } else {
+        Ok(0)
+    }
+}
+
+/// Executes; with `wait`, as soon as the tasks that hold its services have come to rest.
+async fn start(
+    request: &task::Execute,
+    wait: bool,
+    client: &Client,
+    terminal: &mut Terminal,
+) -> Result<Task, Failure> {
+    loop {
+        match client.post("/v1/tasks", request).await {
+            Err(ClientError::Problem(problem)) if wait && problem.code == code::CONFLICT => {
+                let holder = problem.conflicts.iter().flatten().next().map(|conflict| conflict.task);
+                let Some(holder) = holder else { return Err(ClientError::Problem(problem).into()) };
+                terminal.note(&format!("waiting for task {holder}: {}", printable(&problem.detail)));
+                watch::until_rest(holder, client).await?;
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
+fn show_preview(preview: &DryRun, terminal: &mut Terminal) -> Result<(), Failure> {
+    terminal.line(&format!(
+        "{}@{} would do, batch after batch:",
+        printable(&preview.plan),
+        preview.revision
+    ))?;
+    let mut rows = Vec::new();
+    for batch in &preview.batches {
+        for deployment in &batch.deployments {
+            for container in &deployment.containers {
+                rows.push(vec![
+                    batch.priority.to_string(),
+                    format!("{} ({})", deployment.service, deployment.service_id),
+                    deployment.deployment.clone(),
+                    container.container.clone(),
+                    container.from_release.clone().unwrap_or_else(|| "-".into()),
+                    container.action.clone(),
+                ]);
+            }
+        }
+    }
+    terminal.table(&["PRIORITY", "SERVICE", "DEPLOYMENT", "CONTAINER", "RELEASE", "WOULD"], rows)?;
+    for problem in &preview.problems {
+        terminal.line(&printable(&format!("would fail: {problem}")))?;
+    }
+    Ok(())
+}
+
+pub async fn list(
+    states: &[String],
+    limit: usize,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
+    let states: Vec<_> = states.iter().map(|state| plans::escape(state)).collect();
+    let list: TaskList = client.get(&format!("/v1/tasks?limit={limit}&state={}", states.join(","))).await?;
+    if terminal.document(output, &list)? {
+        return Ok(0);
+    }
+    let local = terminal.is_terminal;
+    let row = |task: &Task| {
+        vec![
+            task.id.to_string(),
+            format!("{}@{}", task.plan, task.revision),
+            task.state.clone(),
+            task.reason.clone().unwrap_or_default(),
+            render::progress(task),
+            render::time(&task.started_at, local),
+            render::duration(Some(&task.started_at), task.finished_at.as_deref()),
+            task.created_by.user.clone(),
+        ]
+    };
+    let rows = list.tasks.iter().map(row).collect();
+    terminal.table(&["TASK", "PLAN", "STATE", "REASON", "SERVICES", "STARTED", "TOOK", "BY"], rows)?;
+    Ok(0)
+}
+
+pub async fn status(
+    id: u64,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
+    let status: TaskStatus = client.get(&format!("/v1/tasks/{id}")).await?;
+    if terminal.document(output, &status)? {
+        return Ok(0);
+    }
+    let (task, local) = (&status.task, terminal.is_terminal);
+    let reason = task.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let state = terminal.state(&task.state);
+    terminal.line(&format!(
+        "Task {} · {}@{} · {state}{reason}",
+        task.id,
+        printable(&task.plan),
+        task.revision
+    ))?;
+    if let Some(comment) = &task.comment {
+        terminal.line(&format!("  {}", printable(comment)))?;
+    }
+    let took = render::duration(Some(&task.started_at), task.finished_at.as_deref());
+    let by = printable(&task.created_by.user);
+    terminal.line(&format!("  started {} by {by}, {took}", render::time(&task.started_at, local)))?;
+    let operations = &task.progress.operations;
+    let services = render::progress(task);
+    terminal.line(&format!("  services {services}, containers {}/{}", operations.done, operations.total))?;
+    for batch in &status.batches {
+        let counts = &batch.deployments;
+        terminal.line(&format!(
+            "  batch of priority {}: {} of {} succeeded, {} running, {} failed, {} skipped, {} interrupted",
+            batch.priority,
+            counts.succeeded,
+            counts.total,
+            counts.running,
+            counts.failed,
+            counts.skipped,
+            counts.interrupted
+        ))?;
+    }
+    for waiting in &status.waiting_for {
+        let since = render::duration(Some(&waiting.since), None);
+        let text = format!(
+            "  waiting for {} ({}): {}, since {since}",
+            waiting.service, waiting.deployment, waiting.doing
+        );
+        terminal.line(&printable(&text))?;
+    }
+    let possible = if task.possible.is_empty() {
+        "nothing, it has to come to rest".into()
+    } else {
+        task.possible.join(", ")
+    };
+    terminal.line(&format!("  possible: {possible}"))?;
+    Ok(0)
+}
+
+pub async fn logs(
+    id: u64,
+    service: Option<&str>,
+    follow: bool,
+    client: &Client,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
+    let service = service.map(|service| format!("&service={}", plans::escape(service))).unwrap_or_default();
+    let body = client.text(&format!("/v1/tasks/{id}/logs?follow={follow}{service}")).await?;
+    copy(body, terminal).await
+}
+
+/// Copies a text, line by line and escaped.
+pub async fn copy(mut body: hyper::body::Incoming, terminal: &mut Terminal) -> Result<u8, Failure> {
+    let mut rest: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ClientError::Cut(error.to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        rest.extend_from_slice(&data);
+        while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            let text = String::from_utf8_lossy(&line);
+            let parts: Vec<_> = text.trim_end_matches(['\n', '\r']).split('\t').map(printable).collect();
+            terminal.line(&parts.join("\t"))?;
+        }
+    }
+    if !rest.is_empty() {
+        terminal.line(&printable(&String::from_utf8_lossy(&rest)))?;
+    }
+    Ok(0)
+}
+
+/// stop, pause, resume, delete: of all tasks; the first failure decides the exit code.
+pub async fn command(
+    verb: &str,
+    ids: &Ids,
+    force: bool,
+    watched: bool,
+    client: &Client,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
+    let mut code = 0;
+    for &id in &ids.ids {
+        let done = one(verb, id, force, client, terminal).await;
+        let ended = match done {
+            Ok(()) if watched => watch::watch(id, client, Output::Table, terminal).await,
+            Ok(()) if ids.wait && verb != "delete" => watch::wait(id, client).await,
+            Ok(()) => Ok(0),
+            Err(failure) => Err(failure),
+        };
+        let ended = ended.unwrap_or_else(|failure| {
+            failure.show(terminal);
+            failure.code()
+        });
+        if code == 0 || ended == exit::INTERRUPTED {
+            code = ended;
+        }
+    }
+    Ok(code)
+}
+
+async fn one(
+    verb: &str,
+    id: u64,
+    force: bool,
+    client: &Client,
+    terminal: &mut Terminal,
+) -> Result<(), Failure> {
+    if verb == "delete" {
+        client.bytes(Method::DELETE, &format!("/v1/tasks/{id}"), Vec::new()).await?;
+        return Ok(());
+    }
+    let path = format!("/v1/tasks/{id}/{verb}");
+    let task: Task = if verb == "resume" {
+        client.post(&path, &task::Resume { force }).await?
+    } else {
+        client.call(Method::POST, &path, Vec::new()).await?
+    };
+    for warning in &task.warnings {
+        terminal.note(&printable(&format!("warning: {warning}")));
+    }
+    terminal.note(&format!("task {id} is {}", task.state));
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Where output goes. What comes from outside never reaches a terminal unescaped.
+
+use std::io::{self, IsTerminal, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use super::args::Output;
+
+/// Standard output and standard error, or what stands in for them.
+pub struct Terminal {
+    out: Box<dyn Write + Send>,
+    err: Box<dyn Write + Send>,
+    /// Colours may be used.
+    pub color: bool,
+    /// Standard output is a terminal.
+    pub is_terminal: bool,
+    quiet: bool,
+}
+
+impl Terminal {
+    /// The process' own.
+    pub fn of_process(no_color: bool, quiet: bool) -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        let color =
+            is_terminal && !no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), color, is_terminal, quiet }
+    }
+
+    /// Others, for tests and for programs that contain the command line.
+    pub fn new(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
+        Self { out, err, color: false, is_terminal: false, quiet: false }
+    }
+
+    /// A line of the result.
+    pub fn line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{text}")?;
+        self.out.flush()
+    }
+
+    /// The result, byte for byte.
+    pub fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)?;
+        self.out.flush()
+    }
+
+    /// A remark.
+    pub fn note(&mut self, text: &str) {
+        if !self.quiet {
+            writeln!(self.err, "{text}").ok();
+        }
+    }
+
+    /// What went wrong.
+    pub fn error(&mut self, text: &str) {
+        writeln!(self.err, "{}", text.trim_end()).ok();
+    }
+
+    /// A document as JSON or YAML; false when a table is wanted.
+    pub fn document(&mut self, output: Output, document: &impl Serialize) -> io::Result<bool> {
+        match output {
+            Output::Table => return Ok(false),
+            Output::Json => {
+                let text = serde_json::to_string_pretty(document).map_err(io::Error::other)?;
+                self.line(&text)?;
+            }
+            Output::Yaml => {
+                let text = serde_yaml::to_string(document).map_err(io::Error::other)?;
+                self.raw(text.as_bytes())?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// A table.
+    pub fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(header.to_vec());
+        // Not a terminal: nothing is wrapped, so that a row stays a line.
+        let arrangement =
+            if self.is_terminal { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
+        table.set_content_arrangement(arrangement);
+        for row in rows {
+            table.add_row(row.iter().map(|cell| printable(cell)).collect::<Vec<_>>());
+        }
+        let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_string()).collect();
+        self.line(&lines.join("\n"))
+    }
+
+    /// A state, coloured on a terminal.
+    pub fn state(&self, state: &str) -> String {
+        let code = match state {
+            "SUCCEEDED" | "running" => "32",
+            "FAILED" | "exited" => "31",
+            "RUNNING" | "STOPPING" | "PAUSING" => "36",
+            "PAUSED" | "INTERRUPTED" => "33",
+            _ => return state.to_string(),
+        };
+        if self.color { format!("\u{1b}[{code}m{state}\u{1b}[0m") } else { state.to_string() }
+    }
+}
+
+/// Text without what drives a terminal: control characters and marks that turn the direction.
+pub fn printable(text: &str) -> String {
+    let harmless = |c: char| {
+        !c.is_control()
+            && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if text.chars().all(harmless) {
+        return text.to_string();
+    }
+    text.chars()
+        .flat_map(|c| if harmless(c) || c == '\n' { vec![c] } else { c.escape_default().collect() })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_outside_drives_the_terminal() {
+        assert_eq!(printable("a\u{1b}[31mb\u{7}\u{9b}c\u{202e}"), "a\\u{1b}[31mb\\u{7}\\u{9b}c\\u{202e}");
+        assert_eq!(printable("grün\n服务"), "grün\n服务");
+    }
+}

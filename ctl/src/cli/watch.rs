@@ -1,0 +1,135 @@
+//! Following tasks.
+
+use super::args::Output;
+use super::event::render;
+use super::exit::{self, Failure};
+use super::render as text;
+use super::terminal::Terminal;
+use crate::client::Client;
+use crate::wire::event::Event;
+use crate::wire::task::TaskStatus;
+
+/// Follows a task until it rests: one line for each event. Ctrl-C leaves the task alone.
+pub async fn watch(id: u64, client: &Client, output: Output, terminal: &mut Terminal) -> Result<u8, Failure> {
+    tokio::select! {
+        code = follow(id, client, output, terminal) => code,
+        _ = tokio::signal::ctrl_c() => {
+            terminal.note(&format!("task {id} goes on; `deployctl watch {id}` follows it again"));
+            Ok(exit::INTERRUPTED)
+        }
+    }
+}
+
+async fn follow(id: u64, client: &Client, output: Output, terminal: &mut Terminal) -> Result<u8, Failure> {
+    // Events may come after the one that ends it: a paused task that was resumed has several ends.
+    let mut state = status(id, client).await?.task.state;
+    let mut events = client.events(Some(id), 0, true);
+    let mut last = last_seq(id, client).await?;
+    loop {
+        let Some(event) = events.next().await? else { return Ok(exit::of_state(&state)) };
+        show(&event, output, terminal)?;
+        if event.seq < last {
+            continue;
+        }
+        if let Some(new) = task_state(&event) {
+            state = new.to_string();
+        }
+        if is_resting(&state) {
+            // Has it been resumed in between? Then there is more.
+            last = last_seq(id, client).await?;
+            if last > event.seq {
+                continue;
+            }
+            if output == Output::Table {
+                let task = status(id, client).await?.task;
+                let took = text::duration(Some(&task.started_at), task.finished_at.as_deref());
+                let services = text::progress(&task);
+                terminal.line(&format!(
+                    "task {id} is {}: {services} services in {took}",
+                    terminal.state(&state)
+                ))?;
+            }
+            return Ok(exit::of_state(&state));
+        }
+    }
+}
+
+fn show(event: &Event, output: Output, terminal: &mut Terminal) -> Result<(), Failure> {
+    if output == Output::Json {
+        let line = serde_json::to_string(event).map_err(std::io::Error::other)?;
+        terminal.line(&line)?;
+    } else if let Some(words) = render(event) {
+        let at = text::clock(&event.at, terminal.is_terminal);
+        terminal.line(&format!("{at}  {words}"))?;
+    }
+    Ok(())
+}
+
+fn task_state(event: &Event) -> Option<&str> {
+    event.kind.starts_with("task.").then(|| event.details.get("state")?.as_str()).flatten()
+}
+
+fn is_resting(state: &str) -> bool {
+    !matches!(state, "RUNNING" | "STOPPING" | "PAUSING")
+}
+
+async fn status(id: u64, client: &Client) -> Result<TaskStatus, Failure> {
+    Ok(client.get(&format!("/v1/tasks/{id}")).await?)
+}
+
+/// The place of the last event that a task has now.
+async fn last_seq(id: u64, client: &Client) -> Result<u64, Failure> {
+    let mut events = client.events(Some(id), 0, false);
+    let mut last = 0;
+    while let Some(event) = events.next().await? {
+        last = event.seq;
+    }
+    Ok(last)
+}
+
+/// Waits until a task rests; its state.
+pub async fn until_rest(id: u64, client: &Client) -> Result<String, Failure> {
+    loop {
+        let state = status(id, client).await?.task.state;
+        if is_resting(&state) {
+            return Ok(state);
+        }
+        let mut events = client.events(Some(id), last_seq(id, client).await?, true);
+        // It may have come to rest between the two looks.
+        if is_resting(&status(id, client).await?.task.state) {
+            continue;
+        }
+        while let Some(event) = events.next().await? {
+            if task_state(&event).is_some_and(is_resting) {
+                break;
+            }
+        }
+    }
+}
+
+/// Waits until a task rests; the exit code says how.
+pub async fn wait(id: u64, client: &Client) -> Result<u8, Failure> {
+    tokio::select! {
+        state = until_rest(id, client) => Ok(exit::of_state(&state?)),
+        _ = tokio::signal::ctrl_c() => Ok(exit::INTERRUPTED),
+    }
+}
+
+/// All events, one JSON object a line.
+pub async fn events(
+    follow: bool,
+    task: Option<u64>,
+    after: u64,
+    client: &Client,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
+    let mut events = client.events(task, after, follow);
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event?,
+            _ = tokio::signal::ctrl_c() => return Ok(exit::INTERRUPTED),
+        };
+        let Some(event) = event else { return Ok(0) };
+        show(&event, Output::Json, terminal)?;
+    }
+}
