@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(config.limits.max_entries, 5);
         assert_eq!(config.concurrency.services, 3);
         assert_eq!(config.shutdown_grace, Duration::from_secs(5));
-        assert_eq!(config.timeouts.fetch, Duration::from_secs(60));
+        assert_eq!(config.timeouts.fetch, Duration::from_mins(1));
     }
 
     #[test]

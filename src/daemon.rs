@@ -40,7 +40,7 @@ use crate::task::{Caller, Reason};
 /// How long the spawner of an earlier daemon may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(30);
 /// How often container logs are looked at.
-const ROTATE: Duration = Duration::from_secs(60);
+const ROTATE: Duration = Duration::from_mins(1);
 
 /// Why the daemon does not run, or had to end.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,7 @@
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use crate::mistake::Mistake;
 
@@ -257,9 +258,10 @@ impl Builder {
         match self.stack.last_mut() {
             None => self.root = Some(node),
             Some(Open::List(_, nodes)) => nodes.push(node),
-            Some(Open::Map { entries, seen, key, .. }) => match key.take() {
-                Some(key) => entries.push((key, node)),
-                None => {
+            Some(Open::Map { entries, seen, key, .. }) => {
+                if let Some(key) = key.take() {
+                    entries.push((key, node));
+                } else {
                     let Kind::Scalar { text, .. } = node.kind else {
                         return Err(mistake(node.place, &path, "a key must be text".into()));
                     };
@@ -277,7 +279,7 @@ impl Builder {
                     }
                     *key = Some(Spanned { place: node.place, value: text });
                 }
-            },
+            }
         }
         Ok(())
     }
@@ -296,7 +298,7 @@ impl Builder {
         let mut path = String::new();
         for open in &self.stack {
             match open {
-                Open::List(_, nodes) => path.push_str(&format!("[{}]", nodes.len())),
+                Open::List(_, nodes) => write!(path, "[{}]", nodes.len()).unwrap_or_default(),
                 Open::Map { key: Some(key), .. } => path = join(&path, &key.value),
                 Open::Map { key: None, .. } => {}
             }

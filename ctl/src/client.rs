@@ -20,7 +20,7 @@ use crate::wire::problem::Problem;
 /// The system's socket.
 pub const SYSTEM_SOCKET: &str = "/run/deployd/deployd.sock";
 /// A daemon that takes longer to answer is stuck.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]

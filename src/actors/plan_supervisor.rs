@@ -163,7 +163,7 @@ impl Handler<Execute> for PlanSupervisor {
         let work = async move {
             let (change, warnings) = match begun? {
                 Begun::Before(task) => return Ok((task, None, Vec::new())),
-                Begun::Now(change, warnings) => (change, warnings),
+                Begun::Now(change, warnings) => (*change, warnings),
             };
             let committed = store.commit(vec![change.clone()]).await.map_err(|error| unavailable(&error))?;
             let task =
@@ -189,7 +189,7 @@ impl Handler<Execute> for PlanSupervisor {
 /// What an execution begins with.
 enum Begun {
     Before(TaskId),
-    Now(Change, Vec<String>),
+    Now(Box<Change>, Vec<String>),
 }
 
 impl PlanSupervisor {
@@ -217,7 +217,8 @@ impl PlanSupervisor {
             Definition { plan: info.name, revision: info.revision, comment: plan.comment, deployments };
         let event = Event::Started { by: execute.by.clone(), definition };
         let key = execute.idempotency_key.clone();
-        Ok(Begun::Now(Change::CreateTask { at: clock::now(), event, key }, warnings))
+        let change = Change::CreateTask { at: clock::now(), event, key };
+        Ok(Begun::Now(Box::new(change), warnings))
     }
 }
 

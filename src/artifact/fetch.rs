@@ -47,7 +47,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            fetch: Duration::from_secs(600),
+            fetch: Duration::from_mins(10),
             idle: Duration::from_secs(30),
             backoff: Duration::from_millis(500),
         }
@@ -369,12 +369,12 @@ impl Download {
             if !status.is_redirection() || status == StatusCode::NOT_MODIFIED {
                 return self.judge(answer);
             }
-            url = self.follow(&url, &answer, fetcher).map_err(|why| Try::Final(self.redirect(why)))?;
+            url = Self::follow(&url, &answer, fetcher).map_err(|why| Try::Final(self.redirect(why)))?;
         }
         Err(Try::Final(self.redirect(format!("it is redirected more than {MAX_HOPS} times"))))
     }
 
-    fn follow(&self, from: &Url, answer: &Response, fetcher: &Fetcher) -> Result<Url, String> {
+    fn follow(from: &Url, answer: &Response, fetcher: &Fetcher) -> Result<Url, String> {
         let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
         let location = location.ok_or("a redirect says nothing about where to")?;
         let mut to = from.join(location).map_err(|error| format!("a redirect leads nowhere: {error}"))?;
@@ -385,7 +385,7 @@ impl Download {
         to.set_username("").ok();
         to.set_password(None).ok();
         if crate::plan::check::check_package_uri(to.as_str(), &fetcher.policy).is_err() {
-            return Err(format!("a redirect leads to {}, which packages.allowedUris forbids", to));
+            return Err(format!("a redirect leads to {to}, which packages.allowedUris forbids"));
         }
         Ok(to)
     }

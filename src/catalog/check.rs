@@ -125,7 +125,7 @@ fn service(place: Place, entries: Entries<'_>, host: &Host<'_>, mistakes: &mut M
         health: health?.0,
         build: build?,
         hooks: hooks?,
-        shared_paths: shared_paths?,
+        shared_paths,
         keep_releases: keep_releases.flatten().unwrap_or(5),
         strip_components: strip_components.unwrap_or(0),
     })

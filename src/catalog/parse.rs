@@ -30,7 +30,7 @@ pub fn duration(text: &str) -> Option<Duration> {
         rest = &rest[letters..];
     }
     // A century is no time limit but a slip of the pen.
-    (!text.is_empty() && total < Duration::from_secs(100 * 365 * 86_400)).then_some(total)
+    (!text.is_empty() && total < Duration::from_hours(876_000)).then_some(total)
 }
 
 /// `512`, `64K`, `512M`, `1G`, `2T`, in bytes.

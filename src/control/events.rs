@@ -4,6 +4,7 @@
 //! costs nothing and holds up nobody.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use actix_web::web::Bytes;
@@ -116,7 +117,7 @@ impl Reader {
         for entry in &entries {
             let event = self.names.event(entry, &snapshot)?;
             let data = serde_json::to_string(&event).unwrap_or_default();
-            text.push_str(&format!("id: {}\nevent: {}\ndata: {data}\n\n", entry.seq, event.kind));
+            write!(text, "id: {}\nevent: {}\ndata: {data}\n\n", entry.seq, event.kind).ok();
         }
         self.ready.push_back(text.into());
         Ok(true)

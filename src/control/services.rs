@@ -42,7 +42,8 @@ pub async fn logs(
     let service = find(&state, &id)?;
     let lines = query.lines.unwrap_or(100).min(10_000);
     let lines = state.commander.service_logs(service.id, lines).await?;
-    let text: String = lines.into_iter().map(|(container, line)| format!("{container}: {line}\n")).collect();
+    let lines: Vec<_> = lines.into_iter().map(|(container, line)| format!("{container}: {line}\n")).collect();
+    let text = lines.concat();
     Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text))
 }
 

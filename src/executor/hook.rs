@@ -8,7 +8,7 @@ use crate::task::Failure;
 use crate::task::deployment::Hook;
 
 /// A hook that takes longer is ended.
-const TIMEOUT: Duration = Duration::from_secs(30 * 60);
+const TIMEOUT: Duration = Duration::from_mins(30);
 /// How many lines of output a failure shows.
 const LOG_LINES: usize = 20;
 

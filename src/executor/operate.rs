@@ -8,7 +8,7 @@ use super::{Executor, Halt, Looked, Target, environment, failure};
 use crate::blocking;
 use crate::catalog::{Probe, Run, expand};
 use crate::probe::{self, ProbeFailure, ResolvedProbe};
-use crate::runtime::StartSpec;
+use crate::runtime::{Observation, StartSpec};
 use crate::task::Failure;
 use crate::task::evidence::Deeds;
 use crate::task::operation::{Done, Incarnation, OperationEnd, Settled};
@@ -56,7 +56,7 @@ impl Executor {
     }
 
     async fn stop(&self, target: &Target) -> Result<String, Failure> {
-        let run = self.run_of(target)?;
+        let run = run_of(target)?;
         let container = reference(&target.subject.service, &target.container.name);
         let report =
             self.runtime.stop(&container, &run.stop_signal, run.stop_timeout).await.map_err(|error| {
@@ -71,7 +71,7 @@ impl Executor {
     }
 
     async fn start(&self, target: &Target, stop_first: bool) -> Result<(Done, String), Failure> {
-        let run = self.run_of(target)?.clone();
+        let run = run_of(target)?.clone();
         let service = &target.subject.service;
         // All that can be known to fail is found out before what runs is stopped.
         let release = match &target.release {
@@ -81,7 +81,7 @@ impl Executor {
         if release.is_none() && run.needs_release() {
             return Err(no_release(target, &run));
         }
-        let environment = self.environment_of(target, &run, release.as_deref())?;
+        let environment = environment_of(target, &run, release.as_deref())?;
         let argv = environment::argv(&run.command, &environment)?;
         let resolved = self.resolve_probe(target, &run, &environment, release.as_deref())?;
 
@@ -110,14 +110,13 @@ impl Executor {
 
     /// This operation had started the container before a crash: only its health is still open.
     async fn await_found(&self, target: &Target) -> Result<(Done, String), Failure> {
-        let run = self.run_of(target)?.clone();
+        let run = run_of(target)?.clone();
         let release = self.current(&target.subject.service.name, &target.container.name).await?;
-        let environment = self.environment_of(target, &run, release.as_deref())?;
+        let environment = environment_of(target, &run, release.as_deref())?;
         let resolved = self.resolve_probe(target, &run, &environment, release.as_deref())?;
         let container = reference(&target.subject.service, &target.container.name);
-        let incarnation = match self.runtime.observe(&container).await {
-            Ok(crate::runtime::Observation::Running { incarnation, .. }) => incarnation,
-            _ => return Err(self.with_output(target, died_unseen(target)).await),
+        let Ok(Observation::Running { incarnation, .. }) = self.runtime.observe(&container).await else {
+            return Err(self.with_output(target, died_unseen(target)).await);
         };
         let up = self.await_up(target, resolved, &incarnation, Instant::now()).await?;
         Ok((Done::Changed(Some(incarnation)), format!("found started by this operation, {up}")))
@@ -155,16 +154,6 @@ impl Executor {
         })
     }
 
-    fn environment_of(
-        &self,
-        target: &Target,
-        run: &Run,
-        release: Option<&str>,
-    ) -> Result<std::collections::BTreeMap<String, String>, Failure> {
-        let ours = environment::deployd(&target.subject, Some(&target.container.name), release, &target.id);
-        environment::whole(run, Some(&target.container), ours)
-    }
-
     fn resolve_probe(
         &self,
         target: &Target,
@@ -195,20 +184,26 @@ impl Executor {
         }
     }
 
-    fn run_of<'a>(&self, target: &'a Target) -> Result<&'a Run, Failure> {
-        target.subject.service.run.as_ref().ok_or_else(|| {
-            failure(
-                "catalog",
-                format!("service {} says nothing about how it runs", target.subject.service.name),
-            )
-        })
-    }
-
     async fn with_output(&self, target: &Target, mut failure: Failure) -> Failure {
         let container = reference(&target.subject.service, &target.container.name);
         failure.log = self.runtime.last_lines(&container, LOG_LINES).await;
         failure
     }
+}
+
+fn environment_of(
+    target: &Target,
+    run: &Run,
+    release: Option<&str>,
+) -> Result<std::collections::BTreeMap<String, String>, Failure> {
+    let ours = environment::deployd(&target.subject, Some(&target.container.name), release, &target.id);
+    environment::whole(run, Some(&target.container), ours)
+}
+
+fn run_of(target: &Target) -> Result<&Run, Failure> {
+    target.subject.service.run.as_ref().ok_or_else(|| {
+        failure("catalog", format!("service {} says nothing about how it runs", target.subject.service.name))
+    })
 }
 
 fn was_running(target: &Target) -> bool {

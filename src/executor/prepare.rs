@@ -58,8 +58,7 @@ impl Executor {
             self.recover_artifact(subject, pin).await?;
         }
         let layout = layout(subject)?;
-        let (releases, artifacts, limits) =
-            (self.releases.clone(), self.artifacts.clone(), self.limits.clone());
+        let (releases, artifacts, limits) = (self.releases.clone(), self.artifacts.clone(), self.limits);
         let (service, sha256) = (subject.service.name.clone(), pin.sha256.clone());
         let release = blocking::run(move || {
             releases.prepare(&service, &artifacts.path(&sha256), &sha256, &layout, &limits)

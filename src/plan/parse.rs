@@ -118,7 +118,7 @@ fn item(index: usize, node: &Node, mistakes: &mut Mistakes) -> Option<RawItem> {
             "serviceId" => match mistakes.integer(node, &path, 1, i128::from(i64::MAX)) {
                 Some(id) => {
                     item.service =
-                        u64::try_from(id.value).ok().map(|value| Spanned { place: id.place, value })
+                        u64::try_from(id.value).ok().map(|value| Spanned { place: id.place, value });
                 }
                 None => item.broken.push(key),
             },

@@ -23,13 +23,16 @@ use crate::spawn::{ExitStatus, Launch, Marker, Spec};
 use crate::task::Timestamp;
 use crate::task::operation::Incarnation;
 
+/// By pid and start time: how it ended, once it has.
+type Exits = HashMap<(i32, u64), watch::Receiver<Option<ExitStatus>>>;
+
 /// Runs containers as processes.
 pub struct ProcessRuntime {
     services: PathBuf,
     launcher: Arc<dyn Launch>,
     boot_id: String,
     /// Exit statuses of what this daemon has started.
-    exits: Mutex<HashMap<(i32, u64), watch::Receiver<Option<ExitStatus>>>>,
+    exits: Mutex<Exits>,
 }
 
 impl ProcessRuntime {
@@ -55,7 +58,7 @@ impl ProcessRuntime {
         run.boot_id == self.boot_id && tree::is_alive(run.pid, run.start_ticks)
     }
 
-    fn exits(&self) -> std::sync::MutexGuard<'_, HashMap<(i32, u64), watch::Receiver<Option<ExitStatus>>>> {
+    fn exits(&self) -> std::sync::MutexGuard<'_, Exits> {
         self.exits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

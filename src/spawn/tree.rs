@@ -146,22 +146,19 @@ pub async fn end(
         end_stragglers(pid, operation, signal).await
     })
     .await;
-    let killed = match ended_well {
-        Ok(result) => {
-            result?;
-            false
+    let killed = if let Ok(result) = ended_well {
+        result?;
+        false
+    } else {
+        if is_alive(pid, start_ticks) {
+            signal_group(pid, Signal::SIGKILL)?;
+            gone(pid, start_ticks).await?;
         }
-        Err(_) => {
-            if is_alive(pid, start_ticks) {
-                signal_group(pid, Signal::SIGKILL)?;
-                gone(pid, start_ticks).await?;
-            }
-            let kill = end_stragglers(pid, operation, Signal::SIGKILL);
-            tokio::time::timeout(Duration::from_secs(30), kill)
-                .await
-                .map_err(|_| io::Error::other("processes are left that SIGKILL does not end"))??;
-            true
-        }
+        let kill = end_stragglers(pid, operation, Signal::SIGKILL);
+        tokio::time::timeout(Duration::from_secs(30), kill)
+            .await
+            .map_err(|_| io::Error::other("processes are left that SIGKILL does not end"))??;
+        true
     };
     Ok(Ending { killed, took: begun.elapsed() })
 }

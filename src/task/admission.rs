@@ -8,6 +8,9 @@ use super::state::TaskState;
 use super::{Task, TaskId, Timestamp};
 use crate::catalog::ServiceId;
 
+/// The services of a task.
+pub type Services = HashSet<ServiceId>;
+
 /// What a task that is not over holds, or held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -20,7 +23,7 @@ pub struct Claim {
     /// Since when it runs.
     pub since: Timestamp,
     /// Its services.
-    pub services: HashSet<ServiceId>,
+    pub services: Services,
 }
 
 impl From<&Task> for Claim {
@@ -47,7 +50,7 @@ pub struct Admission<'a> {
 /// Judges whether `task` (`None`: one that is yet to be) over `services` may become active beside `claims`.
 pub fn admit<'a>(
     task: Option<TaskId>,
-    services: &HashSet<ServiceId>,
+    services: &Services,
     claims: impl IntoIterator<Item = &'a Claim>,
 ) -> Admission<'a> {
     let mut admission = Admission::default();

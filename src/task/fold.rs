@@ -55,7 +55,7 @@ impl Task {
                     batch.deployments.end = index + 1;
                 }
                 _ => {
-                    batches.push(Batch { priority: deployment.spec.priority, deployments: index..index + 1 })
+                    batches.push(Batch { priority: deployment.spec.priority, deployments: index..index + 1 });
                 }
             }
         }

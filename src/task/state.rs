@@ -63,7 +63,7 @@ impl TaskState {
         use TaskState as S;
         use Transition as T;
         match (self, transition) {
-            (S::Running, T::Stop) | (S::Pausing, T::Stop) => Ok(S::Stopping),
+            (S::Running | S::Pausing, T::Stop) => Ok(S::Stopping),
             (S::Running, T::Pause) => Ok(S::Pausing),
             (S::Running | S::Stopping | S::Pausing, T::Complete) => Ok(S::Succeeded),
             (S::Running | S::Stopping | S::Pausing, T::Fail) => Ok(S::Failed),

@@ -34,7 +34,7 @@ pub async fn execute(
         if !terminal.document(output, &preview)? {
             show_preview(&preview, terminal)?;
         }
-        return Ok(if preview.problems.is_empty() { 0 } else { 1 });
+        return Ok(u8::from(!preview.problems.is_empty()));
     }
     let task = start(&request, execute.wait, client, terminal).await?;
     for warning in &task.warnings {

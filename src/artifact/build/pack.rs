@@ -17,7 +17,7 @@ use tar::{Builder, EntryType, Header};
 pub fn pack(source: &Path, output: &str, part: &Path) -> Result<(), String> {
     let root = rustix::fs::open(source, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| error.to_string())?;
-    let node = open(&root, output).map_err(|error| explain(source, output, &error))?;
+    let node = open(&root, output).map_err(|error| explain(source, output, error))?;
     let mut file = File::from(node);
     let metadata = file.metadata().map_err(|error| error.to_string())?;
     let part = File::create(part).map_err(|error| error.to_string())?;
@@ -42,8 +42,8 @@ fn open(root: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
     openat2(root, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
 }
 
-fn explain(source: &Path, output: &str, error: &rustix::io::Errno) -> String {
-    if *error == rustix::io::Errno::LOOP {
+fn explain(source: &Path, output: &str, error: rustix::io::Errno) -> String {
+    if error == rustix::io::Errno::LOOP {
         return format!("{output} is, or leads through, a symbolic link");
     }
     let mut there: Vec<String> = std::fs::read_dir(source)

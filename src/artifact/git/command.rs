@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::GitError;
 
 /// No git command takes longer.
-const TIMEOUT: Duration = Duration::from_secs(15 * 60);
+const TIMEOUT: Duration = Duration::from_mins(15);
 /// No more of what git prints is read.
 const MAX_OUTPUT: u64 = 16 << 20;
 

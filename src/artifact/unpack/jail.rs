@@ -117,7 +117,7 @@ impl Jail {
         let file = openat2(&self.directory, &*name, flags, mode, beneath()).map_err(io::Error::from)?;
         rustix::fs::fchmod(&file, mode).map_err(io::Error::from)?;
         let mut file = File::from(file);
-        let mut buffer = [0; 64 << 10];
+        let mut buffer = vec![0; 64 << 10];
         loop {
             let count = match content.read(&mut buffer) {
                 Ok(0) => break,

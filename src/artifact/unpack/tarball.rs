@@ -22,13 +22,13 @@ pub fn unpack(reader: impl Read, jail: &mut Jail) -> Result<(), UnpackError> {
             }
             EntryType::Directory => jail.add(&name, Entry::Directory, &mut std::io::empty())?,
             EntryType::Symlink => {
-                let target = entry.link_name_bytes().map(|target| target.into_owned()).unwrap_or_default();
+                let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
                 let target =
                     String::from_utf8(target).map_err(|_| refuse(&name, "its target is not UTF-8"))?;
                 jail.add(&name, Entry::Link { target }, &mut std::io::empty())?;
             }
             EntryType::Link => {
-                let target = entry.link_name_bytes().map(|target| target.into_owned()).unwrap_or_default();
+                let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
                 jail.copy(&name, &target)?;
             }
             EntryType::XGlobalHeader => {}

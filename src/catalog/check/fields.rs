@@ -171,7 +171,7 @@ impl<'a> Fields<'a, '_> {
         environment
     }
 
-    pub fn shared_paths(&mut self) -> Option<Vec<String>> {
+    pub fn shared_paths(&mut self) -> Vec<String> {
         let path = self.path_of("sharedPaths");
         let mut paths: Vec<String> = Vec::new();
         for (index, shared) in self.texts("sharedPaths").unwrap_or_default().into_iter().enumerate() {
@@ -187,11 +187,10 @@ impl<'a> Fields<'a, '_> {
                 paths.push(shared.value);
             }
         }
-        Some(paths)
+        paths
     }
 
     /// `user`: whom the daemon may become. The outer `None` is a mistake.
-    #[expect(clippy::option_option, reason = "no user and a wrong user are two things")]
     pub fn user(&mut self, host: &Host<'_>, required_for_root: bool) -> Option<Option<String>> {
         let path = self.path_of("user");
         match self.text("user") {
@@ -267,7 +266,8 @@ impl<'a> Fields<'a, '_> {
 
     fn signal(&mut self) -> Option<String> {
         let Some(written) = self.text("stopSignal") else { return Some("SIGTERM".into()) };
-        let names: Vec<&str> = nix::sys::signal::Signal::iterator().map(|signal| signal.as_str()).collect();
+        let names: Vec<&str> =
+            nix::sys::signal::Signal::iterator().map(nix::sys::signal::Signal::as_str).collect();
         if names.contains(&&*written.value) {
             return Some(written.value);
         }
