@@ -82,7 +82,7 @@ fn main() -> ExitCode {
         user: cli.options.user,
     };
     let result = match cli.command {
-        None => start_log("info").and_then(|()| serve(&overrides)),
+        None => start_log("info,actix_server=warn").and_then(|()| serve(&overrides)),
         Some(Command::Check { plans }) => deployd::preflight::check(&overrides, &plans).map_err(Into::into),
         Some(Command::Demo) => start_log("error").and_then(|()| deployd::demo::run()),
         Some(Command::Spawner { lock }) => return deployd::spawn::server::serve(&lock),

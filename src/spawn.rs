@@ -95,7 +95,7 @@ pub enum SpawnError {
     /// The program can't be executed: not found, not executable, wrong format, …
     #[error("cannot execute {program}: {source}")]
     Exec {
-        /// argv[0].
+        /// `argv[0]`.
         program: String,
         /// What the system said.
         source: std::io::Error,
@@ -103,7 +103,7 @@ pub enum SpawnError {
     /// Something before it failed (user unknown, directory missing, limits, marker).
     #[error("cannot prepare to start {program}: {what}: {source}")]
     Prepare {
-        /// argv[0].
+        /// `argv[0]`.
         program: String,
         /// The step.
         what: String,

@@ -241,11 +241,8 @@ impl Git {
             return Err(GitError::TooLarge { origin: shown });
         }
         let index = into.with_extension("index");
-        let index_text = index.to_string_lossy().into_owned();
-        let prefix = format!("--prefix={}/", into.to_string_lossy());
-        let read = git.with_index(&cache, &index_text, &["read-tree", "--end-of-options", commit]).await;
-        let done = match read {
-            Ok(()) => git.with_index(&cache, &index_text, &["checkout-index", "-q", "-a", &prefix]).await,
+        let done = match git.in_tree(&cache, &index, into, &["read-tree", "--end-of-options", commit]).await {
+            Ok(()) => git.in_tree(&cache, &index, into, &["checkout-index", "-q", "-a"]).await,
             error => error,
         };
         fs::remove_file(index).ok();

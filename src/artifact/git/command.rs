@@ -87,10 +87,16 @@ impl GitCommand<'_> {
         self.run(what, self.command(repository, args)).await
     }
 
-    /// Runs git with an index file of its own.
-    pub async fn with_index(&self, repository: &Path, index: &str, args: &[&str]) -> Result<(), GitError> {
+    /// Runs git in a work tree, with an index file of its own.
+    pub async fn in_tree(
+        &self,
+        repository: &Path,
+        index: &Path,
+        tree: &Path,
+        args: &[&str],
+    ) -> Result<(), GitError> {
         let mut command = self.command(Some(repository), args);
-        command.env("GIT_INDEX_FILE", index);
+        command.env("GIT_INDEX_FILE", index).env("GIT_WORK_TREE", tree).current_dir(tree);
         self.run("check out", command).await.map(|_| ())
     }
 
