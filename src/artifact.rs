@@ -21,6 +21,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -85,15 +86,35 @@ impl ArtifactStore {
         Ok(artifact)
     }
 
-    /// The artifact with this hash, if it is here.
+    /// The artifact with this hash, if it is here. It is kept for a while from now on.
     pub fn find(&self, sha256: &str) -> Option<Artifact> {
-        let metadata = fs::metadata(self.path(sha256)).ok().filter(fs::Metadata::is_file)?;
+        let path = self.path(sha256);
+        let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
+        touch(&path).ok();
         Some(Artifact { sha256: sha256.to_string(), bytes: metadata.len() })
     }
 
     /// Where the artifact with this hash is, or would be.
     pub fn path(&self, sha256: &str) -> PathBuf {
         self.root.join(sha256)
+    }
+
+    /// Removes artifacts that are in no release (`in_release` knows) and that nobody has asked for
+    /// during `unused`. Blocking.
+    pub fn prune(&self, unused: Duration, in_release: impl Fn(&str) -> bool) -> io::Result<usize> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.root)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let is_artifact = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+            // A clock that was set back makes it look younger than it is: it stays a little longer.
+            let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+            if is_artifact && age > unused && !in_release(&name) {
+                fs::remove_file(entry.path())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
     /// Where the outputs of builds are named.
@@ -111,6 +132,14 @@ impl ArtifactStore {
 pub fn free_space(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Sets a file's times to now.
+pub(crate) fn touch(path: &Path) -> io::Result<()> {
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty())?;
+    Ok(())
 }
 
 /// Lower-case hex.
@@ -146,6 +175,27 @@ mod tests {
         assert_eq!(mask_url("https://h/a@b"), "https://h/a@b");
         assert_eq!(mask_url("ssh://git@h/x"), "ssh://***@h/x");
         assert_eq!(mask_url("a\u{1b}b"), "a\\u{1b}b");
+    }
+
+    #[test]
+    fn only_what_nobody_needs_is_pruned() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(directory.path().join("artifacts")).unwrap();
+        let mut hashes = Vec::new();
+        for text in ["in a release", "asked for lately", "forgotten"] {
+            let part = store.part_path();
+            File::create(&part)
+                .and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()))
+                .unwrap();
+            hashes.push(store.adopt(&part).unwrap().sha256);
+        }
+        for hash in [&hashes[0], &hashes[2]] {
+            let long_ago = std::time::SystemTime::UNIX_EPOCH;
+            File::options().append(true).open(store.path(hash)).unwrap().set_modified(long_ago).unwrap();
+        }
+        assert_eq!(store.prune(Duration::from_hours(1), |hash| *hash == hashes[0]).unwrap(), 1);
+        assert!(store.find(&hashes[0]).is_some() && store.find(&hashes[1]).is_some());
+        assert!(store.find(&hashes[2]).is_none());
     }
 
     #[test]

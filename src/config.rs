@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::artifact::fetch::{Limits, Timeouts};
 use crate::catalog::parse::{duration, size};
+use crate::retention::Retention;
 use crate::yaml;
 
 /// Where the system's daemon finds its configuration.
@@ -42,8 +43,8 @@ pub struct Config {
     pub resume_on_start: bool,
     /// How long operations may go on after SIGTERM.
     pub shutdown_grace: Duration,
-    /// How many finished tasks are kept.
-    pub keep_tasks: usize,
+    /// Which tasks are kept.
+    pub retention: Retention,
     /// The binary that is started as spawner and for checks.
     pub binary: PathBuf,
 }
@@ -105,7 +106,7 @@ struct File {
     concurrency: ConcurrencyFile,
     timeouts: TimeoutsFile,
     resume_on_start: bool,
-    retention: Retention,
+    retention: RetentionFile,
     shutdown_grace: Option<String>,
 }
 
@@ -147,8 +148,9 @@ struct TimeoutsFile {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Retention {
-    tasks: Option<usize>,
+struct RetentionFile {
+    tasks: Option<u64>,
+    days: Option<u32>,
 }
 
 impl Config {
@@ -196,7 +198,7 @@ impl Config {
             concurrency: Concurrency { services: 512, downloads: 4, builds: 2 },
             resume_on_start: false,
             shutdown_grace: Duration::from_secs(30),
-            keep_tasks: 1000,
+            retention: Retention { tasks: 10_000, age: None },
             binary,
         }
     }
@@ -287,7 +289,9 @@ impl Config {
         self.allowed_repositories = file.git.allowed_repositories;
         self.allowed_uris = file.packages.allowed_uris;
         self.resume_on_start = file.resume_on_start;
-        self.keep_tasks = file.retention.tasks.unwrap_or(self.keep_tasks);
+        self.retention.tasks = file.retention.tasks.unwrap_or(self.retention.tasks);
+        let days = file.retention.days.map(|days| Duration::from_hours(24) * days);
+        self.retention.age = days.or(self.retention.age);
     }
 }
 

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix::{Actor, Addr};
+use actix::{Actor, Addr, Context, Handler, Recipient};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::batch::Means;
-use crate::actors::commander::{Handle, Held};
+use crate::actors::commander::{Handle as Supervised, Held};
+use crate::actors::guard::{self, ChildCrashed};
 use crate::actors::ledger::Ledger;
 use crate::actors::plan_supervisor::{Drain, InterruptAll, PlanSupervisor};
 use crate::actors::{Command, Commander, Refused};
@@ -22,13 +23,13 @@ use crate::artifact::build::Builder;
 use crate::artifact::fetch::Fetcher;
 use crate::artifact::git::Git;
 use crate::artifact::releases::Releases;
-use crate::catalog::Catalog;
-use crate::catalog::check::{self, Host, Source};
+use crate::catalog_dir::{self, CatalogError};
 use crate::clock;
 use crate::config::Config;
 use crate::control::{self, Access, ControlState};
 use crate::executor::{Executor, TaskLogs};
 use crate::plan::check::Policy;
+use crate::retention::{self, Retention};
 use crate::runtime::process::ProcessRuntime;
 use crate::spawn::client::Spawner;
 use crate::store::{Change, Integrity, StateLock, Store, StoreError};
@@ -39,8 +40,8 @@ use crate::task::{Caller, Reason};
 
 /// How long the spawner of an earlier daemon may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(30);
-/// How often container logs are looked at.
-const ROTATE: Duration = Duration::from_mins(1);
+/// How often container logs and old tasks are looked at.
+const HOUSEKEEPING: Duration = Duration::from_mins(1);
 
 /// Why the daemon does not run, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +49,9 @@ pub enum DaemonError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The catalog has mistakes.
-    #[error("the catalog is not valid:\n{0}")]
-    Catalog(String),
+    /// The catalog can't be read, or has mistakes.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
     /// The socket.
     #[error(transparent)]
     Listen(#[from] control::listen::ListenError),
@@ -62,6 +63,9 @@ pub enum DaemonError {
         /// What the system said.
         source: io::Error,
     },
+    /// The plan supervisor panicked: without it nothing can be released.
+    #[error("the plan supervisor crashed: {0}")]
+    Supervisor(String),
     /// TLS can't be set up.
     #[error("cannot set up downloads: {0}")]
     Tls(String),
@@ -117,7 +121,7 @@ async fn serve(
     host: &tokio::runtime::Handle,
 ) -> Result<(), DaemonError> {
     let claims = interrupt_what_was_active(store).await?;
-    let catalog = read_catalog(&config.services_dir).map_err(DaemonError::Catalog)?;
+    let catalog = catalog_dir::read(&config.services_dir)?;
     let (executor, runtime) = build_executor(config, store)?;
     let executor = Arc::new(executor);
     let (catalog_sender, catalog) = watch::channel(Arc::new(catalog));
@@ -129,17 +133,20 @@ async fn serve(
     };
     let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
     let claims = claims.into_iter().map(|claim| claim.0);
-    let supervisor = PlanSupervisor::new(store.clone(), means, catalog_sender, claims, held_sender).start();
+    let tidied = executor.clone();
+    let supervisor = PlanSupervisor::new(store.clone(), means, catalog_sender, claims, held_sender);
+    let (crash, crashed) = Watchman::start();
+    let supervisor = guard::start("the plan supervisor".into(), crash, supervisor);
     let draining = Arc::new(AtomicBool::new(false));
     let services_dir = config.services_dir.clone();
-    let commander = Arc::new(Handle {
+    let commander = Arc::new(Supervised {
         supervisor: supervisor.clone(),
         store: store.clone(),
         executor,
         host: host.clone(),
         catalog,
         held: held.clone(),
-        read_catalog: Box::new(move || read_catalog(&services_dir).map_err(Refused::Host)),
+        read_catalog: Box::new(move || catalog_dir::read(&services_dir).map_err(refused)),
         draining: draining.clone(),
     });
     let listener = control::listen::bind(&config.socket)?;
@@ -152,7 +159,8 @@ async fn serve(
     if config.resume_on_start {
         resume_all(&commander, resumable).await;
     }
-    let ended = until_told(signals, store, &supervisor, &commander, &runtime).await;
+    let housekeeping = Housekeeping { store, executor: tidied, retention: config.retention, runtime };
+    let ended = until_told(signals, &housekeeping, crashed, &commander).await;
     draining.store(true, Ordering::Relaxed);
     shut_down(config, store, &supervisor, held).await;
     end_of_control.cancel();
@@ -181,36 +189,11 @@ async fn interrupt_what_was_active(store: &Store) -> Result<Vec<(Claim, bool)>, 
     Ok(claims)
 }
 
-/// Reads the catalog's files.
-///
-/// # Errors
-/// All mistakes of all files, as lines.
-pub fn read_catalog(directory: &Path) -> Result<Catalog, String> {
-    let mut sources = Vec::new();
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Catalog::default()),
-        Err(error) => return Err(format!("cannot read {}: {error}", directory.display())),
-    };
-    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
-    for path in paths {
-        if !path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
-            continue;
-        }
-        let text = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        sources.push(Source { file: path.to_string_lossy().into_owned(), text });
+fn refused(error: CatalogError) -> Refused {
+    match error {
+        CatalogError::Invalid(mistakes) => Refused::CatalogInvalid(mistakes),
+        error @ CatalogError::Read { .. } => Refused::Host(error.to_string()),
     }
-    let uid = nix::unistd::geteuid();
-    let own = nix::unistd::User::from_uid(uid).ok().flatten();
-    let has_user = |name: &str| nix::unistd::User::from_name(name).ok().flatten().is_some();
-    let host = Host {
-        is_root: uid.is_root(),
-        user: own.map_or_else(|| uid.to_string(), |user| user.name),
-        has_user: &has_user,
-    };
-    check::read(&sources, &host)
-        .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
 fn build_executor(config: &Config, store: &Store) -> Result<(Executor, Arc<ProcessRuntime>), DaemonError> {
@@ -269,7 +252,7 @@ async fn host_event(store: &Store, event: HostEvent) -> Result<(), StoreError> {
     store.commit(vec![Change::Host { at: clock::now(), event }]).await.map(|_| ())
 }
 
-async fn resume_all(commander: &Arc<Handle>, tasks: Vec<crate::task::TaskId>) {
+async fn resume_all(commander: &Arc<Supervised>, tasks: Vec<crate::task::TaskId>) {
     let by =
         Caller { uid: nix::unistd::geteuid().as_raw(), user: "deployd".into(), pid: None, program: None };
     for task in tasks {
@@ -279,34 +262,72 @@ async fn resume_all(commander: &Arc<Handle>, tasks: Vec<crate::task::TaskId>) {
     }
 }
 
-/// Waits for the end, reloading and rotating meanwhile.
+/// Hears that the supervisor has panicked.
+struct Watchman(watch::Sender<Option<String>>);
+
+impl Watchman {
+    fn start() -> (Recipient<ChildCrashed>, watch::Receiver<Option<String>>) {
+        let (tell, told) = watch::channel(None);
+        (Actor::start(Self(tell)).recipient(), told)
+    }
+}
+
+impl Actor for Watchman {
+    type Context = Context<Self>;
+}
+
+impl Handler<ChildCrashed> for Watchman {
+    type Result = ();
+    fn handle(&mut self, crash: ChildCrashed, _: &mut Self::Context) {
+        self.0.send_replace(Some(crash.panic));
+    }
+}
+
+/// What is done now and then.
+struct Housekeeping<'a> {
+    store: &'a Store,
+    executor: Arc<Executor>,
+    retention: Retention,
+    runtime: Arc<ProcessRuntime>,
+}
+
+impl Housekeeping<'_> {
+    async fn run(&self) {
+        let runtime = self.runtime.clone();
+        crate::blocking::run(move || runtime.rotate_logs()).await;
+        match retention::prune_tasks(self.store, &self.executor, self.retention).await {
+            Ok(0) => {}
+            Ok(tasks) => tracing::info!(tasks, "old tasks were forgotten (retention)"),
+            Err(error) => tracing::error!(%error, "cannot forget old tasks"),
+        }
+        retention::prune_artifacts(&self.executor).await;
+    }
+}
+
+/// Waits for the end, reloading and tidying up meanwhile.
 async fn until_told(
     signals: &Signals,
-    store: &Store,
-    supervisor: &Addr<PlanSupervisor>,
-    commander: &Arc<Handle>,
-    runtime: &Arc<ProcessRuntime>,
+    housekeeping: &Housekeeping<'_>,
+    mut crashed: watch::Receiver<Option<String>>,
+    commander: &Arc<Supervised>,
 ) -> Result<(), DaemonError> {
-    let mut failed = store.failed();
-    let mut rotate = tokio::time::interval(ROTATE);
+    let mut failed = housekeeping.store.failed();
+    let mut tick = tokio::time::interval(HOUSEKEEPING);
     loop {
         tokio::select! {
             () = signals.shutdown.cancelled() => return Ok(()),
             _ = failed.wait_for(|failed| *failed) => {
                 return Err(StoreError::CommitUnknown("a commit failed".into()).into());
             }
+            crash = crashed.wait_for(Option::is_some) => {
+                let panic = crash.ok().and_then(|panic| panic.clone());
+                return Err(DaemonError::Supervisor(panic.unwrap_or_default()));
+            }
             () = signals.reload.notified() => match commander.reload(None).await {
                 Ok(reloaded) => tracing::info!(services = reloaded.services, "the catalog was reloaded"),
                 Err(error) => tracing::error!(%error, "the catalog was not reloaded"),
             },
-            _ = rotate.tick() => {
-                if !supervisor.connected() {
-                    let source = io::Error::other("the plan supervisor has crashed");
-                    return Err(DaemonError::Io { what: "go on", source });
-                }
-                let runtime = runtime.clone();
-                crate::blocking::run(move || runtime.rotate_logs()).await;
-            }
+            _ = tick.tick() => housekeeping.run().await,
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::catalog_dir::{self, CatalogError};
 use crate::config::{Config, ConfigError, Overrides};
-use crate::daemon::read_catalog;
 use crate::plan::check::{Policy, read};
 
 /// Something is not valid.
@@ -13,8 +13,8 @@ pub enum CheckError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The catalog.
-    #[error("the catalog is not valid:\n{0}")]
-    Catalog(String),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
     /// Plans.
     #[error("{0}")]
     Plans(String),
@@ -23,7 +23,7 @@ pub enum CheckError {
 /// Checks everything; the errors hold all mistakes.
 pub fn check(overrides: &Overrides, plans: &[PathBuf]) -> Result<(), CheckError> {
     let config = Config::load(overrides, PathBuf::new())?;
-    let catalog = read_catalog(&config.services_dir).map_err(CheckError::Catalog)?;
+    let catalog = catalog_dir::read(&config.services_dir)?;
     let git = config.state_dir.join("git");
     let names = crate::artifact::git::repository_names(&git).ok();
     let policy = Policy {

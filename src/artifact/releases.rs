@@ -10,8 +10,11 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 
 use super::fetch::Limits;
-use super::hex;
 use super::unpack::{UnpackError, remove_tree, unpack};
+use super::{hex, touch};
+
+/// How many digits of its artifact's hash name a release.
+pub const SHORT: usize = 12;
 
 /// What makes a release of an artifact, beside the artifact.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,7 +52,7 @@ impl Releases {
 
     /// The release that an artifact becomes: another layout, another release.
     pub fn id(sha256: &str, layout: &Layout) -> String {
-        let short = &sha256[..sha256.len().min(12)];
+        let short = &sha256[..sha256.len().min(SHORT)];
         if layout.strip_components == 0 && layout.shared_paths.is_empty() {
             return short.to_string();
         }
@@ -133,6 +136,16 @@ impl Releases {
         self.services.join(service).join("containers").join(container)
     }
 
+    /// The first digits of the hash of each artifact that a release was made of.
+    pub fn artifacts(&self) -> io::Result<HashSet<String>> {
+        let mut all = HashSet::new();
+        for service in entries(&self.services)? {
+            let releases = entries(&self.services.join(service).join("releases"))?;
+            all.extend(releases.iter().map(|release| release.chars().take(SHORT).collect()));
+        }
+        Ok(all)
+    }
+
     /// Removes the oldest releases beyond `keep`; never one that a container points to or `protected`.
     pub fn prune(&self, service: &str, keep: usize, protected: &HashSet<String>) -> io::Result<Vec<String>> {
         let directory = self.services.join(service);
@@ -184,11 +197,4 @@ fn make_directories(path: &Path) -> io::Result<()> {
         _ => {}
     }
     make_directory(path)
-}
-
-fn touch(directory: &Path) -> io::Result<()> {
-    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
-    rustix::fs::utimensat(rustix::fs::CWD, directory, &times, rustix::fs::AtFlags::empty())?;
-    Ok(())
 }

@@ -105,6 +105,33 @@ impl Snapshot {
         range.map(|entry| Ok(TaskId(entry.map_err(read)?.0.value()))).collect()
     }
 
+    /// Tasks that are over and beyond what is kept, oldest first, at most `limit`: those of more
+    /// than `keep` tasks, and those that came to rest before `oldest`.
+    pub fn outdated(
+        &self,
+        keep: u64,
+        oldest: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        let tasks = self.transaction.open_table(TASKS).map_err(read)?;
+        let mut excess = tasks.len().map_err(read)?.saturating_sub(keep);
+        let mut found = Vec::new();
+        for entry in tasks.range::<u64>(..).map_err(read)? {
+            let (id, row) = entry.map_err(read)?;
+            let summary: TaskSummary = row_of::<TaskV1>("tasks", &id.value(), row.value())?.into();
+            if !summary.state.is_final() {
+                continue;
+            }
+            let too_old = oldest.is_some_and(|oldest| summary.changed_at < oldest);
+            if found.len() == limit || !(excess > 0 || too_old) {
+                break;
+            }
+            excess = excess.saturating_sub(1);
+            found.push(summary.id);
+        }
+        Ok(found)
+    }
+
     /// How many tasks, and how many plans there are.
     pub fn counts(&self) -> Result<(u64, u64), StoreError> {
         let tasks = self.transaction.open_table(TASKS).map_err(read)?.len().map_err(read)?;

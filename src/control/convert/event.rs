@@ -38,7 +38,7 @@ const MAX_TASKS: usize = 64;
 impl Names {
     /// The names of one task.
     pub fn of(task: &Task) -> Self {
-        Self { tasks: HashMap::from([(task.id, Known::of(task))]) }
+        Self { tasks: HashMap::from([(task.id, Known::of(task, TaskState::Running))]) }
     }
 
     /// An event of any task; its names are read from the store when they are not known yet.
@@ -60,7 +60,7 @@ impl Names {
             if self.tasks.len() >= MAX_TASKS {
                 self.tasks.clear();
             }
-            self.tasks.insert(id, Known::of(&task));
+            self.tasks.insert(id, Known::of(&task, task.state));
         }
         Ok(self.known(stored))
     }
@@ -80,7 +80,7 @@ impl Names {
 }
 
 impl Known {
-    fn of(task: &Task) -> Self {
+    fn of(task: &Task, state: TaskState) -> Self {
         let deployments = task.deployments.iter().map(|deployment| KnownDeployment {
             id: deployment.spec.service.id.get(),
             name: deployment.spec.service.name.clone(),
@@ -88,7 +88,7 @@ impl Known {
             priority: deployment.spec.priority,
             containers: deployment.spec.containers.clone(),
         });
-        Self { deployments: deployments.collect(), state: TaskState::Running }
+        Self { deployments: deployments.collect(), state }
     }
 
     fn details(&mut self, event: &Event) -> Map<String, Value> {

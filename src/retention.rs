@@ -1,0 +1,68 @@
+//! Old tasks are forgotten: those beyond `retention.tasks`, and those older than `retention.days`.
+//!
+//! Only what is over is forgotten, oldest first; a paused or interrupted task never is. That a task
+//! was there stays in the journal. An artifact is kept as long as a release made of it is.
+
+use std::time::Duration;
+
+use crate::artifact::releases::SHORT;
+use crate::blocking;
+use crate::clock;
+use crate::executor::Executor;
+use crate::store::{Change, Store, StoreError};
+use crate::task::Timestamp;
+
+/// How many tasks are forgotten at once, so that nobody waits long for the store.
+const AT_ONCE: usize = 256;
+/// How long an artifact is kept that is in no release: it may be needed again soon.
+const UNUSED_ARTIFACT: Duration = Duration::from_hours(24);
+
+/// What is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// How many tasks.
+    pub tasks: u64,
+    /// How long after they came to rest; `None`: as long as there are not too many.
+    pub age: Option<Duration>,
+}
+
+/// Forgets what is not to be kept any more; returns how many tasks that were.
+///
+/// # Errors
+/// When the store fails.
+pub async fn prune_tasks(
+    store: &Store,
+    executor: &Executor,
+    retention: Retention,
+) -> Result<usize, StoreError> {
+    let now = clock::now();
+    let oldest = retention.age.map(|age| {
+        let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+        Timestamp(now.0.saturating_sub(age))
+    });
+    let doomed = store.snapshot()?.outdated(retention.tasks, oldest, AT_ONCE)?;
+    let delete = |&task| Change::DeleteTask { task, at: now, by: None };
+    if !doomed.is_empty() {
+        store.commit(doomed.iter().map(delete).collect()).await?;
+    }
+    for &task in &doomed {
+        if let Err(error) = executor.logs.remove(task) {
+            tracing::warn!(%task, %error, "cannot remove the logs of a task that is too old");
+        }
+    }
+    Ok(doomed.len())
+}
+
+/// Removes artifacts that nobody needs any more.
+pub async fn prune_artifacts(executor: &Executor) {
+    let (artifacts, releases) = (executor.artifacts.clone(), executor.releases.clone());
+    let prune = move || {
+        let known = releases.artifacts()?;
+        artifacts.prune(UNUSED_ARTIFACT, |sha256| known.contains(&sha256[..SHORT]))
+    };
+    match blocking::run(prune).await {
+        Ok(0) => {}
+        Ok(artifacts) => tracing::info!(artifacts, "artifacts that are in no release were removed"),
+        Err(error) => tracing::warn!(%error, "cannot remove old artifacts"),
+    }
+}
