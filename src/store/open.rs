@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
@@ -93,7 +94,15 @@ fn create(path: &Path) -> Result<(), StoreError> {
         _ => {}
     }
     {
-        let database = builder().create(&temporary).map_err(|error| damaged(&temporary, &error))?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(|error| io_error("create", &temporary, error))?;
+        let backend = redb::backends::FileBackend::new(file).map_err(|error| damaged(&temporary, &error))?;
+        let database = builder().create_with_backend(backend).map_err(|error| damaged(&temporary, &error))?;
         make_tables(&database).map_err(|error| damaged(&temporary, &error))?;
     }
     let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());

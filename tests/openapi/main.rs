@@ -56,18 +56,59 @@ const TEXT: &str = "text/plain";
 const REVISION: (&str, &str, &str) = ("revision", "integer", "The revision; the newest when absent");
 const AFTER: (&str, &str, &str) = ("after", "integer", "Only events after this one");
 
+/// A call that gives something.
+fn gives(answers: &'static [(&'static str, &'static str, &'static str)]) -> Call {
+    Call { answers, ..Call::default() }
+}
+
+/// A call about something that may not be there.
+fn found(answers: &'static [(&'static str, &'static str, &'static str)]) -> Call {
+    Call { problems: &["404"], ..gives(answers) }
+}
+
 fn call(route: &Route) -> Call {
-    let get = |schema: &'static [(&str, &str, &str)]| Call { answers: schema, ..Call::default() };
-    let found = |schema: &'static [(&str, &str, &str)]| Call {
-        answers: schema,
-        problems: &["404"],
-        ..Call::default()
-    };
-    let command = || Call { answers: &[("202", JSON, "Task")], problems: &["404", "409"], ..Call::default() };
+    if route.path.starts_with("/v1/plans") {
+        return plans(route);
+    }
+    if route.path.starts_with("/v1/tasks") {
+        return tasks(route);
+    }
     match (route.method, route.path) {
-        ("GET", "/v1/info") => get(&[("200", JSON, "Info")]),
-        ("GET", "/v1/openapi.json") => get(&[("200", JSON, "")]),
-        ("GET", "/healthz") => get(&[("200", "", "")]),
+        ("GET", "/v1/info") => gives(&[("200", JSON, "Info")]),
+        ("GET", "/v1/openapi.json") => gives(&[("200", JSON, "")]),
+        ("GET", "/healthz") => gives(&[("200", "", "")]),
+        ("GET", "/v1/events") => Call {
+            query: &[
+                ("task", "integer", "Only events of this task"),
+                AFTER,
+                ("follow", "boolean", "Go on with what happens; true when absent"),
+            ],
+            headers: &[("Last-Event-ID", "Continue after this event; wins over `after`")],
+            ..found(&[("200", "text/event-stream", "Event")])
+        },
+        ("GET", "/v1/services") => gives(&[("200", JSON, "ServiceList")]),
+        ("GET", "/v1/services/{id}") => found(&[("200", JSON, "Service")]),
+        ("GET", "/v1/services/{id}/logs") => Call {
+            query: &[("lines", "integer", "How many of each container; 100 when absent")],
+            ..found(&[("200", TEXT, "")])
+        },
+        ("POST", "/v1/services/reload") => {
+            Call { problems: &["422", "500"], ..gives(&[("200", JSON, "Reloaded")]) }
+        }
+        ("GET", "/v1/repositories") => gives(&[("200", JSON, "RepositoryList")]),
+        ("POST", "/v1/repositories") => Call {
+            body: Some((JSON, "CreateRepository", true)),
+            answers: &[("201", JSON, "Repository")],
+            problems: &["409", "413"],
+            ..Call::default()
+        },
+        ("DELETE", _) => found(&[("204", "", "")]),
+        (method, path) => panic!("{method} {path} is not described here"),
+    }
+}
+
+fn plans(route: &Route) -> Call {
+    match (route.method, route.path) {
         ("POST", "/v1/plans/check") => Call {
             body: Some((YAML, "", true)),
             answers: &[("200", JSON, "PlanCheck")],
@@ -81,8 +122,16 @@ fn call(route: &Route) -> Call {
             problems: &["413", "422"],
             ..Call::default()
         },
-        ("GET", "/v1/plans") => get(&[("200", JSON, "PlanList")]),
+        ("GET", "/v1/plans") => gives(&[("200", JSON, "PlanList")]),
         ("GET", "/v1/plans/{name}") => Call { query: &[REVISION], ..found(&[("200", JSON, "Plan")]) },
+        ("DELETE", _) => found(&[("204", "", "")]),
+        (method, path) => panic!("{method} {path} is not described here"),
+    }
+}
+
+fn tasks(route: &Route) -> Call {
+    let command = || Call { problems: &["404", "409"], ..gives(&[("202", JSON, "Task")]) };
+    match (route.method, route.path) {
         ("POST", "/v1/tasks") => Call {
             headers: &[("Idempotency-Key", "A repeated call with this key returns the first one's task")],
             body: Some((JSON, "Execute", true)),
@@ -110,39 +159,14 @@ fn call(route: &Route) -> Call {
         },
         ("POST", "/v1/tasks/{id}/resume") => Call { body: Some((JSON, "Resume", false)), ..command() },
         ("POST", "/v1/tasks/{id}/stop" | "/v1/tasks/{id}/pause") => command(),
-        ("GET", "/v1/events") => Call {
-            query: &[
-                ("task", "integer", "Only events of this task"),
-                AFTER,
-                ("follow", "boolean", "Go on with what happens; true when absent"),
-            ],
-            headers: &[("Last-Event-ID", "Continue after this event; wins over `after`")],
-            ..found(&[("200", "text/event-stream", "Event")])
-        },
-        ("GET", "/v1/services") => get(&[("200", JSON, "ServiceList")]),
-        ("GET", "/v1/services/{id}") => found(&[("200", JSON, "Service")]),
-        ("GET", "/v1/services/{id}/logs") => Call {
-            query: &[("lines", "integer", "How many of each container; 100 when absent")],
-            ..found(&[("200", TEXT, "")])
-        },
-        ("POST", "/v1/services/reload") => {
-            Call { problems: &["422", "500"], ..get(&[("200", JSON, "Reloaded")]) }
-        }
-        ("GET", "/v1/repositories") => get(&[("200", JSON, "RepositoryList")]),
-        ("POST", "/v1/repositories") => Call {
-            body: Some((JSON, "CreateRepository", true)),
-            answers: &[("201", JSON, "Repository")],
-            problems: &["409", "413"],
-            ..Call::default()
-        },
-        ("DELETE", "/v1/tasks/{id}") => Call { problems: &["404", "409"], ..get(&[("204", "", "")]) },
+        ("DELETE", "/v1/tasks/{id}") => Call { problems: &["404", "409"], ..gives(&[("204", "", "")]) },
         ("DELETE", _) => found(&[("204", "", "")]),
         (method, path) => panic!("{method} {path} is not described here"),
     }
 }
 
 /// `/`, `/v1` and `/v1/` show the calls to people; they are no part of the contract.
-fn is_described(route: &&Route) -> bool {
+fn is_described(route: &Route) -> bool {
     !matches!(route.path, "/" | "/v1" | "/v1/")
 }
 
@@ -229,9 +253,11 @@ fn operation(route: &Route) -> Value {
 }
 
 fn document() -> Value {
-    let components = serde_json::to_value(Components::openapi()).unwrap()["components"]["schemas"].clone();
+    let components =
+        serde_json::to_value(Components::openapi()).expect("schemas are JSON")["components"]["schemas"]
+            .clone();
     let mut paths = Map::new();
-    for route in ROUTES.iter().filter(is_described) {
+    for route in ROUTES.iter().filter(|route| is_described(route)) {
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         path[route.method.to_lowercase()] = operation(route);
     }
