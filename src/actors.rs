@@ -17,6 +17,8 @@ pub mod guard;
 pub mod ledger;
 pub mod plan_supervisor;
 pub mod task;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
