@@ -27,7 +27,7 @@ use crate::catalog_dir::{self, CatalogError};
 use crate::clock;
 use crate::config::Config;
 use crate::control::{self, Access, ControlState};
-use crate::executor::{Executor, TaskLogs};
+use crate::executor::{Deeds, Executor, TaskLogs};
 use crate::plan::check::Policy;
 use crate::retention::{self, Retention};
 use crate::runtime::process::ProcessRuntime;
@@ -232,6 +232,7 @@ fn build_executor(config: &Config, store: &Store) -> Result<(Executor, Arc<Proce
         limits: config.limits,
         policy,
         services_dir: services,
+        deeds: Deeds::default(),
         downloads: Arc::new(Semaphore::new(config.concurrency.downloads)),
         builds: Arc::new(Semaphore::new(config.concurrency.builds)),
     };

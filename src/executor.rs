@@ -5,6 +5,7 @@
 //! probes. It decides nothing about tasks and records nothing: that is the actors' part.
 
 mod container;
+mod deeds;
 mod environment;
 mod hook;
 mod operate;
@@ -30,6 +31,7 @@ use crate::spawn::Launch;
 use crate::task::{Failure, TaskId};
 
 pub use container::Looked;
+pub use deeds::Deeds;
 pub use prepare::Resolved;
 pub use tasklog::TaskLogs;
 
@@ -59,6 +61,8 @@ pub struct Executor {
     pub policy: Policy,
     /// Where services live: `<state>/services`.
     pub services_dir: PathBuf,
+    /// One deed at a time for each container.
+    pub deeds: Deeds,
     /// Places for downloads.
     pub downloads: Arc<Semaphore>,
     /// Places for builds.

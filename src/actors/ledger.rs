@@ -37,6 +37,13 @@ impl Ledger {
         Self { inner: Rc::new(Inner { store, state: RefCell::new(State { task, last }) }) }
     }
 
+    /// Another ledger that goes on from here. Whoever holds this one must record no more.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let state = self.inner.state.borrow();
+        Self::new(self.inner.store.clone(), state.task.clone(), state.last)
+    }
+
     /// The task as it is.
     pub fn task(&self) -> Ref<'_, Task> {
         Ref::map(self.inner.state.borrow(), |state| &state.task)

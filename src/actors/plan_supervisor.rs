@@ -35,6 +35,8 @@ pub struct PlanSupervisor {
     /// All tasks that are not over.
     claims: BTreeMap<TaskId, Claim>,
     active: BTreeMap<TaskId, Active>,
+    /// How often actors of tasks were started: tells the runs of one task apart.
+    runs: u64,
     draining: bool,
     /// Which active task holds which service; a shutdown waits until none does.
     held: watch::Sender<Held>,
@@ -42,6 +44,7 @@ pub struct PlanSupervisor {
 
 /// A task whose actors run.
 struct Active {
+    run: u64,
     ledger: Ledger,
     actor: Addr<TaskActor>,
     cancel: CancellationToken,
@@ -57,28 +60,34 @@ impl PlanSupervisor {
         held: watch::Sender<Held>,
     ) -> Self {
         let claims = resting.into_iter().map(|claim| (claim.task, claim)).collect();
-        Self { store, means, catalog, claims, active: BTreeMap::new(), draining: false, held }
+        Self { store, means, catalog, claims, active: BTreeMap::new(), runs: 0, draining: false, held }
     }
 
     /// Lets a task's actors run from where its journal ends.
-    fn run(&mut self, task: Task, last: u64, context: &mut Context<Self>) -> Ledger {
-        let id = task.id;
-        self.claims.insert(id, Claim::from(&task));
-        let ledger = Ledger::new(self.store.clone(), task, last);
+    fn run(&mut self, ledger: Ledger, context: &mut Context<Self>) {
+        let id = ledger.task().id;
+        self.claims.insert(id, Claim::from(&*ledger.task()));
+        self.runs += 1;
+        let run = self.runs;
         let cancel = CancellationToken::new();
         let me = context.address();
         let actor = TaskActor::new(
+            run,
             ledger.clone(),
             self.means.clone(),
             cancel.clone(),
             me.clone().recipient(),
             me.clone().recipient(),
         );
-        let crash = TaskCrash { task: id, supervisor: me };
+        let crash = TaskCrash { task: id, run, supervisor: me };
         let actor = guard::start(format!("task {id}"), crash.start().recipient(), actor);
-        self.active.insert(id, Active { ledger: ledger.clone(), actor, cancel });
+        self.active.insert(id, Active { run, ledger, actor, cancel });
         self.publish();
-        ledger
+    }
+
+    /// Whether a message comes from the run that is active: what comes late is of no account.
+    fn is_run(&self, id: TaskId, run: u64) -> bool {
+        self.active.get(&id).is_some_and(|active| active.run == run)
     }
 
     fn publish(&self) {
@@ -107,10 +116,16 @@ impl PlanSupervisor {
     }
 
     fn admit(
-        &self,
+        &mut self,
         task: Option<TaskId>,
         services: &HashSet<crate::catalog::ServiceId>,
     ) -> Result<Vec<String>, Refused> {
+        // A task that has come to rest a moment ago holds nothing, even if its actor is still ending.
+        for (id, active) in &self.active {
+            if let Some(claim) = self.claims.get_mut(id) {
+                claim.state = active.ledger.task().state;
+            }
+        }
         let Admission { conflicts, resting } = admit(task, services, self.claims.values());
         if conflicts.is_empty() {
             return Ok(resting.into_iter().map(warning).collect());
@@ -127,6 +142,14 @@ impl PlanSupervisor {
         Some(async move {
             durable.await.ok();
         })
+    }
+
+    /// As above; no other message is handled before it is on disk.
+    fn interrupt_at_once(&mut self, id: TaskId, reason: Reason) -> AtomicResponse<Self, ()> {
+        match self.interrupt(id, reason) {
+            Some(durable) => AtomicResponse::new(Box::pin(durable.into_actor(self))),
+            None => nothing(),
+        }
     }
 }
 
@@ -178,7 +201,7 @@ impl Handler<Execute> for PlanSupervisor {
             if let Some(Change::CreateTask { at, event, .. }) = change {
                 let folded =
                     Task::begin(task, &event, at).map_err(|error| Refused::Unavailable(error.to_string()))?;
-                supervisor.run(folded, 1, context);
+                supervisor.run(Ledger::new(supervisor.store.clone(), folded, 1), context);
             }
             Ok(Started { task, repeated, warnings })
         };
@@ -193,7 +216,7 @@ enum Begun {
 }
 
 impl PlanSupervisor {
-    fn begin(&self, execute: &Execute) -> Result<Begun, Refused> {
+    fn begin(&mut self, execute: &Execute) -> Result<Begun, Refused> {
         if self.draining {
             return Err(Refused::Draining);
         }
@@ -262,7 +285,7 @@ enum Verdict {
 }
 
 impl PlanSupervisor {
-    fn judge(&self, message: &CommandTask) -> Result<Verdict, Refused> {
+    fn judge(&mut self, message: &CommandTask) -> Result<Verdict, Refused> {
         let (id, by) = (message.task, message.by.clone());
         let state = self.state_of(id)?;
         let (transition, event) = match message.command {
@@ -276,7 +299,7 @@ impl PlanSupervisor {
             return Ok(Verdict::Already);
         }
         state.next(transition)?;
-        if let Some(active) = self.active.get(&id) {
+        if let Some(active) = self.active.get(&id).filter(|_| state.is_active()) {
             return Ok(Verdict::Ask(active.actor.clone(), event));
         }
         if transition != Transition::Resume {
@@ -318,37 +341,40 @@ impl PlanSupervisor {
         Box::pin(asked)
     }
 
+    /// A task at rest. What its actor, if that is still ending, has recorded may be on its way to the
+    /// disk: then its ledger knows more than the store.
+    fn ledger_at_rest(&mut self, id: TaskId) -> Result<Ledger, Refused> {
+        if let Some(active) = self.active.get(&id) {
+            let ledger = active.ledger.fork();
+            self.dismiss(id);
+            return Ok(ledger);
+        }
+        let snapshot = self.store.snapshot().map_err(|error| unavailable(&error))?;
+        let found = snapshot.task_with_events(id).map_err(|error| unavailable(&error))?;
+        let (task, events) = found.ok_or(Refused::NoSuchTask(id))?;
+        Ok(Ledger::new(self.store.clone(), task, events.len() as u64))
+    }
+
     /// A command to a task at rest: stop ends it, resume lets it run.
     fn record_at_rest(
-        &self,
+        &mut self,
         id: TaskId,
         event: Event,
         warnings: Vec<String>,
     ) -> ResponseActFuture<Self, Result<Commanded, Refused>> {
-        let read = || -> Result<(Task, u64), Refused> {
-            let snapshot = self.store.snapshot().map_err(|error| unavailable(&error))?;
-            let (task, events) = snapshot
-                .task_with_events(id)
-                .map_err(|error| unavailable(&error))?
-                .ok_or(Refused::NoSuchTask(id))?;
-            Ok((task, events.len() as u64))
+        let refuse = |refused| -> ResponseActFuture<Self, _> { Box::pin(actix::fut::ready(Err(refused))) };
+        let ledger = match self.ledger_at_rest(id) {
+            Ok(ledger) => ledger,
+            Err(refused) => return refuse(refused),
         };
-        let (task, last) = match read() {
-            Ok(read) => read,
-            Err(refused) => return Box::pin(actix::fut::ready(Err(refused))),
-        };
-        let ledger = Ledger::new(self.store.clone(), task, last);
         let durable = match ledger.record(event) {
             Ok(durable) => durable,
-            Err(illegal) => {
-                return Box::pin(actix::fut::ready(Err(Refused::Unavailable(illegal.to_string()))));
-            }
+            Err(illegal) => return refuse(Refused::Unavailable(illegal.to_string())),
         };
         let recorded = durable.into_actor(self).map(move |result, supervisor, context| {
             result.map_err(|error| unavailable(&error))?;
-            let task = ledger.task().clone();
-            if task.state.is_active() {
-                supervisor.run(task, last + 1, context);
+            if ledger.task().state.is_active() {
+                supervisor.run(ledger, context);
             } else {
                 supervisor.claims.remove(&id);
             }
@@ -372,34 +398,40 @@ impl PlanSupervisor {
 }
 
 impl Handler<Rested> for PlanSupervisor {
-    type Result = ResponseFuture<()>;
+    type Result = AtomicResponse<Self, ()>;
     fn handle(&mut self, rested: Rested, _: &mut Self::Context) -> Self::Result {
         let task = rested.task;
-        if rested.held_back
-            && let Some(durable) = self.interrupt(task, Reason::DaemonShutDown)
-        {
-            return Box::pin(durable);
+        if !self.is_run(task, rested.run) {
+            return nothing();
+        }
+        if rested.held_back {
+            return self.interrupt_at_once(task, Reason::DaemonShutDown);
         }
         self.dismiss(task);
         tracing::info!(%task, "task came to rest");
-        Box::pin(async {})
+        nothing()
     }
 }
 
+fn nothing() -> AtomicResponse<PlanSupervisor, ()> {
+    AtomicResponse::new(Box::pin(actix::fut::ready(())))
+}
+
 impl Handler<Crashed> for PlanSupervisor {
-    type Result = ResponseFuture<()>;
+    type Result = AtomicResponse<Self, ()>;
     fn handle(&mut self, crashed: Crashed, _: &mut Self::Context) -> Self::Result {
-        tracing::error!(task = %crashed.task, what = crashed.what, "an actor crashed; its task is interrupted");
-        match self.interrupt(crashed.task, Reason::ActorCrashed) {
-            Some(durable) => Box::pin(durable),
-            None => Box::pin(async {}),
+        if !self.is_run(crashed.task, crashed.run) {
+            return nothing();
         }
+        tracing::error!(task = %crashed.task, what = crashed.what, "an actor crashed; its task is interrupted");
+        self.interrupt_at_once(crashed.task, Reason::ActorCrashed)
     }
 }
 
 /// Tells the supervisor which task it was whose actor panicked.
 struct TaskCrash {
     task: TaskId,
+    run: u64,
     supervisor: Addr<PlanSupervisor>,
 }
 
@@ -411,7 +443,7 @@ impl Handler<ChildCrashed> for TaskCrash {
     type Result = ();
     fn handle(&mut self, crash: ChildCrashed, _: &mut Self::Context) {
         let what = format!("{} crashed: {}", crash.child, crash.panic);
-        self.supervisor.do_send(Crashed { task: self.task, what });
+        self.supervisor.do_send(Crashed { task: self.task, run: self.run, what });
     }
 }
 

@@ -20,6 +20,8 @@ use crate::task::{Illegal, TaskId};
 pub struct Rested {
     /// Which.
     pub task: TaskId,
+    /// Which run of its actors.
+    pub run: u64,
     /// It has not: the daemon is ending, and nothing of it is going on any more.
     pub held_back: bool,
 }
@@ -30,6 +32,8 @@ pub struct Rested {
 pub struct Crashed {
     /// Which.
     pub task: TaskId,
+    /// Which run of its actors.
+    pub run: u64,
     /// The actor, and what it said.
     pub what: String,
 }
@@ -50,6 +54,7 @@ pub enum Unrecorded {
 
 /// The actor.
 pub struct TaskActor {
+    run: u64,
     ledger: Ledger,
     means: Means,
     cancel: CancellationToken,
@@ -60,15 +65,16 @@ pub struct TaskActor {
 }
 
 impl TaskActor {
-    /// The actor of an active task.
+    /// The actor of an active task; `run` tells its runs apart.
     pub const fn new(
+        run: u64,
         ledger: Ledger,
         means: Means,
         cancel: CancellationToken,
         rested: Recipient<Rested>,
         crashed: Recipient<Crashed>,
     ) -> Self {
-        Self { ledger, means, cancel, rested, crashed, batch: None, held_back: false }
+        Self { run, ledger, means, cancel, rested, crashed, batch: None, held_back: false }
     }
 
     fn drive(&mut self, context: &mut Context<Self>) {
@@ -76,7 +82,7 @@ impl TaskActor {
         match decision {
             Decision::Begin(_) if self.held_back => {
                 let task = self.ledger.task().id;
-                self.rested.do_send(Rested { task, held_back: true });
+                self.rested.do_send(Rested { task, run: self.run, held_back: true });
                 context.stop();
             }
             Decision::Begin(due) => self.run_batch(due[0], context),
@@ -102,7 +108,7 @@ impl TaskActor {
     }
 
     fn rest(&mut self, event: Event, context: &mut Context<Self>) {
-        let task = self.ledger.task().id;
+        let (task, run) = (self.ledger.task().id, self.run);
         let Ok(durable) = self.ledger.record(event) else {
             context.stop();
             return;
@@ -111,7 +117,7 @@ impl TaskActor {
         let me = context.address();
         let tell = async move {
             if durable.await.is_ok() {
-                rested.do_send(Rested { task, held_back: false });
+                rested.do_send(Rested { task, run, held_back: false });
             }
             me.do_send(End);
         };
@@ -173,7 +179,7 @@ impl Handler<ChildCrashed> for TaskActor {
     fn handle(&mut self, crash: ChildCrashed, _: &mut Self::Context) {
         let task = self.ledger.task().id;
         let what = format!("{} crashed: {}", crash.child, crash.panic);
-        self.crashed.do_send(Crashed { task, what });
+        self.crashed.do_send(Crashed { task, run: self.run, what });
     }
 }
 

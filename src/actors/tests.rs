@@ -17,7 +17,7 @@ use crate::artifact::fetch::{Fetcher, Limits, Timeouts};
 use crate::artifact::git::Git;
 use crate::artifact::releases::Releases;
 use crate::catalog::{Catalog, Container, Health, Hooks, Run, RuntimeKind, Service, ServiceId};
-use crate::executor::{Executor, TaskLogs};
+use crate::executor::{Deeds, Executor, TaskLogs};
 use crate::plan::check::Policy;
 use crate::runtime::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport};
 use crate::spawn::{ExitStatus, Launch, SpawnError, Spawned, Spec};
@@ -166,6 +166,7 @@ impl House {
             limits: Limits::default(),
             policy,
             services_dir: at("services"),
+            deeds: Deeds::default(),
             downloads: Arc::new(Semaphore::new(1)),
             builds: Arc::new(Semaphore::new(1)),
         };
@@ -316,13 +317,7 @@ async fn a_service_belongs_to_one_active_task() {
     open(&house, "a");
     house.reaches(first, TaskState::Paused).await;
     // A paused task reserves nothing, but whoever comes is warned.
-    let second = loop {
-        // The task rests in the journal a moment before its claim is given back.
-        match house.execute("second", &[(2, 0, "RESTART")]).await {
-            Err(Refused::Conflict(_)) => tokio::task::yield_now().await,
-            other => break other.unwrap(),
-        }
-    };
+    let second = house.execute("second", &[(2, 0, "RESTART")]).await.unwrap();
     assert_eq!(second.warnings.len(), 1, "{:?}", second.warnings);
     house.reaches(second.task, TaskState::Succeeded).await;
 }
@@ -358,9 +353,7 @@ async fn deleting_and_what_is_gone() {
     assert!(matches!(refused, Refused::CannotDelete(TaskState::Running)), "{refused}");
     open(&house, "a");
     house.reaches(id, TaskState::Succeeded).await;
-    while house.command(id, Command::Delete).await.is_err() {
-        tokio::task::yield_now().await;
-    }
+    house.command(id, Command::Delete).await.unwrap();
     let refused = house.command(id, Command::Delete).await.unwrap_err();
     assert!(matches!(refused, Refused::NoSuchTask(gone) if gone == id), "{refused}");
     assert!(house.store.snapshot().unwrap().task(id).unwrap().is_none());
@@ -383,4 +376,35 @@ async fn the_journal_of_a_task_is_what_happened_in_this_order() {
     let expected: Vec<_> =
         ["task.started"].into_iter().chain(deployment).chain(deployment).chain(["task.succeeded"]).collect();
     assert_eq!(names, expected);
+}
+
+#[actix::test]
+async fn resuming_in_the_very_moment_of_coming_to_rest() {
+    let house = House::new(gated(&["a"]));
+    let id = house.execute("plan", &[(1, 9, "START"), (2, 8, "START"), (3, 7, "START")]).await.unwrap().task;
+    arrived(&house, "a").await;
+    house.command(id, Command::Pause).await.unwrap();
+    open(&house, "a");
+    // Refused for as long as it is PAUSING, and never lost once it is PAUSED.
+    while house.command(id, Command::Resume { force: false }).await.is_err() {}
+    house.reaches(id, TaskState::Succeeded).await;
+    assert_eq!(house.starts(), ["a", "b", "c"]);
+}
+
+#[actix::test]
+async fn what_a_crash_had_begun_is_not_begun_again() {
+    let house = House::new(gated(&["a"]));
+    house.stage.panics.lock().unwrap().insert("b".into());
+    let id = house.execute("plan", &[(1, 0, "START"), (2, 0, "START")]).await.unwrap().task;
+    house.reaches(id, TaskState::Interrupted).await;
+    arrived(&house, "a").await;
+    house.stage.panics.lock().unwrap().clear();
+    // The start of `a` is still going on: what resumes waits for it, and finds it done.
+    house.command(id, Command::Resume { force: false }).await.unwrap();
+    open(&house, "a");
+    let task = house.reaches(id, TaskState::Succeeded).await;
+    let mut starts = house.starts();
+    starts.sort();
+    assert_eq!(starts, ["a", "b"]);
+    assert_eq!(task.deployments[0].operations[0].settled, Some(crate::task::operation::Settled::FoundDone));
 }

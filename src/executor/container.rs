@@ -21,6 +21,8 @@ pub struct Looked {
 impl Executor {
     /// Looks at the container of `target`: the evidence, and the deeds that remain.
     pub async fn look(&self, target: &Target) -> Result<Looked, Failure> {
+        let container = reference(&target.subject.service, &target.container.name);
+        let _nothing_else = self.deeds.only(&container).await;
         let observed = self.observe(&target.subject, &target.container.name).await?;
         let evidence = Evidence {
             incarnation: match &observed {

@@ -20,11 +20,19 @@ impl Executor {
     /// Carries an operation out, as far as `looked` says that it remains to be done.
     ///
     /// # Errors
-    /// [`Halt::Cut`] when the cancellation token cut it; a failure is part of the [`OperationEnd`].
+    /// [`Halt::Cut`] when the cancellation token came before its deeds, or cut its waiting for health;
+    /// a failure is part of the [`OperationEnd`].
     pub async fn operate(&self, target: &Target, looked: &Looked) -> Result<OperationEnd, Halt> {
-        let end = tokio::select! {
-            end = self.carry_out(target, looked) => end,
-            () = target.subject.cancel.cancelled() => return Err(Halt::Cut),
+        let container = reference(&target.subject.service, &target.container.name);
+        let _nothing_else = self.deeds.only(&container).await;
+        // Whoever resumes a task that was cut off looks after the cut: nothing may be begun after it.
+        if target.subject.cancel.is_cancelled() {
+            return Err(Halt::Cut);
+        }
+        let end = match self.carry_out(target, looked).await {
+            Ok(done) => Ok(done),
+            Err(Halt::Failed(failure)) => Err(failure),
+            Err(Halt::Cut) => return Err(Halt::Cut),
         };
         let log = self.logs.open(target.subject.task, target.subject.service.id);
         let (result, detail) = match end {
@@ -38,7 +46,7 @@ impl Executor {
         Ok(OperationEnd { result, detail, settled: settled(target, looked) })
     }
 
-    async fn carry_out(&self, target: &Target, looked: &Looked) -> Result<(Done, String), Failure> {
+    async fn carry_out(&self, target: &Target, looked: &Looked) -> Result<(Done, String), Halt> {
         match looked.deeds {
             Deeds::Leave => Ok((Done::Unchanged, "already running".into())),
             Deeds::Stop { running: true } => {
@@ -51,7 +59,7 @@ impl Executor {
             Deeds::Stop { running: false } => Ok((Done::Unchanged, "already stopped".into())),
             Deeds::Start { stop_first } => self.start(target, stop_first).await,
             Deeds::AwaitHealth => self.await_found(target).await,
-            Deeds::Died => Err(self.with_output(target, died_unseen(target)).await),
+            Deeds::Died => Err(self.with_output(target, died_unseen(target)).await.into()),
         }
     }
 
@@ -70,7 +78,7 @@ impl Executor {
         })
     }
 
-    async fn start(&self, target: &Target, stop_first: bool) -> Result<(Done, String), Failure> {
+    async fn start(&self, target: &Target, stop_first: bool) -> Result<(Done, String), Halt> {
         let run = run_of(target)?.clone();
         let service = &target.subject.service;
         // All that can be known to fail is found out before what runs is stopped.
@@ -79,7 +87,7 @@ impl Executor {
             None => self.current(&service.name, &target.container.name).await?,
         };
         if release.is_none() && run.needs_release() {
-            return Err(no_release(target, &run));
+            return Err(no_release(target, &run).into());
         }
         let environment = environment_of(target, &run, release.as_deref())?;
         let argv = environment::argv(&run.command, &environment)?;
@@ -109,14 +117,14 @@ impl Executor {
     }
 
     /// This operation had started the container before a crash: only its health is still open.
-    async fn await_found(&self, target: &Target) -> Result<(Done, String), Failure> {
+    async fn await_found(&self, target: &Target) -> Result<(Done, String), Halt> {
         let run = run_of(target)?.clone();
         let release = self.current(&target.subject.service.name, &target.container.name).await?;
         let environment = environment_of(target, &run, release.as_deref())?;
         let resolved = self.resolve_probe(target, &run, &environment, release.as_deref())?;
         let container = reference(&target.subject.service, &target.container.name);
         let Ok(Observation::Running { incarnation, .. }) = self.runtime.observe(&container).await else {
-            return Err(self.with_output(target, died_unseen(target)).await);
+            return Err(self.with_output(target, died_unseen(target)).await.into());
         };
         let up = self.await_up(target, resolved, &incarnation, Instant::now()).await?;
         Ok((Done::Changed(Some(incarnation)), format!("found started by this operation, {up}")))
@@ -128,14 +136,18 @@ impl Executor {
         probe: ResolvedProbe,
         incarnation: &Incarnation,
         started: Instant,
-    ) -> Result<String, Failure> {
+    ) -> Result<String, Halt> {
         let container = reference(&target.subject.service, &target.container.name);
         let exited = self.runtime.exited(&container, incarnation);
         let health = &target.subject.service.health;
-        match probe::up(health, &probe, &*self.launcher, exited).await {
+        let up = tokio::select! {
+            up = probe::up(health, &probe, &*self.launcher, exited) => up,
+            () = target.subject.cancel.cancelled() => return Err(Halt::Cut),
+        };
+        match up {
             Ok(_) if health.probe.is_none() => Ok(format!("alive after {}", seconds(started.elapsed()))),
             Ok(_) => Ok(format!("healthy after {}", seconds(started.elapsed()))),
-            Err(error) => Err(self.with_output(target, not_up(target, &error)).await),
+            Err(error) => Err(self.with_output(target, not_up(target, &error)).await.into()),
         }
     }
 
