@@ -1,13 +1,16 @@
 //! The plan supervisor: owns the catalog, the claims of all tasks that are not over, and the task
 //! actors. Whatever changes who may do what goes through its mailbox, one after another.
 
+mod catalog;
+mod commands;
+mod execute;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use actix::{
     Actor, Addr, AsyncContext, AtomicResponse, Context, Handler, Message, ResponseFuture, WrapFuture,
 };
-use actix::{ActorFutureExt, ResponseActFuture};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -15,17 +18,16 @@ use super::batch::Means;
 use super::commander::Held;
 use super::guard::{self, ChildCrashed};
 use super::ledger::Ledger;
-use super::task::{Crashed, Hold, Rested, TaskActor, Unrecorded};
-use super::{Command, Commanded, Execute, Holder, Refused, Reloaded, Started};
+use super::task::{Crashed, Rested, TaskActor};
+use super::{Holder, Refused};
 use crate::catalog::Catalog;
-use crate::clock;
-use crate::compile::compile;
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::task::admission::{Admission, Claim, admit};
-use crate::task::event::{Definition, Event};
-use crate::task::host_event::HostEvent;
-use crate::task::state::{Refusal, TaskState, Transition};
-use crate::task::{Caller, Illegal, Reason, Task, TaskId};
+use crate::task::event::Event;
+use crate::task::{Reason, TaskId};
+
+pub use catalog::ReplaceCatalog;
+pub use commands::CommandTask;
 
 /// What the supervisor is made of.
 pub struct PlanSupervisor {
@@ -173,230 +175,6 @@ impl Actor for PlanSupervisor {
     type Context = Context<Self>;
 }
 
-impl Message for Execute {
-    type Result = Result<Started, Refused>;
-}
-
-impl Handler<Execute> for PlanSupervisor {
-    type Result = AtomicResponse<Self, Result<Started, Refused>>;
-
-    fn handle(&mut self, execute: Execute, _: &mut Self::Context) -> Self::Result {
-        let begun = self.begin(&execute);
-        let store = self.store.clone();
-        let work = async move {
-            let (change, warnings) = match begun? {
-                Begun::Before(task) => return Ok((task, None, Vec::new())),
-                Begun::Now(change, warnings) => (*change, warnings),
-            };
-            let committed = store.commit(vec![change.clone()]).await.map_err(|error| unavailable(&error))?;
-            let task =
-                committed.task.ok_or_else(|| Refused::Unavailable("the store gave no number".into()))?;
-            Ok((task, Some(change), warnings))
-        };
-        let run = |result: Result<(TaskId, Option<Change>, Vec<String>), Refused>,
-                   supervisor: &mut Self,
-                   context: &mut Context<Self>| {
-            let (task, change, warnings) = result?;
-            let repeated = change.is_none();
-            if let Some(Change::CreateTask { at, event, .. }) = change {
-                let folded =
-                    Task::begin(task, &event, at).map_err(|error| Refused::Unavailable(error.to_string()))?;
-                supervisor.run(Ledger::new(supervisor.store.clone(), folded, 1), context);
-            }
-            Ok(Started { task, repeated, warnings })
-        };
-        AtomicResponse::new(Box::pin(work.into_actor(self).map(run)))
-    }
-}
-
-/// What an execution begins with.
-enum Begun {
-    Before(TaskId),
-    Now(Box<Change>, Vec<String>),
-}
-
-impl PlanSupervisor {
-    fn begin(&mut self, execute: &Execute) -> Result<Begun, Refused> {
-        if self.draining {
-            return Err(Refused::Draining);
-        }
-        let snapshot = self.store.snapshot().map_err(|error| unavailable(&error))?;
-        if let Some(key) = &execute.idempotency_key
-            && let Some(task) = snapshot.task_of_key(key).map_err(|error| unavailable(&error))?
-        {
-            return Ok(Begun::Before(task));
-        }
-        let (info, plan) = super::commander::stored_plan(
-            &snapshot,
-            &execute.plan,
-            execute.revision,
-            &self.catalog.borrow(),
-            &self.means.executor,
-        )?;
-        let deployments = compile(&plan, &self.catalog.borrow()).map_err(Refused::PlanInvalid)?;
-        let services = deployments.iter().map(|deployment| deployment.service.id).collect();
-        let warnings = self.admit(None, &services)?;
-        let definition =
-            Definition { plan: info.name, revision: info.revision, comment: plan.comment, deployments };
-        let event = Event::Started { by: execute.by.clone(), definition };
-        let key = execute.idempotency_key.clone();
-        let change = Change::CreateTask { at: clock::now(), event, key };
-        Ok(Begun::Now(Box::new(change), warnings))
-    }
-}
-
-/// A command for a task.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<Commanded, Refused>")]
-pub struct CommandTask {
-    /// Which.
-    pub task: TaskId,
-    /// What.
-    pub command: Command,
-    /// Who.
-    pub by: Caller,
-}
-
-impl Handler<CommandTask> for PlanSupervisor {
-    type Result = AtomicResponse<Self, Result<Commanded, Refused>>;
-
-    fn handle(&mut self, message: CommandTask, _: &mut Self::Context) -> Self::Result {
-        let work: ResponseActFuture<Self, _> = match self.judge(&message) {
-            Err(refused) => Box::pin(actix::fut::ready(Err(refused))),
-            Ok(Verdict::Already) => Box::pin(actix::fut::ready(Ok(Commanded::default()))),
-            Ok(Verdict::Ask(actor, event)) => self.hold(message.task, &actor, event),
-            Ok(Verdict::Record(event, warnings)) => self.record_at_rest(message.task, event, warnings),
-            Ok(Verdict::Delete) => self.delete(message.task, message.by),
-        };
-        AtomicResponse::new(work)
-    }
-}
-
-/// What a command comes to.
-enum Verdict {
-    /// It is so already.
-    Already,
-    /// The task's actor has to record it.
-    Ask(Addr<TaskActor>, Event),
-    /// The task is at rest: it is recorded here.
-    Record(Event, Vec<String>),
-    /// It is forgotten.
-    Delete,
-}
-
-impl PlanSupervisor {
-    fn judge(&mut self, message: &CommandTask) -> Result<Verdict, Refused> {
-        let (id, by) = (message.task, message.by.clone());
-        let state = self.state_of(id)?;
-        let (transition, event) = match message.command {
-            Command::Stop => (Transition::Stop, Event::StopRequested { by }),
-            Command::Pause => (Transition::Pause, Event::PauseRequested { by }),
-            Command::Resume { force } => (Transition::Resume, Event::Resumed { by, force }),
-            Command::Delete if state.possible().contains(&"delete") => return Ok(Verdict::Delete),
-            Command::Delete => return Err(Refused::CannotDelete(state)),
-        };
-        if state.is_already(transition) {
-            return Ok(Verdict::Already);
-        }
-        state.next(transition)?;
-        if let Some(active) = self.active.get(&id).filter(|_| state.is_active()) {
-            return Ok(Verdict::Ask(active.actor.clone(), event));
-        }
-        if transition != Transition::Resume {
-            return Ok(Verdict::Record(event, Vec::new()));
-        }
-        if self.draining {
-            return Err(Refused::Draining);
-        }
-        let services = self.claims.get(&id).map(|claim| claim.services.clone()).unwrap_or_default();
-        Ok(Verdict::Record(event, self.admit(Some(id), &services)?))
-    }
-
-    fn state_of(&self, id: TaskId) -> Result<TaskState, Refused> {
-        if let Some(active) = self.active.get(&id) {
-            return Ok(active.ledger.task().state);
-        }
-        let snapshot = self.store.snapshot().map_err(|error| unavailable(&error))?;
-        let summary = snapshot.task_summary(id).map_err(|error| unavailable(&error))?;
-        summary.map(|summary| summary.state).ok_or(Refused::NoSuchTask(id))
-    }
-
-    fn hold(
-        &self,
-        id: TaskId,
-        actor: &Addr<TaskActor>,
-        event: Event,
-    ) -> ResponseActFuture<Self, Result<Commanded, Refused>> {
-        let asked = actor.send(Hold(event)).into_actor(self).map(move |answer, supervisor, _| {
-            supervisor.refresh_claim(id);
-            match answer {
-                Ok(Ok(())) => Ok(Commanded::default()),
-                Ok(Err(Unrecorded::Illegal(Illegal::Refused(refusal)))) => Err(refusal.into()),
-                Ok(Err(Unrecorded::Illegal(other))) => Err(Refused::Unavailable(other.to_string())),
-                Ok(Err(Unrecorded::Store(error))) => Err(unavailable(&error)),
-                // The task came to rest, or crashed, in between.
-                Err(_) => Err(Refused::Unavailable("the task is just coming to rest; try again".into())),
-            }
-        });
-        Box::pin(asked)
-    }
-
-    /// A task at rest. What its actor, if that is still ending, has recorded may be on its way to the
-    /// disk: then its ledger knows more than the store.
-    fn ledger_at_rest(&mut self, id: TaskId) -> Result<Ledger, Refused> {
-        if let Some(active) = self.active.get(&id) {
-            let ledger = active.ledger.fork();
-            self.dismiss(id);
-            return Ok(ledger);
-        }
-        let snapshot = self.store.snapshot().map_err(|error| unavailable(&error))?;
-        let found = snapshot.task_with_events(id).map_err(|error| unavailable(&error))?;
-        let (task, events) = found.ok_or(Refused::NoSuchTask(id))?;
-        Ok(Ledger::new(self.store.clone(), task, events.len() as u64))
-    }
-
-    /// A command to a task at rest: stop ends it, resume lets it run.
-    fn record_at_rest(
-        &mut self,
-        id: TaskId,
-        event: Event,
-        warnings: Vec<String>,
-    ) -> ResponseActFuture<Self, Result<Commanded, Refused>> {
-        let refuse = |refused| -> ResponseActFuture<Self, _> { Box::pin(actix::fut::ready(Err(refused))) };
-        let ledger = match self.ledger_at_rest(id) {
-            Ok(ledger) => ledger,
-            Err(refused) => return refuse(refused),
-        };
-        let durable = match ledger.record(event) {
-            Ok(durable) => durable,
-            Err(illegal) => return refuse(Refused::Unavailable(illegal.to_string())),
-        };
-        let recorded = durable.into_actor(self).map(move |result, supervisor, context| {
-            result.map_err(|error| unavailable(&error))?;
-            if ledger.task().state.is_active() {
-                supervisor.run(ledger, context);
-            } else {
-                supervisor.claims.remove(&id);
-            }
-            Ok(Commanded { warnings })
-        });
-        Box::pin(recorded)
-    }
-
-    fn delete(&self, id: TaskId, by: Caller) -> ResponseActFuture<Self, Result<Commanded, Refused>> {
-        let change = Change::DeleteTask { task: id, at: clock::now(), by: Some(by) };
-        let deleted = self.store.commit(vec![change]).into_actor(self).map(move |result, supervisor, _| {
-            result.map_err(|error| unavailable(&error))?;
-            supervisor.claims.remove(&id);
-            if let Err(error) = supervisor.means.executor.logs.remove(id) {
-                tracing::warn!(task = %id, %error, "cannot remove the logs of a deleted task");
-            }
-            Ok(Commanded::default())
-        });
-        Box::pin(deleted)
-    }
-}
-
 impl Handler<Rested> for PlanSupervisor {
     type Result = AtomicResponse<Self, ()>;
     fn handle(&mut self, rested: Rested, _: &mut Self::Context) -> Self::Result {
@@ -447,43 +225,6 @@ impl Handler<ChildCrashed> for TaskCrash {
     }
 }
 
-/// A new catalog takes the place of the one before.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<Reloaded, Refused>")]
-pub struct ReplaceCatalog {
-    /// The new one.
-    pub catalog: Arc<Catalog>,
-    /// Who; `None`: a signal.
-    pub by: Option<Caller>,
-}
-
-impl Handler<ReplaceCatalog> for PlanSupervisor {
-    type Result = ResponseFuture<Result<Reloaded, Refused>>;
-
-    fn handle(&mut self, replace: ReplaceCatalog, _: &mut Self::Context) -> Self::Result {
-        let reloaded = compare(&self.catalog.borrow(), &replace.catalog);
-        self.catalog.send_replace(replace.catalog);
-        let services = u32::try_from(reloaded.services).unwrap_or(u32::MAX);
-        let event = HostEvent::CatalogReloaded { services, by: replace.by };
-        let durable = self.store.commit(vec![Change::Host { at: clock::now(), event }]);
-        Box::pin(async move { durable.await.map(|_| reloaded).map_err(|error| unavailable(&error)) })
-    }
-}
-
-fn compare(old: &Catalog, new: &Catalog) -> Reloaded {
-    let mut reloaded = Reloaded { services: new.services().len(), ..Reloaded::default() };
-    for service in new.services() {
-        match old.get(service.id) {
-            None => reloaded.added.push(service.name.clone()),
-            Some(before) if before != service => reloaded.changed.push(service.name.clone()),
-            Some(_) => {}
-        }
-    }
-    let gone = old.services().filter(|service| new.get(service.id).is_none());
-    reloaded.removed = gone.map(|service| service.name.clone()).collect();
-    reloaded
-}
-
 /// The daemon takes no new work.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -516,11 +257,5 @@ impl Handler<InterruptAll> for PlanSupervisor {
         Box::pin(async move {
             futures_util::future::join_all(recorded).await;
         })
-    }
-}
-
-impl From<Refusal> for Unrecorded {
-    fn from(refusal: Refusal) -> Self {
-        Self::Illegal(refusal.into())
     }
 }

@@ -1,0 +1,165 @@
+//! Stop, pause, resume, delete: judged by the task's state, recorded, then carried out.
+
+use actix::{ActorFutureExt, Addr, AtomicResponse, Handler, Message, ResponseActFuture, WrapFuture};
+
+use super::{PlanSupervisor, unavailable};
+use crate::actors::ledger::Ledger;
+use crate::actors::task::{Hold, TaskActor, Unrecorded};
+use crate::actors::{Command, Commanded, Refused};
+use crate::clock;
+use crate::store::Change;
+use crate::task::event::Event;
+use crate::task::state::{TaskState, Transition};
+use crate::task::{Caller, Illegal, TaskId};
+
+/// A command for a task.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Commanded, Refused>")]
+pub struct CommandTask {
+    /// Which.
+    pub task: TaskId,
+    /// What.
+    pub command: Command,
+    /// Who.
+    pub by: Caller,
+}
+
+impl Handler<CommandTask> for PlanSupervisor {
+    type Result = AtomicResponse<Self, Result<Commanded, Refused>>;
+
+    fn handle(&mut self, message: CommandTask, _: &mut Self::Context) -> Self::Result {
+        let work: ResponseActFuture<Self, _> = match self.judge(&message) {
+            Err(refused) => Box::pin(actix::fut::ready(Err(refused))),
+            Ok(Verdict::Already) => Box::pin(actix::fut::ready(Ok(Commanded::default()))),
+            Ok(Verdict::Ask(actor, event)) => self.hold(message.task, &actor, event),
+            Ok(Verdict::Record(event, warnings)) => self.record_at_rest(message.task, event, warnings),
+            Ok(Verdict::Delete) => self.delete(message.task, message.by),
+        };
+        AtomicResponse::new(work)
+    }
+}
+
+/// What a command comes to.
+enum Verdict {
+    /// It is so already.
+    Already,
+    /// The task's actor has to record it.
+    Ask(Addr<TaskActor>, Event),
+    /// The task is at rest: it is recorded here.
+    Record(Event, Vec<String>),
+    /// It is forgotten.
+    Delete,
+}
+
+impl PlanSupervisor {
+    fn judge(&mut self, message: &CommandTask) -> Result<Verdict, Refused> {
+        let (id, by) = (message.task, message.by.clone());
+        let state = self.state_of(id)?;
+        let (transition, event) = match message.command {
+            Command::Stop => (Transition::Stop, Event::StopRequested { by }),
+            Command::Pause => (Transition::Pause, Event::PauseRequested { by }),
+            Command::Resume { force } => (Transition::Resume, Event::Resumed { by, force }),
+            Command::Delete if state.possible().contains(&"delete") => return Ok(Verdict::Delete),
+            Command::Delete => return Err(Refused::CannotDelete(state)),
+        };
+        if state.is_already(transition) {
+            return Ok(Verdict::Already);
+        }
+        state.next(transition)?;
+        if let Some(active) = self.active.get(&id).filter(|_| state.is_active()) {
+            return Ok(Verdict::Ask(active.actor.clone(), event));
+        }
+        if transition != Transition::Resume {
+            return Ok(Verdict::Record(event, Vec::new()));
+        }
+        if self.draining {
+            return Err(Refused::Draining);
+        }
+        let services = self.claims.get(&id).map(|claim| claim.services.clone()).unwrap_or_default();
+        Ok(Verdict::Record(event, self.admit(Some(id), &services)?))
+    }
+
+    fn state_of(&self, id: TaskId) -> Result<TaskState, Refused> {
+        if let Some(active) = self.active.get(&id) {
+            return Ok(active.ledger.task().state);
+        }
+        let snapshot = self.store.snapshot().map_err(|error| unavailable(&error))?;
+        let summary = snapshot.task_summary(id).map_err(|error| unavailable(&error))?;
+        summary.map(|summary| summary.state).ok_or(Refused::NoSuchTask(id))
+    }
+
+    fn hold(
+        &self,
+        id: TaskId,
+        actor: &Addr<TaskActor>,
+        event: Event,
+    ) -> ResponseActFuture<Self, Result<Commanded, Refused>> {
+        let asked = actor.send(Hold(event)).into_actor(self).map(move |answer, supervisor, _| {
+            supervisor.refresh_claim(id);
+            match answer {
+                Ok(Ok(())) => Ok(Commanded::default()),
+                Ok(Err(Unrecorded::Illegal(Illegal::Refused(refusal)))) => Err(refusal.into()),
+                Ok(Err(Unrecorded::Illegal(other))) => Err(Refused::Unavailable(other.to_string())),
+                Ok(Err(Unrecorded::Store(error))) => Err(unavailable(&error)),
+                // The task came to rest, or crashed, in between.
+                Err(_) => Err(Refused::Unavailable("the task is just coming to rest; try again".into())),
+            }
+        });
+        Box::pin(asked)
+    }
+
+    /// A task at rest. What its actor, if that is still ending, has recorded may be on its way to the
+    /// disk: then its ledger knows more than the store.
+    fn ledger_at_rest(&mut self, id: TaskId) -> Result<Ledger, Refused> {
+        if let Some(active) = self.active.get(&id) {
+            let ledger = active.ledger.fork();
+            self.dismiss(id);
+            return Ok(ledger);
+        }
+        let snapshot = self.store.snapshot().map_err(|error| unavailable(&error))?;
+        let found = snapshot.task_with_events(id).map_err(|error| unavailable(&error))?;
+        let (task, events) = found.ok_or(Refused::NoSuchTask(id))?;
+        Ok(Ledger::new(self.store.clone(), task, events.len() as u64))
+    }
+
+    /// A command to a task at rest: stop ends it, resume lets it run.
+    fn record_at_rest(
+        &mut self,
+        id: TaskId,
+        event: Event,
+        warnings: Vec<String>,
+    ) -> ResponseActFuture<Self, Result<Commanded, Refused>> {
+        let refuse = |refused| -> ResponseActFuture<Self, _> { Box::pin(actix::fut::ready(Err(refused))) };
+        let ledger = match self.ledger_at_rest(id) {
+            Ok(ledger) => ledger,
+            Err(refused) => return refuse(refused),
+        };
+        let durable = match ledger.record(event) {
+            Ok(durable) => durable,
+            Err(illegal) => return refuse(Refused::Unavailable(illegal.to_string())),
+        };
+        let recorded = durable.into_actor(self).map(move |result, supervisor, context| {
+            result.map_err(|error| unavailable(&error))?;
+            if ledger.task().state.is_active() {
+                supervisor.run(ledger, context);
+            } else {
+                supervisor.claims.remove(&id);
+            }
+            Ok(Commanded { warnings })
+        });
+        Box::pin(recorded)
+    }
+
+    fn delete(&self, id: TaskId, by: Caller) -> ResponseActFuture<Self, Result<Commanded, Refused>> {
+        let change = Change::DeleteTask { task: id, at: clock::now(), by: Some(by) };
+        let deleted = self.store.commit(vec![change]).into_actor(self).map(move |result, supervisor, _| {
+            result.map_err(|error| unavailable(&error))?;
+            supervisor.claims.remove(&id);
+            if let Err(error) = supervisor.means.executor.logs.remove(id) {
+                tracing::warn!(task = %id, %error, "cannot remove the logs of a deleted task");
+            }
+            Ok(Commanded::default())
+        });
+        Box::pin(deleted)
+    }
+}
