@@ -52,7 +52,17 @@ enum Command {
     },
     /// Show a release of five services with a private daemon in a temporary directory
     #[command(after_help = "Example:\n  deployd demo")]
-    Demo,
+    Demo {
+        /// Leave the daemon and its directory, to play with
+        #[arg(long)]
+        keep: bool,
+    },
+    /// A program for the demo's containers
+    #[command(hide = true)]
+    DemoService {
+        /// Port on loopback, then words to answer with
+        arguments: Vec<String>,
+    },
     #[command(hide = true)]
     Spawner {
         /// File whose lock says that a spawner lives
@@ -84,7 +94,8 @@ fn main() -> ExitCode {
     let result = match cli.command {
         None => start_log("info,actix_server=warn").and_then(|()| serve(&overrides)),
         Some(Command::Check { plans }) => deployd::preflight::check(&overrides, &plans).map_err(Into::into),
-        Some(Command::Demo) => start_log("error").and_then(|()| deployd::demo::run()),
+        Some(Command::Demo { keep }) => start_log("error").and_then(|()| deployd::demo::run(keep)),
+        Some(Command::DemoService { arguments }) => return deployd::demo::service::serve(&arguments),
         Some(Command::Spawner { lock }) => return deployd::spawn::server::serve(&lock),
         Some(Command::CheckDb { file }) => deployd::store::verify(&file).map_err(anyhow::Error::msg),
     };
