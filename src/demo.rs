@@ -17,11 +17,14 @@ use anyhow::{Context, bail};
 use deployctl::cli::Terminal;
 use deployctl::client::Client;
 use deployctl::wire::Info;
+use deployctl::wire::task::TaskList;
 
 use stage::Stage;
 
 /// How a container writes down that it was started.
 const STARTED: &str = "started";
+/// What is said after Ctrl-C.
+const ENDED: &str = "the demo was ended; it has cleaned up after itself";
 /// How long the daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -37,7 +40,7 @@ pub fn run(keep: bool) -> anyhow::Result<()> {
         let mut demo = Demo { client: Client::new(stage.socket()), stage, terminal };
         tokio::select! {
             played = demo.play() => played,
-            _ = tokio::signal::ctrl_c() => bail!("the demo was ended; it cleans up after itself"),
+            _ = tokio::signal::ctrl_c() => bail!(ENDED),
         }
     })
 }
@@ -82,7 +85,7 @@ impl Demo {
 
     /// Executes the plan and kills the daemon while the second batch is being deployed.
     async fn release(&mut self) -> anyhow::Result<u64> {
-        let (task, last) = (2, self.last_event().await?);
+        let last = self.last_event().await?;
         self.say(&["", "It is executed; and while its second batch goes on, the daemon is killed:"])?;
         let client = self.client.clone();
         let mut arguments = self.arguments(&["execute", "-f", "plan.yaml", "--watch"]);
@@ -116,7 +119,8 @@ impl Demo {
         self.answers().await?;
         self.say(&["", "The daemon is back. Its containers were not touched, and the task is INTERRUPTED:"])?;
         self.ctl(&["list"], 0).await?;
-        Ok(task)
+        let tasks: TaskList = self.client.get("/v1/tasks?limit=1").await?;
+        tasks.tasks.first().map(|task| task.id).context("the task is gone")
     }
 
     /// The containers have written down themselves who started them.
@@ -176,6 +180,9 @@ impl Demo {
         self.say(&[&format!("$ deployctl {}", command.join(" "))])?;
         let arguments = self.arguments(command);
         let code = deployctl::cli::run(arguments, &mut self.terminal).await;
+        if code == deployctl::cli::CTRL_C {
+            bail!(ENDED);
+        }
         if code != expected {
             self.stage.check_daemon()?;
             bail!("deployctl {} ended with {code} instead of {expected}", command.join(" "));

@@ -18,7 +18,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::client::{Client, default_socket};
 use args::{Cli, Command};
-pub use exit::Failure;
+pub use exit::{CTRL_C, Failure};
 pub use terminal::{Terminal, printable};
 
 /// Runs the command line of this process.
@@ -74,7 +74,7 @@ async fn dispatch(cli: Cli, terminal: &mut Terminal) -> Result<u8, Failure> {
         Command::Execute(execute) => tasks::execute(execute, &client, output, terminal).await,
         Command::List { state, limit } => tasks::list(&state, limit, &client, output, terminal).await,
         Command::Status { id } => tasks::status(id, &client, output, terminal).await,
-        Command::Watch { id } => watch::watch(id, &client, output, terminal).await,
+        Command::Watch { id } => watch::watch(id, 0, &client, output, terminal).await,
         Command::Wait { id } => watch::wait(id, &client).await,
         Command::Report { id } => report::report(id, &client, output, terminal).await,
         Command::Logs { id, service, follow } => {

@@ -70,11 +70,11 @@ impl Executor {
             self.runtime.stop(&container, &run.stop_signal, run.stop_timeout).await.map_err(|error| {
                 failure("stopFailed", format!("cannot stop container {}: {error}", target.container.name))
             })?;
-        let seconds = report.took.as_secs_f64();
+        let took = seconds(report.took);
         Ok(if report.killed {
-            format!("killed after {seconds:.1} s: it did not end by {} in time", run.stop_signal)
+            format!("killed after {took}: it did not end by {} in time", run.stop_signal)
         } else {
-            format!("stopped after {seconds:.1} s")
+            format!("stopped after {took}")
         })
     }
 
@@ -258,5 +258,8 @@ fn no_release(target: &Target, run: &Run) -> Failure {
 }
 
 fn seconds(duration: Duration) -> String {
+    if duration < Duration::from_millis(100) {
+        return format!("{} ms", duration.as_millis());
+    }
     format!("{:.1} s", duration.as_secs_f64())
 }

@@ -151,7 +151,8 @@ pub struct Execute {
     /// A stored plan
     #[arg(value_name = "NAME[@REV]", required_unless_present = "file", conflicts_with = "file")]
     pub plan: Option<String>,
-    /// Store this file first, under its name without ending (- is standard input)
+    /// Store this file first, if it is not the newest revision already, under its name without
+    /// ending (- is standard input)
     #[arg(short, long)]
     pub file: Option<PathBuf>,
     /// The name under which the file is stored

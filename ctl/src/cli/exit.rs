@@ -8,8 +8,8 @@ use crate::wire::problem::code;
 
 /// Wrong usage.
 pub const USAGE: u8 = 2;
-/// Ctrl-C.
-pub const INTERRUPTED: u8 = 130;
+/// The exit code after Ctrl-C.
+pub const CTRL_C: u8 = 130;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]

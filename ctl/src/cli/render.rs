@@ -33,6 +33,9 @@ pub fn duration(from: Option<&str>, to: Option<&str>) -> String {
     };
     let Some(to) = to else { return String::new() };
     let seconds = to.duration_since(from).as_secs_f64().max(0.0);
+    if seconds < 0.1 {
+        return format!("{:.0} ms", seconds * 1000.0);
+    }
     if seconds < 60.0 {
         return format!("{seconds:.1} s");
     }

@@ -19,7 +19,7 @@ pub async fn execute(
 ) -> Result<u8, Failure> {
     let (plan, revision) = match (&execute.file, &execute.plan) {
         (Some(file), _) => {
-            let plan = plans::create(file, execute.name.clone(), client, terminal).await?;
+            let plan = plans::store(file, execute.name.clone(), client, terminal).await?;
             (plan.name, Some(plan.revision))
         }
         (None, Some(plan)) => {
@@ -42,7 +42,7 @@ pub async fn execute(
     }
     terminal.line(&task.id.to_string())?;
     if execute.watch {
-        watch::watch(task.id, client, output, terminal).await
+        watch::watch(task.id, 0, client, output, terminal).await
     } else if execute.wait {
         watch::wait(task.id, client).await
     } else {
@@ -229,9 +229,11 @@ pub async fn command(
 ) -> Result<u8, Failure> {
     let mut code = 0;
     for &id in &ids.ids {
+        // What happened before is known to whoever resumes.
+        let after = if watched { watch::last_seq(id, client).await.unwrap_or(0) } else { 0 };
         let done = one(verb, id, force, client, terminal).await;
         let ended = match done {
-            Ok(()) if watched => watch::watch(id, client, Output::Table, terminal).await,
+            Ok(()) if watched => watch::watch(id, after, client, Output::Table, terminal).await,
             Ok(()) if ids.wait && verb != "delete" => watch::wait(id, client).await,
             Ok(()) => Ok(0),
             Err(failure) => Err(failure),
@@ -240,7 +242,7 @@ pub async fn command(
             failure.show(terminal);
             failure.code()
         });
-        if code == 0 || ended == exit::INTERRUPTED {
+        if code == 0 || ended == exit::CTRL_C {
             code = ended;
         }
     }

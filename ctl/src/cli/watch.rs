@@ -9,22 +9,38 @@ use crate::client::Client;
 use crate::wire::event::Event;
 use crate::wire::task::TaskStatus;
 
-/// Follows a task until it rests: one line for each event. Ctrl-C leaves the task alone.
-pub async fn watch(id: u64, client: &Client, output: Output, terminal: &mut Terminal) -> Result<u8, Failure> {
+/// Follows a task until it rests: one line for each event after number `after`. Ctrl-C leaves the
+/// task alone.
+pub async fn watch(
+    id: u64,
+    after: u64,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
     tokio::select! {
-        code = follow(id, client, output, terminal) => code,
+        code = follow(id, after, client, output, terminal) => code,
         _ = tokio::signal::ctrl_c() => {
             terminal.note(&format!("task {id} goes on; `deployctl watch {id}` follows it again"));
-            Ok(exit::INTERRUPTED)
+            Ok(exit::CTRL_C)
         }
     }
 }
 
-async fn follow(id: u64, client: &Client, output: Output, terminal: &mut Terminal) -> Result<u8, Failure> {
+async fn follow(
+    id: u64,
+    after: u64,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
     // Events may come after the one that ends it: a paused task that was resumed has several ends.
     let mut state = status(id, client).await?.task.state;
-    let mut events = client.events(Some(id), 0, true);
+    let mut events = client.events(Some(id), after, true);
     let mut last = last_seq(id, client).await?;
+    if last <= after && is_resting(&state) {
+        return Ok(exit::of_state(&state));
+    }
     loop {
         let Some(event) = events.next().await? else { return Ok(exit::of_state(&state)) };
         show(&event, output, terminal)?;
@@ -78,7 +94,7 @@ async fn status(id: u64, client: &Client) -> Result<TaskStatus, Failure> {
 }
 
 /// The place of the last event that a task has now.
-async fn last_seq(id: u64, client: &Client) -> Result<u64, Failure> {
+pub async fn last_seq(id: u64, client: &Client) -> Result<u64, Failure> {
     let mut events = client.events(Some(id), 0, false);
     let mut last = 0;
     while let Some(event) = events.next().await? {
@@ -111,7 +127,7 @@ pub async fn until_rest(id: u64, client: &Client) -> Result<String, Failure> {
 pub async fn wait(id: u64, client: &Client) -> Result<u8, Failure> {
     tokio::select! {
         state = until_rest(id, client) => Ok(exit::of_state(&state?)),
-        _ = tokio::signal::ctrl_c() => Ok(exit::INTERRUPTED),
+        _ = tokio::signal::ctrl_c() => Ok(exit::CTRL_C),
     }
 }
 
@@ -127,7 +143,7 @@ pub async fn events(
     loop {
         let event = tokio::select! {
             event = events.next() => event?,
-            _ = tokio::signal::ctrl_c() => return Ok(exit::INTERRUPTED),
+            _ = tokio::signal::ctrl_c() => return Ok(exit::CTRL_C),
         };
         let Some(event) = event else { return Ok(0) };
         show(&event, Output::Json, terminal)?;
