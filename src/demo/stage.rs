@@ -97,8 +97,8 @@ impl Stage {
         if nix::unistd::geteuid().is_root() {
             return text;
         }
-        let lines = text.lines().filter(|line| line.trim() != "user: nobody");
-        lines.map(|line| format!("{line}\n")).collect()
+        let lines: Vec<&str> = text.lines().filter(|line| line.trim() != "user: nobody").collect();
+        lines.join("\n") + "\n"
     }
 
     fn write(&self, name: &str, text: &str) -> io::Result<()> {

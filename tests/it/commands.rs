@@ -1,0 +1,234 @@
+//! Every transition and every refusal, from the command line, with its exit codes.
+
+use crate::harness::{Daemon, items};
+
+const PLAN: [(u64, i64, &str, &str); 2] = [(1, 1, "START", ""), (2, 0, "START", "")];
+
+/// A task in each state; nothing else goes on.
+struct States {
+    daemon: Daemon,
+    running: u64,
+    stopping: u64,
+    pausing: u64,
+    succeeded: u64,
+    failed: u64,
+    stopped: u64,
+    paused: u64,
+    interrupted: u64,
+}
+
+fn begun(daemon: &Daemon, name: &str, plan: &str) -> u64 {
+    let id = daemon.execute(name, plan);
+    daemon.until(id, |event| event["type"] == "operation.begun");
+    id
+}
+
+impl States {
+    fn new() -> Self {
+        let mut daemon = Daemon::new();
+        for id in 1..=14 {
+            daemon.add(id, &[(&format!("c{id}"), "")], &daemon.gate());
+        }
+        let run = format!("run:\n  command: [/bin/false]\n{}", crate::harness::user());
+        daemon.add_running(20, &[("c20", "")], &run, "health: { settle: 5s }");
+        daemon.launch();
+        let two = |first: u64, second: u64| items(&[(first, 1, "START", ""), (second, 0, "START", "")]);
+        let interrupted = begun(&daemon, "interrupted", &two(1, 2));
+        daemon.kill_9();
+        daemon.launch();
+        let id = |verb: &str, plan: String, opened: Option<&str>, state: &str| {
+            let id = begun(&daemon, verb, &plan);
+            daemon.ctl_ends(0, &[verb, &id.to_string()]);
+            if let Some(container) = opened {
+                daemon.release(container);
+                daemon.until_state(id, state);
+            }
+            assert_eq!(daemon.task(id)["state"], state);
+            id
+        };
+        let stopped = id("stop", two(3, 4), Some("c3"), "STOPPED");
+        let paused = id("pause", two(5, 6), Some("c5"), "PAUSED");
+        let stopping = id("stop", two(7, 8), None, "STOPPING");
+        let pausing = id("pause", two(9, 10), None, "PAUSING");
+        daemon.release("c13");
+        let succeeded = daemon.executed("done", &items(&[(13, 0, "START", "")]), "SUCCEEDED");
+        let failed =
+            daemon.executed("broken", &items(&[(20, 1, "START", ""), (14, 0, "START", "")]), "FAILED");
+        let running = begun(&daemon, "running", &two(11, 12));
+        Self { daemon, running, stopping, pausing, succeeded, failed, stopped, paused, interrupted }
+    }
+}
+
+#[test]
+fn every_command_in_every_state() {
+    let s = States::new();
+    let all = [
+        ("RUNNING", s.running),
+        ("STOPPING", s.stopping),
+        ("PAUSING", s.pausing),
+        ("SUCCEEDED", s.succeeded),
+        ("FAILED", s.failed),
+        ("STOPPED", s.stopped),
+        ("PAUSED", s.paused),
+        ("INTERRUPTED", s.interrupted),
+    ];
+    // What is refused changes nothing; asking for what is already so is no error.
+    let refused = [
+        ("stop", &["SUCCEEDED", "FAILED"][..]),
+        ("pause", &["STOPPING", "SUCCEEDED", "FAILED", "STOPPED", "INTERRUPTED"]),
+        ("resume", &["STOPPING", "PAUSING", "SUCCEEDED", "FAILED", "STOPPED"]),
+        ("delete", &["RUNNING", "STOPPING", "PAUSING"]),
+    ];
+    for (verb, states) in refused {
+        for (state, id) in all.iter().filter(|(state, _)| states.contains(state)) {
+            let said = s.daemon.ctl_ends(4, &[verb, &id.to_string()]);
+            assert!(said.contains(state), "{verb} in {state}: {said}");
+            assert_eq!(s.daemon.task(*id)["state"], *state);
+            let (method, path) = match verb {
+                "delete" => ("DELETE", format!("/v1/tasks/{id}")),
+                verb => ("POST", format!("/v1/tasks/{id}/{verb}")),
+            };
+            let (status, problem) = s.daemon.call(method, &path, "");
+            assert_eq!(
+                (status, &problem["code"], &problem["state"]),
+                (409, &"notPossible".into(), &(*state).into())
+            );
+            assert!(problem["possible"].is_array());
+        }
+    }
+    for (verb, id) in [
+        ("stop", s.stopping),
+        ("stop", s.stopped),
+        ("pause", s.pausing),
+        ("pause", s.paused),
+        ("resume", s.running),
+    ] {
+        s.daemon.ctl_ends(0, &[verb, &id.to_string()]);
+    }
+    // What is possible.
+    s.daemon.ctl_ends(0, &["stop", &s.pausing.to_string()]);
+    assert_eq!(s.daemon.task(s.pausing)["state"], "STOPPING");
+    s.daemon.ctl_ends(0, &["stop", &s.interrupted.to_string()]);
+    assert_eq!(s.daemon.task(s.interrupted)["state"], "STOPPED");
+    for id in [s.succeeded, s.failed, s.stopped, s.paused, s.interrupted] {
+        s.daemon.ctl_ends(0, &["delete", &id.to_string()]);
+        s.daemon.ctl_ends(3, &["status", &id.to_string()]);
+        s.daemon.ctl_ends(3, &["delete", &id.to_string()]);
+    }
+}
+
+#[test]
+fn reasons_and_what_is_held_back() {
+    let s = States::new();
+    let reason = |id| s.daemon.task(id)["reason"].as_str().unwrap_or_default().to_string();
+    assert_eq!(reason(s.stopped), "stoppedByUser");
+    assert_eq!(reason(s.paused), "pausedByUser");
+    assert_eq!(reason(s.interrupted), "daemonDied");
+    assert_eq!(reason(s.failed), "deploymentFailed");
+    let states = |id| -> Vec<String> {
+        let report = s.daemon.report(id);
+        let deployments = report["deployments"].as_array().unwrap();
+        deployments.iter().map(|deployment| deployment["state"].as_str().unwrap().to_string()).collect()
+    };
+    assert_eq!(states(s.stopped), ["SUCCEEDED", "SKIPPED"]);
+    assert_eq!(states(s.paused), ["SUCCEEDED", "PENDING"]);
+    assert_eq!(states(s.failed), ["FAILED", "SKIPPED"]);
+    assert_eq!(states(s.interrupted), ["INTERRUPTED", "PENDING"]);
+}
+
+#[test]
+fn draining_tasks_whose_last_deployment_ends_are_over() {
+    let daemon = Daemon::gated(2);
+    let id = begun(&daemon, "plan", &items(&[(1, 0, "START", "")]));
+    daemon.ctl_ends(0, &["pause", &id.to_string()]);
+    daemon.release("c1");
+    // Nothing is left to be held back.
+    daemon.until_state(id, "SUCCEEDED");
+    let id = begun(&daemon, "plan", &items(&[(2, 0, "START", "")]));
+    daemon.ctl_ends(0, &["stop", &id.to_string()]);
+    daemon.release("c2");
+    daemon.until_state(id, "SUCCEEDED");
+}
+
+#[test]
+fn waiting_says_by_its_exit_code_how_a_task_rests() {
+    let daemon = Daemon::gated(4);
+    let file = daemon.write("plan.yaml", &items(&PLAN));
+    let file = file.to_str().unwrap();
+    let id = begun(&daemon, "plan", &items(&PLAN));
+    daemon.ctl_ends(0, &["pause", &id.to_string()]);
+    daemon.release("c1");
+    daemon.ctl_ends(12, &["wait", &id.to_string()]);
+    daemon.ctl_ends(12, &["watch", &id.to_string()]);
+    daemon.ctl_ends(0, &["stop", &id.to_string()]);
+    daemon.ctl_ends(11, &["wait", &id.to_string()]);
+    daemon.release("c2");
+    let shown = daemon.ctl_ends(0, &["execute", "-f", file, "--watch"]);
+    assert!(shown.contains("already running") && shown.contains("is SUCCEEDED"), "{shown}");
+    daemon.ctl_ends(0, &["execute", "plan@1", "--wait"]);
+    daemon.ctl_ends(3, &["execute", "plan@9"]);
+    daemon.ctl_ends(3, &["execute", "nothing"]);
+    daemon.ctl_ends(2, &["execute"]);
+    daemon.ctl_ends(2, &["nonsense"]);
+    daemon.ctl_ends(3, &["status", "999"]);
+    daemon.ctl_ends(6, &["--socket", "/nonexistent/socket", "list"]);
+}
+
+#[test]
+fn a_service_that_is_being_released_is_reserved() {
+    let daemon = Daemon::gated(3);
+    let first = begun(&daemon, "first", &items(&PLAN));
+    let other = daemon.write("other.yaml", &items(&[(2, 0, "START", ""), (3, 0, "START", "")]));
+    let other = other.to_str().unwrap();
+    let said = daemon.ctl_ends(4, &["execute", "-f", other]);
+    assert!(said.contains("service 2") && said.contains(&format!("task {first}")), "{said}");
+    let (status, problem) = daemon.call("POST", "/v1/tasks", r#"{"plan": "other"}"#);
+    assert_eq!((status, &problem["code"]), (409, &"conflict".into()));
+    assert_eq!(problem["conflicts"][0]["task"], first);
+    for name in ["c1", "c2", "c3"] {
+        daemon.release(name);
+    }
+    // `--wait` queues behind it.
+    daemon.ctl_ends(0, &["execute", "-f", other, "--wait"]);
+}
+
+#[test]
+fn the_reports_of_all_forms_say_the_same() {
+    let daemon = Daemon::gated(2);
+    daemon.release("c1");
+    daemon.release("c2");
+    let id = daemon.executed("plan", &format!("comment: the remark\n{}", items(&PLAN)), "SUCCEEDED");
+    let id = id.to_string();
+    let table = daemon.ctl_ends(0, &["report", &id]);
+    for part in ["the remark", "SUCCEEDED", "Batch of priority 1", "s1 (1) START", "c2"] {
+        assert!(table.contains(part), "{part}:\n{table}");
+    }
+    let json = daemon.json(&["report", &id]);
+    let yaml = daemon.ctl_ends(0, &["report", &id, "-o", "yaml"]);
+    assert_eq!(serde_yaml::from_str::<serde_json::Value>(&yaml).unwrap(), json);
+    let task = &json["task"];
+    assert_eq!((&task["comment"], &task["state"]), (&"the remark".into(), &"SUCCEEDED".into()));
+    assert_eq!(task["progress"]["deployments"]["total"], 2);
+    assert_eq!(task["progress"]["operations"]["done"], 2);
+    assert_eq!(task["possible"], serde_json::json!(["delete"]));
+    assert_eq!(json["events"][0]["type"], "task.started");
+    assert_eq!(json["events"][0]["by"]["uid"], nix::unistd::geteuid().as_raw());
+    let deployment = &json["deployments"][0];
+    for key in [
+        "serviceId",
+        "service",
+        "priority",
+        "deployment",
+        "containerExecMethod",
+        "labels",
+        "state",
+        "startedAt",
+        "finishedAt",
+        "artifact",
+        "release",
+        "operations",
+        "error",
+    ] {
+        assert!(deployment.get(key).is_some(), "{key} is missing: {deployment:#}");
+    }
+}

@@ -1,0 +1,398 @@
+//! A daemon of its own for each test.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use deployd::spawn::tree::{self, Run};
+use serde_json::Value;
+
+/// Nothing in these tests takes longer; whatever does is a failure.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether a test that can't run here may be skipped; says so if it is.
+pub fn skip(why: &str) {
+    assert!(std::env::var_os("DEPLOYD_TEST_NO_SKIP").is_none(), "a test was skipped: {why}");
+    writeln!(std::io::stderr(), "skipped: {why}").unwrap();
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// deployctl's binary. Cargo builds it beside ours in a test of the whole workspace.
+fn deployctl() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let beside = Path::new(env!("CARGO_BIN_EXE_deployd")).with_file_name("deployctl");
+        // A test of one package alone does not build it, or leaves an old one there.
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--locked", "--package", "deployctl"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
+        assert!(beside.exists(), "{} is missing", beside.display());
+        beside
+    })
+}
+
+/// A daemon, its directory and its containers; dropping it ends all of them.
+pub struct Daemon {
+    directory: tempfile::TempDir,
+    process: Option<Child>,
+}
+
+impl Daemon {
+    /// A directory for a daemon that is not launched yet.
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("deployd-it").tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let daemon = Self { directory, process: None };
+        fs::create_dir(daemon.path("services.d")).unwrap();
+        daemon.write("deployd.yaml", "");
+        daemon
+    }
+
+    /// A launched daemon with services 1 … `count`, each with a container `c<id>` whose health check
+    /// waits until the test releases it.
+    pub fn gated(count: u64) -> Self {
+        let mut daemon = Self::new();
+        for id in 1..=count {
+            daemon.add(id, &[(&format!("c{id}"), "")], &daemon.gate());
+        }
+        daemon.launch();
+        daemon
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        path
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.path("deployd.sock")
+    }
+
+    /// The daemon's command line.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_deployd"));
+        command.arg("--config").arg(self.path("deployd.yaml"));
+        command.arg("--socket").arg(self.socket());
+        command.arg("--state-dir").arg(self.path("state"));
+        command.arg("--services-dir").arg(self.path("services.d"));
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    /// Starts the daemon, and waits until it answers.
+    pub fn launch(&mut self) {
+        let log = File::options().append(true).create(true).open(self.path("deployd.log")).unwrap();
+        self.process = Some(self.command().stderr(log).process_group(0).spawn().unwrap());
+        let begun = Instant::now();
+        while UnixStream::connect(self.socket()).is_err() {
+            let ended = self.process.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "the daemon ended:\n{}", self.log());
+            assert!(begun.elapsed() < PATIENCE, "the daemon does not answer:\n{}", self.log());
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("deployd.log")).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.process.as_ref().unwrap().id().try_into().unwrap()
+    }
+
+    /// `kill -9`
+    pub fn kill_9(&mut self) {
+        let mut process = self.process.take().unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    /// SIGTERM; the exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let pid = nix::unistd::Pid::from_raw(self.pid());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        self.process.take().unwrap().wait().unwrap().code()
+    }
+
+    /// Runs deployctl.
+    pub fn ctl(&self, arguments: &[&str]) -> Output {
+        Command::new(deployctl())
+            .env("DEPLOYD_SOCKET", self.socket())
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// Runs deployctl, which has to end with this exit code; what it printed.
+    pub fn ctl_ends(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.ctl(arguments);
+        let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "deployctl {arguments:?}\n{out}\n{err}\ndaemon: {}",
+            self.log()
+        );
+        format!("{out}{err}")
+    }
+
+    /// deployctl's JSON.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let all = [arguments, &["-o", "json"]].concat();
+        serde_json::from_str(&self.ctl_ends(0, &all)).unwrap()
+    }
+
+    /// Stores and executes a plan; the task's number.
+    pub fn execute(&self, name: &str, plan: &str) -> u64 {
+        let file = self.write(&format!("{name}.plan.yaml"), plan);
+        let printed = self.ctl(&["execute", "-f", file.to_str().unwrap(), "--name", name]);
+        let out = String::from_utf8(printed.stdout).unwrap();
+        out.trim().parse().unwrap_or_else(|_| panic!("{out}{}", String::from_utf8_lossy(&printed.stderr)))
+    }
+
+    /// Executes a plan to its end, which has to be this state.
+    pub fn executed(&self, name: &str, plan: &str, state: &str) -> u64 {
+        let id = self.execute(name, plan);
+        self.until_state(id, state);
+        id
+    }
+
+    /// Sends a request as curl would; status, head and body.
+    pub fn http(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, head.to_string(), unchunked(head, body))
+    }
+
+    /// A request whose answer is JSON.
+    pub fn call(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let (status, _, body) = self.http(method, path, "", body);
+        (status, serde_json::from_str(&body).unwrap_or(Value::Null))
+    }
+
+    pub fn task(&self, id: u64) -> Value {
+        self.call("GET", &format!("/v1/tasks/{id}"), "").1
+    }
+
+    pub fn report(&self, id: u64) -> Value {
+        self.call("GET", &format!("/v1/tasks/{id}/report"), "").1
+    }
+
+    /// The event stream of a task, or of everything.
+    pub fn events(&self, query: &str) -> Events {
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET /v1/events?{query} HTTP/1.1\r\nHost: d\r\n\r\n").unwrap();
+        Events { stream, bytes: Vec::new() }
+    }
+
+    /// Waits for an event of a task.
+    pub fn until(&self, id: u64, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut events = self.events(&format!("task={id}"));
+        loop {
+            let event = events.next().unwrap_or_else(|| panic!("the stream ended:\n{}", self.log()));
+            if wanted(&event) {
+                return event;
+            }
+        }
+    }
+
+    /// Waits until a task is in a state.
+    pub fn until_state(&self, id: u64, state: &str) {
+        let event = self.until(id, |event| {
+            let kind = event["type"].as_str().unwrap();
+            let now = &event["state"];
+            kind.starts_with("task.") && (now == state || is_final(now.as_str().unwrap_or_default()))
+        });
+        assert_eq!(event["state"], state, "{:#}", self.report(id));
+    }
+
+    /// What the containers wrote down, in this order.
+    pub fn witness(&self) -> Vec<Start> {
+        let text = fs::read_to_string(self.path("witness")).unwrap_or_default();
+        text.lines().map(Start::of).collect()
+    }
+
+    /// Lets a container whose health check waits for it become healthy.
+    pub fn release(&self, container: &str) {
+        self.write(&format!("open-{container}"), "");
+    }
+
+    /// Puts a service `s<id>` into the catalog: its containers, each with its labels, write down
+    /// their starts; then they count as up, unless `more` has a `health` of its own.
+    pub fn add(&self, id: u64, containers: &[(&str, &str)], more: &str) {
+        let witness = self.path("witness");
+        let script = format!(
+            "echo $DEPLOYD_CONTAINER $DEPLOYD_OPERATION $$ $(date +%s.%N) >> {}; exec sleep 1000",
+            witness.display()
+        );
+        let run = format!("run:\n  command: [/bin/sh, -c, \"{script}\"]\n{}  stopTimeout: 5s\n", user());
+        // Up is what has written down its start.
+        let written =
+            format!("health: {{ command: [/bin/sh, -c, '{}'], interval: 10ms, settle: 0s }}", self.wrote());
+        let health = if more.contains("health:") { String::new() } else { written };
+        self.add_running(id, containers, &run, &format!("{health}\n{more}"));
+    }
+
+    fn wrote(&self) -> String {
+        format!("grep -q \"$(basename $DEPLOYD_OPERATION .health) \" {}", self.path("witness").display())
+    }
+
+    /// As [`Self::add`], with a `run` of its own.
+    pub fn add_running(&self, id: u64, containers: &[(&str, &str)], run: &str, more: &str) {
+        let containers: Vec<_> = containers
+            .iter()
+            .map(|(name, labels)| format!("  - {{ name: {name}, labels: [{labels}] }}\n"))
+            .collect();
+        let health = if more.contains("health:") { "" } else { "health: { settle: 0s }\n" };
+        let containers = containers.concat();
+        let text = format!("serviceId: {id}\nname: s{id}\ncontainers:\n{containers}{run}{health}{more}\n");
+        self.write(&format!("services.d/s{id}.yaml"), &text);
+    }
+
+    /// A health check that waits until the test releases the container.
+    pub fn gate(&self) -> String {
+        let open = self.path("open-$DEPLOYD_CONTAINER");
+        format!(
+            "health: {{ command: [/bin/sh, -c, 'test -e {} && {}'], interval: 10ms, timeout: 60s, settle: 0s }}",
+            open.display(),
+            self.wrote()
+        )
+    }
+}
+
+fn is_final(state: &str) -> bool {
+    matches!(state, "SUCCEEDED" | "FAILED" | "STOPPED")
+}
+
+fn unchunked(head: &str, body: &str) -> String {
+    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return body.to_string();
+    }
+    let (mut whole, mut rest) = (String::new(), body);
+    while let Some((length, after)) = rest.split_once("\r\n") {
+        let length = usize::from_str_radix(length.trim(), 16).unwrap();
+        if length == 0 {
+            break;
+        }
+        whole.push_str(&after[..length]);
+        rest = &after[length + 2..];
+    }
+    whole
+}
+
+/// What a container wrote down when it was started.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Start {
+    pub container: String,
+    pub operation: String,
+    pub pid: i32,
+    /// Seconds since the epoch.
+    pub at: f64,
+}
+
+impl Start {
+    fn of(line: &str) -> Self {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [container, operation, pid, at] = words.as_slice() else { panic!("{line}") };
+        Self {
+            container: (*container).into(),
+            operation: (*operation).into(),
+            pid: pid.parse().unwrap(),
+            at: at.parse().unwrap(),
+        }
+    }
+}
+
+/// The line of a catalog that says as whom a container runs.
+pub fn user() -> &'static str {
+    if is_root() { "  user: root\n" } else { "" }
+}
+
+/// A plan of (service, priority, way, further keys).
+pub fn items(items: &[(u64, i64, &str, &str)]) -> String {
+    let item = |(id, priority, way, more): &(u64, i64, &str, &str)| {
+        format!("  - {{ serviceId: {id}, priority: {priority}, deployment: {way}{more} }}\n")
+    };
+    format!("deployPlanItems:\n{}", items.iter().map(item).collect::<Vec<_>>().concat())
+}
+
+/// An event stream.
+pub struct Events {
+    stream: UnixStream,
+    bytes: Vec<u8>,
+}
+
+impl Events {
+    /// The next event; `None` when the stream has ended.
+    #[allow(clippy::should_implement_trait, reason = "no iterator: it blocks")]
+    pub fn next(&mut self) -> Option<Value> {
+        loop {
+            let whole = self.bytes.iter().position(|&byte| byte == b'\n');
+            if let Some(end) = whole {
+                let line: Vec<u8> = self.bytes.drain(..=end).collect();
+                if let Some(data) = line.strip_prefix(b"data: ") {
+                    return Some(serde_json::from_slice(data).unwrap());
+                }
+                continue;
+            }
+            let mut buffer = [0; 16384];
+            match self.stream.read(&mut buffer).unwrap_or(0) {
+                0 => return None,
+                count => self.bytes.extend(&buffer[..count]),
+            }
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().ok();
+            process.wait().ok();
+        }
+        let below = |path: &Path| -> Vec<PathBuf> {
+            fs::read_dir(path).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect()
+        };
+        for service in below(&self.path("state/services")) {
+            for container in below(&service.join("containers")) {
+                let run = fs::read_to_string(container.join("run")).ok();
+                if let Some(run) = run.as_deref().and_then(Run::from_text)
+                    && tree::is_alive(run.pid, run.start_ticks)
+                {
+                    let group = nix::unistd::Pid::from_raw(run.pid);
+                    nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).ok();
+                }
+            }
+        }
+    }
+}

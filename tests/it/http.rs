@@ -1,0 +1,105 @@
+//! A package server on loopback that behaves as its addresses say.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Ends with the test's process; each connection is answered once.
+pub struct PackageServer {
+    port: u16,
+    /// The paths that were asked for, with the range if there was one.
+    pub asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl PackageServer {
+    pub fn new() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (list, cuts) = (asked.clone(), AtomicUsize::new(0));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                answer(&stream, &list, &cuts).ok();
+            }
+        });
+        Self { port, asked }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// How often a path was asked for.
+    pub fn count(&self, path: &str) -> usize {
+        self.asked.lock().unwrap().iter().filter(|asked| asked.starts_with(path)).count()
+    }
+}
+
+fn answer(stream: &TcpStream, asked: &Mutex<Vec<String>>, cuts: &AtomicUsize) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream).lines();
+    let first = lines.next().unwrap()?;
+    let path = first.split(' ').nth(1).unwrap().to_string();
+    let mut from = 0;
+    for line in lines {
+        let line = line?.to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(range) = line.strip_prefix("range: bytes=") {
+            from = range.trim_end_matches('-').parse().unwrap();
+        }
+    }
+    asked.lock().unwrap().push(format!("{path} {from}"));
+    let body = match &*path {
+        path if path.starts_with("/evil") => tar(&[("../../evil", b"out")]),
+        path if path.starts_with("/big") || path.starts_with("/cut") => {
+            tar(&[("file", &vec![b'x'; 300_000])])
+        }
+        path if path.starts_with("/html") => b"<html>not found</html>".to_vec(),
+        path => tar(&[("file", path.as_bytes())]),
+    };
+    let mut stream = stream;
+    let mut head = |status: &str, length: usize, more: &str| {
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nETag: \"1\"\r\n{more}\r\n");
+        stream.write_all(head.as_bytes())
+    };
+    let rest = body[from.min(body.len())..].to_vec();
+    if path.starts_with("/404") {
+        return head("404 Not Found", 0, "");
+    }
+    if path.starts_with("/busy")
+        && asked.lock().unwrap().iter().filter(|asked| asked.starts_with("/busy")).count() < 3
+    {
+        return head("503 Service Unavailable", 0, "Retry-After: 0\r\n");
+    }
+    match from {
+        0 => head("200 OK", rest.len(), "")?,
+        from => head(
+            "206 Partial Content",
+            rest.len(),
+            &format!("Content-Range: bytes {from}-{}/{}\r\n", body.len() - 1, body.len()),
+        )?,
+    }
+    // The first answer is cut in the middle.
+    let end = if path.starts_with("/cut") && cuts.fetch_add(1, Ordering::Relaxed) == 0 {
+        100_000
+    } else {
+        rest.len()
+    };
+    stream.write_all(&rest[..end])
+}
+
+/// A tar with these files, whatever their names.
+pub fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        builder.append(&header, *content).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
