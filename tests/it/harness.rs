@@ -14,12 +14,13 @@ use deployd::spawn::tree::{self, Run};
 use serde_json::Value;
 
 /// Nothing in these tests takes longer; whatever does is a failure.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Whether a test that can't run here may be skipped; says so if it is.
+#[expect(clippy::print_stderr, reason = "whoever runs the tests has to see it")]
 pub fn skip(why: &str) {
     assert!(std::env::var_os("DEPLOYD_TEST_NO_SKIP").is_none(), "a test was skipped: {why}");
-    writeln!(std::io::stderr(), "skipped: {why}").unwrap();
+    eprintln!("skipped: {why}");
 }
 
 /// Whether the tests run as root.

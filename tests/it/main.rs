@@ -4,7 +4,12 @@
 //! touches; what happened is proved from that, not from the daemon's own words. No test waits for
 //! time to pass: it waits for events.
 
-#![allow(clippy::unwrap_used, reason = "these are tests, helpers included")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::too_many_lines,
+    reason = "these are tests, helpers and tables included; what they write is no state"
+)]
 
 mod artifacts;
 mod commands;
