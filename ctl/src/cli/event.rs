@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 
+use super::render;
 use super::terminal::printable;
 use crate::wire::event::Event;
 
 /// One line about an event; `None` when there is nothing to say to people.
-pub fn render(event: &Event) -> Option<String> {
+pub fn in_words(event: &Event) -> Option<String> {
     let text = |key: &str| event.details.get(key).and_then(Value::as_str).unwrap_or_default();
     let by = || event.details.get("by").and_then(|by| by.get("user")?.as_str()).unwrap_or("deployd");
     let service = || format!("{} ({})", text("service"), text("deployment"));
@@ -14,8 +15,9 @@ pub fn render(event: &Event) -> Option<String> {
     let words = match &*event.kind {
         "task.started" => {
             let count = |key: &str| event.details.get(key).and_then(Value::as_u64).unwrap_or(0);
-            let (services, batches) = (count("deployments"), count("batches"));
-            format!("task started by {}: {services} services in {batches} batches", by())
+            let services = render::count(count("deployments"), "service");
+            let batches = render::count(count("batches"), "batch");
+            format!("task started by {}: {services} in {batches}", by())
         }
         "task.stopRequested" => format!("{} asked to stop: {}", by(), text("state")),
         "task.pauseRequested" => format!("{} asked to pause: {}", by(), text("state")),

@@ -24,9 +24,8 @@ pub async fn run(
         PlanCommand::Create { file, name } => {
             let plan = create(&file, name, client, terminal).await?;
             if !terminal.document(output, &plan)? {
-                let (items, batches) = (plan.items, plan.batches);
-                terminal
-                    .line(&format!("{}@{} ({items} items in {batches} batches)", plan.name, plan.revision))?;
+                let size = size(plan.items, plan.batches);
+                terminal.line(&format!("{}@{} ({size})", plan.name, plan.revision))?;
             }
             Ok(0)
         }
@@ -65,7 +64,7 @@ async fn check(file: &Path, client: &Client, output: Output, terminal: &mut Term
         return Ok(if check.valid { 0 } else { 5 });
     }
     if check.valid {
-        terminal.line(&format!("valid: {} items in {} batches", check.items, check.batches))?;
+        terminal.line(&format!("valid: {}", size(check.items, check.batches)))?;
         return Ok(0);
     }
     show_errors(file, &text, &check.errors, terminal);
@@ -148,6 +147,10 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     read.map(|()| text).map_err(|source| Failure::Read { file: file.display().to_string(), source })
 }
 
+fn size(items: u32, batches: u32) -> String {
+    format!("{} in {}", render::count(items.into(), "item"), render::count(batches.into(), "batch"))
+}
+
 /// The plan's name of a file: what can't stand in a name becomes `-`.
 fn stem(file: &Path) -> String {
     if file == Path::new("-") {
@@ -197,8 +200,7 @@ fn show_errors(file: &Path, text: &[u8], errors: &[PlanError], terminal: &mut Te
             terminal.error(&caret(source, error.line, error.column));
         }
     }
-    let mistakes = if errors.len() == 1 { "1 mistake".into() } else { format!("{} mistakes", errors.len()) };
-    terminal.error(&mistakes);
+    terminal.error(&render::count(errors.len() as u64, "mistake"));
 }
 
 /// A longer line is shown around the mistake only.

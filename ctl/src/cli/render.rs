@@ -51,8 +51,44 @@ pub fn duration(from: Option<&str>, to: Option<&str>) -> String {
     }
 }
 
+/// "1 service", "2 services", "1 batch", "2 batches".
+pub fn count(number: u64, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        _ if what.ends_with("ch") => format!("{number} {what}es"),
+        _ => format!("{number} {what}s"),
+    }
+}
+
 /// "3/5" of a task's services.
 pub fn progress(task: &Task) -> String {
     let counts = &task.progress.deployments;
     format!("{}/{}", counts.succeeded, counts.total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_and_many() {
+        assert_eq!(count(1, "batch"), "1 batch");
+        assert_eq!(count(0, "batch"), "0 batches");
+        assert_eq!(count(5, "service"), "5 services");
+    }
+
+    #[test]
+    fn durations_are_as_long_as_they_are_worth() {
+        let from = Some("2026-01-01T00:00:00Z");
+        let cases = [
+            ("2026-01-01T00:00:00.0123Z", "12 ms"),
+            ("2026-01-01T00:00:01.26Z", "1.3 s"),
+            ("2026-01-01T00:01:05Z", "1 min 5 s"),
+            ("2026-01-01T02:03:04Z", "2 h 3 min"),
+        ];
+        for (to, expected) in cases {
+            assert_eq!(duration(from, Some(to)), expected);
+        }
+        assert_eq!(duration(None, None), "");
+    }
 }

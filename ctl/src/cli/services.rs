@@ -41,8 +41,8 @@ pub async fn service(
             if !terminal.document(output, &done)? {
                 let list = |names: &[String]| if names.is_empty() { "none".into() } else { names.join(", ") };
                 let (added, changed, removed) = (list(&done.added), list(&done.changed), list(&done.removed));
-                let text =
-                    format!("{} services; new: {added}; changed: {changed}; gone: {removed}", done.services);
+                let services = render::count(done.services, "service");
+                let text = format!("{services}; new: {added}; changed: {changed}; gone: {removed}");
                 terminal.line(&printable(&text))?;
             }
         }
@@ -125,10 +125,9 @@ pub async fn info(client: &Client, output: Output, terminal: &mut Terminal) -> R
     let since = render::time(&info.started_at, terminal.is_terminal);
     terminal.line(&format!("deployd {} (process {}), up since {since}", info.version, info.pid))?;
     let c = info.counts;
-    terminal.line(&format!(
-        "  {} services, {} plans, {} tasks, {} of them active",
-        c.services, c.plans, c.tasks, c.active
-    ))?;
+    let (services, plans) = (render::count(c.services, "service"), render::count(c.plans, "plan"));
+    let tasks = render::count(c.tasks, "task");
+    terminal.line(&format!("  {services}, {plans}, {tasks}, {} of them active", c.active))?;
     terminal.line(&printable(&format!("  you are {} ({})", info.caller.user, info.role)))?;
     Ok(0)
 }

@@ -1,9 +1,9 @@
 //! Following tasks.
 
 use super::args::Output;
-use super::event::render;
+use super::event::in_words;
 use super::exit::{self, Failure};
-use super::render as text;
+use super::render;
 use super::terminal::Terminal;
 use crate::client::Client;
 use crate::wire::event::Event;
@@ -58,8 +58,8 @@ async fn follow(
             }
             if output == Output::Table {
                 let task = status(id, client).await?.task;
-                let took = text::duration(Some(&task.started_at), task.finished_at.as_deref());
-                let services = text::progress(&task);
+                let took = render::duration(Some(&task.started_at), task.finished_at.as_deref());
+                let services = render::progress(&task);
                 terminal.line(&format!(
                     "task {id} is {}: {services} services in {took}",
                     terminal.state(&state)
@@ -74,8 +74,8 @@ fn show(event: &Event, output: Output, terminal: &mut Terminal) -> Result<(), Fa
     if output == Output::Json {
         let line = serde_json::to_string(event).map_err(std::io::Error::other)?;
         terminal.line(&line)?;
-    } else if let Some(words) = render(event) {
-        let at = text::clock(&event.at, terminal.is_terminal);
+    } else if let Some(words) = in_words(event) {
+        let at = render::clock(&event.at, terminal.is_terminal);
         terminal.line(&format!("{at}  {words}"))?;
     }
     Ok(())
