@@ -232,7 +232,8 @@ impl Config {
         let texts = |mistakes: Vec<crate::mistake::Mistake>| {
             mistakes.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        let file: File = if bytes.iter().all(u8::is_ascii_whitespace) {
+        let says_nothing = |line: &[u8]| matches!(line.trim_ascii_start().first(), None | Some(b'#'));
+        let file: File = if bytes.split(|&byte| byte == b'\n').all(says_nothing) {
             File::default()
         } else {
             yaml::parse(bytes, MAX_BYTES).map_err(texts)?;
@@ -306,6 +307,7 @@ mod tests {
 
     #[test]
     fn every_key_is_optional() {
+        assert!(!merged("# socket: /x\n\n  # all of it\n").unwrap().resume_on_start);
         assert_eq!(merged("").unwrap().socket, PathBuf::from("/run/deployd/deployd.sock"));
         assert_eq!(merged("# nothing\nresumeOnStart: true\n").unwrap().operators, ["deployd"]);
     }
