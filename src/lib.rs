@@ -1,4 +1,90 @@
-//! deployd: a release daemon.
+//! deployd: a release daemon. This page is its architecture.
+//!
+//! # What it is
+//!
+//! A user stores a *release plan*, and executes it: that is a *task*. The items of equal priority form a
+//! *batch*; what a task does for one item is a *deployment*, and what that does to one container an
+//! *operation*. Everything that happens is an event in the *journal*.
+//!
+//! ```text
+//! plan.yaml ─parse→ RawPlan ─check(Catalog)→ Plan ─compile→ Task ⊃ Batch ⊃ Deployment ⊃ Operation
+//!    Operation ─executor→ outcome ─decide→ Event ─commit→ journal ─fold→ Task, Report ─convert→ wire
+//! ```
+//!
+//! # The laws
+//!
+//! 1. **Decide, commit, act.** A pure function decides what happens next, the journal makes it durable,
+//!    and only then is the host touched. The intent is durable before the deed, the result after it.
+//! 2. **The journal is the truth.** A task is the fold of its events ([`task::Task::apply`]). Recovery,
+//!    report and event stream read the same events. An event that is illegal in the state it meets means
+//!    that the journal is corrupt, and says so. Rows that make lists fast are written in the same commit.
+//! 3. **What to do follows from what is.** The next step ([`task::decide`],
+//!    [`task::deployment::Deployment::next_step`]) is derived, never stored: *resume* is no second path.
+//! 4. **One actor for each owner of mutable state, none for anything else**: plan supervisor, task, batch,
+//!    deployment. Runtimes, fetchers, builders and probes are async functions and traits.
+//! 5. **Ask down, tell up.** A parent asks its children and awaits; a child tells its parent. No cycle can
+//!    wait for itself.
+//! 6. **Every crash is the same crash.** A panicked actor leaves its task INTERRUPTED, as a killed daemon
+//!    leaves all of them. Without the store or the supervisor the daemon ends, and is started again. What
+//!    breaks off because of a shutdown is never recorded as a failure.
+//! 7. **Three contracts, three types**: the domain, the rows on disk ([`store`]) and the wire
+//!    (`deployctl::wire`) are separate types, joined by exhaustive matches.
+//! 8. **The state is assigned in one place**: [`task::state::TaskState::next`].
+//! 9. **Reading never waits for work.** Lists, reports and events come from the store's snapshots.
+//!
+//! # Exactly once
+//!
+//! `OperationBegun{evidence}` is durable before a container is touched, `OperationEnded` follows the deed.
+//! An operation that has begun and not ended is *in doubt* after a crash, and is settled by looking
+//! ([`task::evidence`]): a started process carries the id of the operation that started it, in its
+//! environment and in a file that it writes itself between fork and exec. What carries this operation's id
+//! was started by it; anything else was not.
+//!
+//! Two gaps would let a container be started twice, and are closed:
+//! - A process that was asked for may not exist yet when the daemon dies. Processes are started by a small
+//!   *spawner* process ([`spawn`]) that holds a lock as long as it lives, and each forked child until its
+//!   exec. The next daemon waits for that lock before it looks at anything.
+//! - A task whose actors crashed may be resumed at once, in the same daemon. A deed that was begun is
+//!   never cut ([`executor::Deeds`]): the next look at its container waits for it.
+//!
+//! A container is known by pid, start time and boot id, so that a pid that is used again fools nobody.
+//! Commit and package are pinned in the journal when they are first resolved, and kept by resume.
+//!
+//! # Durability
+//!
+//! - One thread owns the write transaction; whatever waits shares a commit. A commit that fails *may* be
+//!   durable: the daemon ends, and the truth is read at its next start.
+//! - A row is one version byte, bincode, and a CRC-32. What can't be read is refused by name, and the
+//!   daemon never starts with an empty store in the place of a damaged one.
+//! - Downloads are `.part`, releases and builds `.tmp` until they are complete and synced; what is left of
+//!   these is swept at start. A container's `current` is switched by one rename.
+//!
+//! # The code, from the inside out
+//!
+//! Each layer sees only those above it; a test (`tests/tidy`) holds it to that.
+//!
+//! | layer | modules |
+//! |---|---|
+//! | domain: no runtime, no files, no clock, no network | [`plan`], [`catalog`], [`task`], [`mistake`], [`yaml`] |
+//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`spawn`], [`blocking`], [`clock`], [`tls`] |
+//! | deeds | [`executor`]: an operation becomes calls to the host; evidence is taken before |
+//! | actors: never see a runtime | [`actors`], [`compile`](mod@compile) |
+//! | control | [`control`]: the socket; `deployctl` (the crate beside this one): wire, client, command line |
+//! | root | [`config`], [`catalog_dir`], [`retention`], [`daemon`] (the daemon is a library call), [`preflight`], [`demo`] |
+//!
+//! # What was tried or considered, and rejected
+//!
+//! - *`actix::Supervisor`, `SyncArbiter`*: neither notices a panic. Actors run in tasks of their own that
+//!   catch it ([`actors::guard`]); the store is a plain thread with a channel.
+//! - *fork and exec in the daemon*: copies its page tables on the executor's thread, and leaves no way to
+//!   know whether a process that was asked for will still appear. Hence the spawner.
+//! - *pid files*: a pid is used again.
+//! - *Reading the release before from a directory*: a listing does not say what was switched; `current`
+//!   and the journal do.
+//! - *`bind_uds` of actix-web*: takes a living daemon's socket, and never tells who connects. The socket is
+//!   bound in a private directory, gets mode and owner, and is then renamed to its place.
+//! - *A library for git*: doubles the binary. The command is run with our own configuration only, and no
+//!   hooks, filters, helpers, submodules or options from values.
 
 pub mod actors;
 pub mod artifact;
