@@ -25,6 +25,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::catalog::{Catalog, ServiceId};
+pub use crate::executor::ContainerView;
 use crate::mistake::{FileMistake, Mistake};
 use crate::task::state::{Refusal, TaskState};
 use crate::task::{Caller, TaskId, Timestamp};
@@ -151,27 +152,6 @@ pub struct Repository {
     pub path: String,
     /// Its branches.
     pub branches: Vec<String>,
-}
-
-/// A container as it is now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerView {
-    /// Its name.
-    pub name: String,
-    /// Its labels.
-    pub labels: Vec<String>,
-    /// `running`, `stopped`, `exited`, `unknown`.
-    pub state: &'static str,
-    /// The process id of what runs.
-    pub pid: Option<i32>,
-    /// Since when it runs.
-    pub since: Option<Timestamp>,
-    /// The release it points to.
-    pub release: Option<String>,
-    /// The release that what runs was started from.
-    pub running_release: Option<String>,
-    /// For people.
-    pub detail: String,
 }
 
 /// What executing a plan would do.

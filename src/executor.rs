@@ -30,7 +30,7 @@ use crate::runtime::Runtime;
 use crate::spawn::Launch;
 use crate::task::{Failure, TaskId};
 
-pub use container::Looked;
+pub use container::{ContainerView, Looked};
 pub use deeds::Deeds;
 pub use prepare::Resolved;
 pub use tasklog::TaskLogs;

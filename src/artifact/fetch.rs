@@ -1,20 +1,16 @@
 //! Downloads: streamed, hashed on the way, resumed when cut, retried where that is worth it.
 
+mod download;
+
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use reqwest::header::{CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, RETRY_AFTER};
-use reqwest::{Response, StatusCode, Url};
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::{Artifact, ArtifactStore, hex, mask_url};
+use super::{Artifact, ArtifactStore};
 use crate::plan::check::Policy;
+use download::Download;
 
 /// What is fetched and unpacked at most.
 #[derive(Debug, Clone, Copy)]
@@ -165,11 +161,6 @@ impl FetchError {
     }
 }
 
-/// No download is tried more often.
-const MAX_TRIES: u32 = 6;
-/// No download is redirected more often.
-const MAX_HOPS: u32 = 5;
-
 type Single = Arc<tokio::sync::Mutex<Option<Artifact>>>;
 
 /// Fetches packages.
@@ -224,13 +215,12 @@ impl Fetcher {
             return Ok(fetched.clone());
         }
         let mut download = Download::new(self, &request)?;
-        let fetched = tokio::select! {
-            fetched = download.run(self, progress) => fetched,
-            () = cancel.cancelled() => Err(FetchError::Cancelled),
-            () = tokio::time::sleep(self.timeouts.fetch) => Err(FetchError::TimedOut {
-                uri: download.shown.clone(), seconds: self.timeouts.fetch.as_secs(), bytes: 0,
-            }),
-        }?;
+        let in_time = tokio::select! {
+            fetched = download.run(self, progress) => Some(fetched?),
+            () = cancel.cancelled() => return Err(FetchError::Cancelled),
+            () = tokio::time::sleep(self.timeouts.fetch) => None,
+        };
+        let fetched = in_time.ok_or_else(|| download.timed_out(self.timeouts.fetch))?;
         *slot = Some(fetched.clone());
         Ok(fetched)
     }
@@ -241,277 +231,4 @@ impl Fetcher {
         under_way.retain(|other, slot| other.task == request.task || Arc::strong_count(slot) > 1);
         under_way.entry(request.clone()).or_default().clone()
     }
-}
-
-/// One download, over several tries.
-struct Download {
-    uri: String,
-    shown: String,
-    expected: Option<String>,
-    part: Part,
-    validator: Option<String>,
-}
-
-/// The file; removed unless it is complete.
-struct Part {
-    path: PathBuf,
-    file: File,
-    bytes: u64,
-    hash: Sha256,
-}
-
-impl Part {
-    fn create(path: PathBuf) -> io::Result<Self> {
-        let file = File::create(&path)?;
-        Ok(Self { path, file, bytes: 0, hash: Sha256::new() })
-    }
-
-    fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
-        self.file.write_all(chunk)?;
-        self.hash.update(chunk);
-        self.bytes += chunk.len() as u64;
-        Ok(())
-    }
-
-    fn restart(&mut self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        io::Seek::rewind(&mut self.file)?;
-        self.bytes = 0;
-        self.hash = Sha256::new();
-        Ok(())
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        // After it was adopted, nothing has this name any more.
-        std::fs::remove_file(&self.path).ok();
-    }
-}
-
-/// A try that failed.
-enum Try {
-    Final(FetchError),
-    Again { why: String, after: Option<Duration> },
-}
-
-impl Download {
-    fn new(fetcher: &Fetcher, request: &FetchRequest) -> Result<Self, FetchError> {
-        let shown = mask_url(&request.uri);
-        let part = Part::create(fetcher.store.part_path()).map_err(|error| io_error(&shown, &error))?;
-        let expected = request.sha256.clone();
-        Ok(Self { uri: request.uri.clone(), shown, expected, part, validator: None })
-    }
-
-    async fn run(
-        &mut self,
-        fetcher: &Fetcher,
-        progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<Artifact, FetchError> {
-        if let Some(path) = self.uri.strip_prefix("file://").map(PathBuf::from) {
-            self.copy(&path, fetcher)?;
-            return self.finish(fetcher);
-        }
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match self.attempt(fetcher, progress).await {
-                Ok(()) => return self.finish(fetcher),
-                Err(Try::Final(error)) => return Err(error),
-                Err(Try::Again { why, .. }) if tries == MAX_TRIES => {
-                    return Err(FetchError::Unreachable { uri: self.shown.clone(), why, tries });
-                }
-                Err(Try::Again { why, after }) => {
-                    tracing::info!(uri = %self.shown, why, tries, "download is tried again");
-                    let wait = fetcher.timeouts.backoff * 2u32.pow(tries - 1);
-                    tokio::time::sleep(after.unwrap_or(wait)).await;
-                }
-            }
-        }
-    }
-
-    async fn attempt(
-        &mut self,
-        fetcher: &Fetcher,
-        progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<(), Try> {
-        let answer = self.ask(fetcher).await?;
-        let total = self.begin(&answer, fetcher)?;
-        let mut body = answer.bytes_stream();
-        while let Some(chunk) = body.next().await {
-            // A cut body is an error of decoding here; whatever it is, what has come is kept.
-            let chunk = chunk.map_err(|error| again(innermost(&error)))?;
-            if self.part.bytes + chunk.len() as u64 > fetcher.limits.max_bytes {
-                return Err(Try::Final(self.too_large(fetcher)));
-            }
-            self.part.write(&chunk).map_err(|error| Try::Final(self.write_error(fetcher, &error)))?;
-            progress(self.part.bytes);
-        }
-        match total {
-            Some(total) if total != self.part.bytes => {
-                Err(again(format!("only {} of {total} bytes came", self.part.bytes)))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Sends the request, follows redirects that are allowed, and judges the status.
-    async fn ask(&self, fetcher: &Fetcher) -> Result<Response, Try> {
-        let mut url = Url::parse(&self.uri).map_err(|error| Try::Final(self.redirect(error.to_string())))?;
-        for _ in 0..=MAX_HOPS {
-            let mut request = fetcher.client.get(url.clone());
-            if let Some(validator) = self.validator.as_ref().filter(|_| self.part.bytes > 0) {
-                request =
-                    request.header(RANGE, format!("bytes={}-", self.part.bytes)).header(IF_RANGE, validator);
-            }
-            let answer = request.send().await.map_err(|error| again(innermost(&error)))?;
-            let status = answer.status();
-            if !status.is_redirection() || status == StatusCode::NOT_MODIFIED {
-                return self.judge(answer);
-            }
-            url = Self::follow(&url, &answer, fetcher).map_err(|why| Try::Final(self.redirect(why)))?;
-        }
-        Err(Try::Final(self.redirect(format!("it is redirected more than {MAX_HOPS} times"))))
-    }
-
-    fn follow(from: &Url, answer: &Response, fetcher: &Fetcher) -> Result<Url, String> {
-        let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-        let location = location.ok_or("a redirect says nothing about where to")?;
-        let mut to = from.join(location).map_err(|error| format!("a redirect leads nowhere: {error}"))?;
-        if !matches!(to.scheme(), "http" | "https") || (from.scheme() == "https" && to.scheme() == "http") {
-            return Err(format!("a redirect leads to {}, which is not allowed", mask_url(to.as_str())));
-        }
-        // Credentials belong to the address in the plan; a server can't send them on, nor bring its own.
-        to.set_username("").ok();
-        to.set_password(None).ok();
-        if crate::plan::check::check_package_uri(to.as_str(), &fetcher.policy).is_err() {
-            return Err(format!("a redirect leads to {to}, which packages.allowedUris forbids"));
-        }
-        Ok(to)
-    }
-
-    fn judge(&self, answer: Response) -> Result<Response, Try> {
-        let status = answer.status();
-        match status.as_u16() {
-            200 | 206 => Ok(answer),
-            408 | 425 | 429 | 500..=599 => {
-                let after =
-                    answer.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
-                let after = after.map(|seconds: u64| Duration::from_secs(seconds.min(120)));
-                Err(Try::Again { why: format!("the server answers {status}"), after })
-            }
-            status => Err(Try::Final(FetchError::Status { uri: self.shown.clone(), status })),
-        }
-    }
-
-    /// Decides where the body goes: behind what has come, or anew. The result is the whole length, if known.
-    fn begin(&mut self, answer: &Response, fetcher: &Fetcher) -> Result<Option<u64>, Try> {
-        let continues = answer.status() == StatusCode::PARTIAL_CONTENT
-            && self.part.bytes > 0
-            && range_start(answer) == Some(self.part.bytes);
-        if !continues {
-            if answer.status() == StatusCode::PARTIAL_CONTENT {
-                self.part.restart().map_err(|error| Try::Final(io_error(&self.shown, &error)))?;
-                self.validator = None;
-                return Err(again("the server sent another part than was asked for".into()));
-            }
-            self.part.restart().map_err(|error| Try::Final(io_error(&self.shown, &error)))?;
-            self.validator = validator(answer);
-        }
-        let total = answer.content_length().map(|length| length + self.part.bytes);
-        if let Some(total) = total {
-            if total > fetcher.limits.max_bytes {
-                return Err(Try::Final(self.too_large(fetcher)));
-            }
-            let needed = total - self.part.bytes;
-            let free = fetcher.store.free().unwrap_or(u64::MAX);
-            if needed > free {
-                let missing = needed - free;
-                return Err(Try::Final(FetchError::NoSpace { uri: self.shown.clone(), missing }));
-            }
-        }
-        Ok(total)
-    }
-
-    fn copy(&mut self, path: &Path, fetcher: &Fetcher) -> Result<(), FetchError> {
-        let fail = |error: &io::Error| io_error(&self.shown, error);
-        let real = path.canonicalize().map_err(|error| fail(&error))?;
-        let allowed = real.to_str().is_some_and(|real| {
-            crate::plan::check::check_package_uri(&format!("file://{real}"), &fetcher.policy).is_ok()
-        });
-        let metadata = real.metadata().map_err(|error| fail(&error))?;
-        if !allowed || !metadata.is_file() {
-            return Err(self.redirect("it is no regular file under packages.allowedUris".into()));
-        }
-        if metadata.len() > fetcher.limits.max_bytes {
-            return Err(self.too_large(fetcher));
-        }
-        let mut source = File::open(real).map_err(|error| fail(&error))?;
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            let count =
-                io::Read::read(&mut source, &mut buffer).map_err(|error| io_error(&self.shown, &error))?;
-            if count == 0 {
-                return Ok(());
-            }
-            if let Err(error) = self.part.write(&buffer[..count]) {
-                return Err(self.write_error(fetcher, &error));
-            }
-        }
-    }
-
-    fn finish(&mut self, fetcher: &Fetcher) -> Result<Artifact, FetchError> {
-        let hash = std::mem::take(&mut self.part.hash);
-        let artifact = Artifact { sha256: hex(&hash.finalize()), bytes: self.part.bytes };
-        if let Some(expected) = self.expected.as_ref().filter(|expected| **expected != artifact.sha256) {
-            let (expected, actual) = (expected.clone(), artifact.sha256);
-            return Err(FetchError::Checksum { uri: self.shown.clone(), expected, actual });
-        }
-        let adopted = fetcher.store.adopt_hashed(&self.part.path, &self.part.file, artifact);
-        adopted.map_err(|error| io_error(&self.shown, &error))
-    }
-
-    fn redirect(&self, why: String) -> FetchError {
-        FetchError::Redirect { uri: self.shown.clone(), why }
-    }
-
-    fn too_large(&self, fetcher: &Fetcher) -> FetchError {
-        FetchError::TooLarge { uri: self.shown.clone(), max: fetcher.limits.max_bytes }
-    }
-
-    fn write_error(&self, fetcher: &Fetcher, error: &io::Error) -> FetchError {
-        if error.kind() != io::ErrorKind::StorageFull {
-            return io_error(&self.shown, error);
-        }
-        let missing = (256u64 << 10).saturating_sub(fetcher.store.free().unwrap_or(0)).max(1);
-        FetchError::NoSpace { uri: self.shown.clone(), missing }
-    }
-}
-
-fn again(why: String) -> Try {
-    Try::Again { why, after: None }
-}
-
-fn io_error(uri: &str, error: &io::Error) -> FetchError {
-    FetchError::Io { uri: uri.to_string(), why: error.to_string() }
-}
-
-/// What tells that a file is still the same: a strong ETag, else its date.
-fn validator(answer: &Response) -> Option<String> {
-    let header = |name| answer.headers().get(name)?.to_str().ok().map(str::to_string);
-    header(ETAG).filter(|tag| !tag.starts_with("W/")).or_else(|| header(LAST_MODIFIED))
-}
-
-fn range_start(answer: &Response) -> Option<u64> {
-    let range = answer.headers().get(CONTENT_RANGE)?.to_str().ok()?;
-    range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
-}
-
-/// The cause that says something, without the address: it may hold credentials.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut error: &dyn std::error::Error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

@@ -1,13 +1,12 @@
 //! Looking at a container, before anything is done to it and for whoever asks.
 
 use super::{Executor, Subject, Target, failure};
-use crate::actors::ContainerView;
 use crate::blocking;
 use crate::catalog::{Container, Service};
 use crate::runtime::{ContainerRef, Observation};
-use crate::task::Failure;
 use crate::task::evidence::{Deeds, Observed, deeds};
 use crate::task::operation::Evidence;
+use crate::task::{Failure, Timestamp};
 
 /// What a look at a container showed.
 #[derive(Debug, Clone)]
@@ -16,6 +15,27 @@ pub struct Looked {
     pub evidence: Evidence,
     /// What remains to be done.
     pub deeds: Deeds,
+}
+
+/// A container as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerView {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// `running`, `stopped`, `exited`, `unknown`.
+    pub state: &'static str,
+    /// The process id of what runs.
+    pub pid: Option<i32>,
+    /// Since when it runs.
+    pub since: Option<Timestamp>,
+    /// The release it points to.
+    pub release: Option<String>,
+    /// The release that what runs was started from.
+    pub running_release: Option<String>,
+    /// For people.
+    pub detail: String,
 }
 
 impl Executor {

@@ -1,0 +1,183 @@
+//! What the architecture promises in `src/lib.rs`, held to it: who sees whom, and how large things are.
+
+#![allow(clippy::unwrap_used, reason = "these are tests, helpers included")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each module of the daemon with the modules that it may use.
+const MAY_USE: [(&str, &[&str]); 23] = [
+    // The domain.
+    ("yaml", &["mistake"]),
+    ("mistake", &["yaml"]),
+    ("catalog", &["mistake", "yaml"]),
+    ("plan", &["catalog", "mistake", "yaml"]),
+    ("task", &["catalog", "plan"]),
+    // The host: store, artifact, runtime and probe never see each other.
+    ("clock", &["task"]),
+    ("blocking", &[]),
+    ("tls", &[]),
+    ("spawn", &[]),
+    ("store", &["catalog", "plan", "task"]),
+    ("artifact", &["blocking", "catalog", "plan", "spawn", "tls"]),
+    ("runtime", &["clock", "spawn", "task"]),
+    ("probe", &["catalog", "spawn", "tls"]),
+    // Deeds.
+    ("executor", &["artifact", "blocking", "catalog", "clock", "plan", "probe", "runtime", "spawn", "task"]),
+    // Actors never see a runtime.
+    ("compile", &["catalog", "mistake", "plan", "task"]),
+    (
+        "actors",
+        &[
+            "artifact", "blocking", "catalog", "clock", "compile", "executor", "mistake", "plan", "store",
+            "task",
+        ],
+    ),
+    ("control", &["actors", "catalog", "clock", "mistake", "plan", "store", "task"]),
+    // The root.
+    ("catalog_dir", &["catalog", "mistake"]),
+    ("retention", &["artifact", "blocking", "clock", "executor", "store", "task"]),
+    ("config", &["artifact", "catalog", "mistake", "retention", "yaml"]),
+    ("preflight", &["artifact", "catalog_dir", "config", "plan"]),
+    (
+        "daemon",
+        &[
+            "actors",
+            "artifact",
+            "blocking",
+            "catalog_dir",
+            "clock",
+            "config",
+            "control",
+            "executor",
+            "plan",
+            "retention",
+            "runtime",
+            "spawn",
+            "store",
+            "task",
+        ],
+    ),
+    ("demo", &["spawn"]),
+];
+
+/// What the domain has nothing to do with.
+const NOT_IN_THE_DOMAIN: [&str; 9] =
+    ["tokio", "actix", "redb", "reqwest", "std::fs", "std::net", "std::process", "SystemTime", "Instant"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(below: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(below).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// All files of ours, by their path from the root.
+fn all() -> Vec<(String, String)> {
+    let folders = ["src", "ctl/src", "tests"];
+    let files = folders.iter().flat_map(|folder| rust_files(&root().join(folder)));
+    files
+        .map(|path| {
+            let name = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+            (name, fs::read_to_string(path).unwrap())
+        })
+        .collect()
+}
+
+/// The module of a file: `src/task/fold.rs` is `task`. Tests see whatever they need.
+fn module(name: &str) -> Option<&str> {
+    let inner = name.strip_prefix("src/").filter(|inner| !inner.contains("tests"))?;
+    let module = inner.split(['/', '.']).next()?;
+    (!matches!(module, "lib" | "main")).then_some(module)
+}
+
+/// A file's code, without comments and without the tests at its end.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
+}
+
+fn is_domain(module: &str) -> bool {
+    matches!(module, "yaml" | "mistake" | "catalog" | "plan" | "task")
+}
+
+#[test]
+fn layers_see_only_what_they_may() {
+    let mut wrong = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (name, text) in all() {
+        let Some(module) = module(&name) else { continue };
+        let rule = MAY_USE.iter().find(|rule| rule.0 == module);
+        let Some((_, may_use)) = rule else { panic!("{name} is in no layer: put it into the table") };
+        seen.insert(module.to_string());
+        for part in code(&text).split("crate::").skip(1) {
+            let used: String = part.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            if used != module && !may_use.contains(&&*used) {
+                wrong.push(format!("{name} uses crate::{used}"));
+            }
+        }
+    }
+    assert_eq!(seen.len(), MAY_USE.len(), "the table names a module that is gone");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_domain_is_pure() {
+    for (name, text) in all() {
+        if !module(&name).is_some_and(is_domain) {
+            continue;
+        }
+        let code = code(&text);
+        for forbidden in NOT_IN_THE_DOMAIN {
+            let used = code.lines().find(|line| line.contains(forbidden));
+            assert!(used.is_none(), "{name} uses {forbidden}: {used:?}");
+        }
+    }
+}
+
+#[test]
+fn no_file_is_a_giant() {
+    let giants: Vec<_> = all().into_iter().filter(|(_, text)| text.lines().count() > 400).collect();
+    let names: Vec<_> =
+        giants.iter().map(|(name, text)| format!("{name}: {}", text.lines().count())).collect();
+    assert!(names.is_empty(), "{names:#?}");
+}
+
+#[test]
+fn every_file_says_why_it_exists() {
+    for (name, text) in all() {
+        assert!(text.starts_with("//! "), "{name} does not begin with its reason");
+    }
+}
+
+#[test]
+fn actors_never_see_a_runtime() {
+    for (name, text) in all() {
+        if module(&name) == Some("actors") {
+            assert!(!code(&text).contains("Runtime"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_documents_name_what_is_there() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    for part in readme.split("](").skip(1) {
+        let target = part.split(')').next().unwrap();
+        if !target.starts_with('#') && !target.contains("://") {
+            assert!(root().join(target).exists(), "README.md leads to {target}, which is not there");
+        }
+    }
+}
