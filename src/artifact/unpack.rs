@@ -5,6 +5,7 @@
 
 mod jail;
 mod tarball;
+mod zipcheck;
 mod zipfile;
 
 use std::fs::{self, File};
@@ -65,8 +66,13 @@ pub enum UnpackError {
 /// What an entry of an archive is.
 enum Entry {
     Directory,
-    File { executable: bool },
+    File { executable: bool, is_privileged: bool },
     Link { target: String },
+}
+
+/// Whether a mode asks for more than running: setuid or setgid.
+const fn is_privileged(mode: u32) -> bool {
+    mode & 0o6000 != 0
 }
 
 /// Unpacks `archive` to `destination`, which does not exist yet. `prepare` may add to the

@@ -71,32 +71,36 @@ impl Jail {
         Err(UnpackError::TooLarge { limit, what: "bytes", key: "packages.maxUnpackedBytes" })
     }
 
-    /// Adds an entry.
-    pub fn add(&mut self, raw_name: &[u8], entry: Entry, content: &mut dyn Read) -> Result<(), UnpackError> {
+    /// Adds an entry; how many bytes its content had.
+    pub fn add(&mut self, raw_name: &[u8], entry: Entry, content: &mut dyn Read) -> Result<u64, UnpackError> {
         self.unpacked.entries += 1;
         self.check_entries(self.unpacked.entries)?;
-        let Some(name) = self.checked(raw_name)? else { return Ok(()) };
+        let is_directory = matches!(entry, Entry::Directory);
+        let Some(name) = self.checked(raw_name, is_directory)? else {
+            return Ok(io::copy(content, &mut io::sink()).unwrap_or_default());
+        };
         let taken = self.files.contains(&name) || self.links.contains_key(&name);
-        if taken || (self.directories.contains(&name) && !matches!(entry, Entry::Directory)) {
+        if taken || (self.directories.contains(&name) && !is_directory) {
             return Err(refused(&name, "the archive holds it twice"));
         }
         if let Some((parent, _)) = name.rsplit_once('/') {
             self.make_directories(parent)?;
         }
         match entry {
-            Entry::Directory => self.make_directories(&name),
-            Entry::File { executable } => self.write(name, executable, content),
+            Entry::Directory => self.make_directories(&name).map(|()| 0),
+            Entry::File { is_privileged: true, .. } => Err(refused(&name, "it wants to be setuid or setgid")),
+            Entry::File { executable, .. } => self.write(name, executable, content),
             Entry::Link { target } => {
                 check_target(&name, &target)?;
                 self.links.insert(name, target);
-                Ok(())
+                Ok(0)
             }
         }
     }
 
     /// A hard link in a tar: the same content once more.
     pub fn copy(&mut self, raw_name: &[u8], raw_target: &[u8]) -> Result<(), UnpackError> {
-        let target = self.checked(raw_target)?;
+        let target = self.checked(raw_target, false)?;
         let target = target.filter(|target| self.files.contains(target));
         let Some(target) = target else {
             let name = String::from_utf8_lossy(raw_name).into_owned();
@@ -108,16 +112,18 @@ impl Jail {
         let mut source = File::from(source);
         let executable =
             std::os::unix::fs::PermissionsExt::mode(&source.metadata()?.permissions()) & 0o100 != 0;
-        self.add(raw_name, Entry::File { executable }, &mut source)
+        let copy = Entry::File { executable, is_privileged: false };
+        self.add(raw_name, copy, &mut source).map(|_| ())
     }
 
-    fn write(&mut self, name: String, executable: bool, content: &mut dyn Read) -> Result<(), UnpackError> {
+    fn write(&mut self, name: String, executable: bool, content: &mut dyn Read) -> Result<u64, UnpackError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(if executable { 0o755 } else { 0o644 });
         let file = openat2(&self.directory, &*name, flags, mode, beneath()).map_err(io::Error::from)?;
         rustix::fs::fchmod(&file, mode).map_err(io::Error::from)?;
         let mut file = File::from(file);
         let mut buffer = vec![0; 64 << 10];
+        let before = self.unpacked.bytes;
         loop {
             let count = match content.read(&mut buffer) {
                 Ok(0) => break,
@@ -135,7 +141,7 @@ impl Jail {
             }
         }
         self.files.insert(name);
-        Ok(())
+        Ok(self.unpacked.bytes - before)
     }
 
     fn make_directories(&mut self, name: &str) -> Result<(), UnpackError> {
@@ -167,7 +173,7 @@ impl Jail {
     }
 
     /// The path of an entry, checked and stripped; `None` when nothing is left of it.
-    fn checked(&self, raw: &[u8]) -> Result<Option<String>, UnpackError> {
+    fn checked(&self, raw: &[u8], is_directory: bool) -> Result<Option<String>, UnpackError> {
         let lossy = || String::from_utf8_lossy(raw).into_owned();
         let name = std::str::from_utf8(raw).map_err(|_| refused(&lossy(), "its name is not UTF-8"))?;
         if name.starts_with('/') {
@@ -193,6 +199,10 @@ impl Jail {
         }
         if parts.len() > MAX_DEPTH {
             return Err(refused(name, "it lies too deep"));
+        }
+        // Only a directory may be the release's own: `./`.
+        if parts.is_empty() && !is_directory {
+            return Err(refused(name, "its name is empty"));
         }
         let parts = parts.get(self.strip..).unwrap_or_default();
         Ok((!parts.is_empty()).then(|| parts.join("/")))

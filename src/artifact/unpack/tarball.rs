@@ -5,7 +5,10 @@ use std::io::Read;
 use tar::{Archive, EntryType};
 
 use super::jail::Jail;
-use super::{Entry, UnpackError};
+use super::{Entry, UnpackError, is_privileged};
+
+/// The last second of the year 9999.
+const YEAR_9999: u64 = 253_402_300_799;
 
 /// Unpacks a tar stream.
 pub fn unpack(reader: impl Read, jail: &mut Jail) -> Result<(), UnpackError> {
@@ -15,12 +18,24 @@ pub fn unpack(reader: impl Read, jail: &mut Jail) -> Result<(), UnpackError> {
         let mut entry = entry.map_err(damaged)?;
         let name = entry.path_bytes().into_owned();
         let kind = entry.header().entry_type();
+        // Times are not kept; but a header that is nonsense in one place may be so in others.
+        let before_1970 = entry.pax_extensions().map_err(damaged)?.is_some_and(|extensions| {
+            extensions
+                .flatten()
+                .any(|field| field.key_bytes() == b"mtime" && field.value_bytes().starts_with(b"-"))
+        });
+        if before_1970 || entry.header().mtime().map_err(damaged)? > YEAR_9999 {
+            return Err(refuse(&name, "its time is no time"));
+        }
         match kind {
             EntryType::Regular | EntryType::Continuous => {
-                let executable = entry.header().mode().map_err(damaged)? & 0o111 != 0;
-                jail.add(&name, Entry::File { executable }, &mut entry)?;
+                let mode = entry.header().mode().map_err(damaged)?;
+                let file = Entry::File { executable: mode & 0o111 != 0, is_privileged: is_privileged(mode) };
+                jail.add(&name, file, &mut entry)?;
             }
-            EntryType::Directory => jail.add(&name, Entry::Directory, &mut std::io::empty())?,
+            EntryType::Directory => {
+                jail.add(&name, Entry::Directory, &mut std::io::empty())?;
+            }
             EntryType::Symlink => {
                 let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
                 let target =

@@ -5,13 +5,15 @@ use std::io::{Read, Seek};
 use zip::ZipArchive;
 
 use super::jail::Jail;
-use super::{Entry, UnpackError};
+use super::{Entry, UnpackError, zipcheck};
 
 /// A link's target is no longer than this.
 const MAX_TARGET: u64 = 1024;
 
 /// Unpacks a zip file.
-pub fn unpack(reader: impl Read + Seek, jail: &mut Jail) -> Result<(), UnpackError> {
+pub fn unpack(mut reader: impl Read + Seek, jail: &mut Jail) -> Result<(), UnpackError> {
+    zipcheck::check(&mut reader)?;
+    reader.rewind()?;
     let damaged = |error: &dyn std::fmt::Display| UnpackError::Damaged(error.to_string());
     let mut archive = ZipArchive::new(reader).map_err(|error| damaged(&error))?;
     if let Some(bytes) = archive.decompressed_size() {
@@ -37,7 +39,11 @@ pub fn unpack(reader: impl Read + Seek, jail: &mut Jail) -> Result<(), UnpackErr
                 return Err(UnpackError::Refused { name, why });
             }
             let executable = mode.is_some_and(|mode| mode & 0o111 != 0);
-            jail.add(&name, Entry::File { executable }, &mut entry)?;
+            let announced = entry.size();
+            let written = jail.add(&name, Entry::File { executable, is_privileged: false }, &mut entry)?;
+            if written != announced {
+                return Err(damaged(&format!("a file has {written} bytes instead of {announced}")));
+            }
         }
     }
     Ok(())

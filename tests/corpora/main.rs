@@ -1,0 +1,120 @@
+//! Hostile input, file by file: archives that must be refused, and those that must not.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "these are tests, helpers included")]
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use deployd::artifact::fetch::Limits;
+use deployd::artifact::unpack::{UnpackError, Unpacked, unpack};
+
+/// What the archives are judged by: small, so that bombs are found out soon.
+const LIMITS: Limits = Limits { max_bytes: 64 << 20, max_unpacked_bytes: 64 << 20, max_entries: 20_000 };
+
+struct Case {
+    file: PathBuf,
+    verdict: String,
+    note: String,
+}
+
+fn cases() -> Vec<Case> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/archives");
+    let table = fs::read_to_string(directory.join("expected.tsv")).unwrap();
+    let case = |line: &str| {
+        let columns: Vec<&str> = line.split('\t').collect();
+        Case {
+            file: directory.join(columns[0]),
+            verdict: columns[1].to_string(),
+            note: format!("{} ({})", columns[0], columns.last().unwrap()),
+        }
+    };
+    table.lines().skip(1).map(case).collect()
+}
+
+/// The archive's file; what is stored compressed is decompressed first.
+fn archive(case: &Case, directory: &Path) -> PathBuf {
+    if case.file.exists() {
+        return case.file.clone();
+    }
+    let compressed = PathBuf::from(format!("{}.xz", case.file.display()));
+    let compressed = fs::File::open(&compressed).unwrap_or_else(|error| panic!("{}: {error}", case.note));
+    let mut bytes = Vec::new();
+    liblzma::read::XzDecoder::new(compressed).read_to_end(&mut bytes).unwrap();
+    let path = directory.join("archive");
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn tried(case: &Case, directory: &Path) -> Result<Unpacked, UnpackError> {
+    let archive = archive(case, directory);
+    unpack(&archive, &directory.join("service/releases/release"), &LIMITS, 0, |_| Ok(()))
+}
+
+/// Everything below a directory, links not followed.
+fn below(directory: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.symlink_metadata().unwrap().is_dir() {
+            all.extend(below(&path));
+        }
+        all.push(path);
+    }
+    all
+}
+
+#[test]
+fn archives_are_refused_without_a_trace_or_unpacked_without_harm() {
+    let mut wrong = Vec::new();
+    let mut counts = [0; 3];
+    for case in cases() {
+        let directory = tempfile::tempdir().unwrap();
+        let releases = directory.path().join("service/releases");
+        fs::create_dir_all(&releases).unwrap();
+        let begun = Instant::now();
+        let result = tried(&case, directory.path());
+        let took = begun.elapsed();
+        match (&*case.verdict, &result) {
+            ("accept", Err(error)) => wrong.push(format!("refused: {}: {error}", case.note)),
+            ("reject", Ok(_)) => wrong.push(format!("accepted: {}", case.note)),
+            _ => {}
+        }
+        counts[usize::from(result.is_ok()) + usize::from(case.verdict == "either")] += 1;
+        let left = below(&releases);
+        if result.is_err() && !left.is_empty() {
+            wrong.push(format!("left {left:?}: {}", case.note));
+        }
+        let outside: Vec<_> = below(directory.path())
+            .into_iter()
+            .filter(|path| !path.starts_with(&releases) && !path.ends_with("archive"))
+            .filter(|path| !releases.starts_with(path))
+            .collect();
+        if !outside.is_empty() {
+            wrong.push(format!("wrote {outside:?}: {}", case.note));
+        }
+        for path in left {
+            let metadata = path.symlink_metadata().unwrap();
+            let kind = metadata.file_type();
+            let mode = metadata.permissions().mode() & 0o7777;
+            let plain = kind.is_file() && (mode == 0o644 || mode == 0o755) && metadata.nlink() == 1;
+            let directory = kind.is_dir() && mode == 0o755;
+            if !plain && !directory && !kind.is_symlink() {
+                wrong.push(format!("{} has mode {mode:o}: {}", path.display(), case.note));
+            }
+        }
+        // Bounded, not fast: the slowest of these takes a tenth of it.
+        assert!(took < Duration::from_mins(1), "{took:?}: {}", case.note);
+    }
+    assert!(wrong.is_empty(), "{} of {counts:?}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(counts.iter().sum::<i32>() > 230);
+}
+
+#[test]
+fn what_no_attack_planned_exists_outside() {
+    for path in ["/tmp/deployd-evil-abs", "/etc/cron.d/deployd-evil", "/tmp/deployd-evil-ds"] {
+        assert!(!Path::new(path).exists(), "{path}");
+    }
+}
