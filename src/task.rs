@@ -13,6 +13,8 @@ pub mod host_event;
 pub mod operation;
 pub mod state;
 pub mod summary;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::ops::Range;

@@ -113,13 +113,13 @@ impl Task {
         Ok(())
     }
 
-    /// What has not begun when a task ends is held back for good.
+    /// What has not begun when a task ends is held back for good, also in a deployment that was cut.
     fn hold_back(&mut self) {
         for deployment in &mut self.deployments {
             if deployment.state == DeploymentState::Pending {
                 deployment.state = DeploymentState::Skipped;
-                skip_pending(deployment);
             }
+            skip_pending(deployment);
         }
     }
 

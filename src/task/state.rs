@@ -1,4 +1,18 @@
 //! The states of a task, and the one place where they change.
+//!
+//! What comes out of each transition (printed from [`TaskState::next`] by a test; empty: refused):
+//!
+//! ```text
+//!             stop        pause       resume      complete    fail        drain       fault
+//! RUNNING     STOPPING    PAUSING                 SUCCEEDED   FAILED                  INTERRUPTED
+//! STOPPING                                        SUCCEEDED   FAILED      STOPPED     INTERRUPTED
+//! PAUSING     STOPPING                            SUCCEEDED   FAILED      PAUSED      INTERRUPTED
+//! SUCCEEDED
+//! FAILED
+//! STOPPED
+//! PAUSED      STOPPED                 RUNNING
+//! INTERRUPTED STOPPED                 RUNNING
+//! ```
 
 use std::fmt;
 
@@ -172,3 +186,65 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> String {
+        let row = |cells: Vec<&str>| {
+            let cells: String = cells.iter().fold(String::new(), |row, cell| row + &format!("{cell:<12}"));
+            cells.trim_end().to_string()
+        };
+        let transitions: Vec<&str> = Transition::ALL.iter().map(|transition| transition.name()).collect();
+        let mut lines = vec![row([&[""], &*transitions].concat())];
+        for state in TaskState::ALL {
+            let next = |transition: &Transition| state.next(*transition).map_or("", TaskState::name);
+            let cells: Vec<&str> = Transition::ALL.iter().map(next).collect();
+            lines.push(row([&[state.name()], &*cells].concat()));
+        }
+        lines.join("\n")
+    }
+
+    #[test]
+    fn the_documentation_shows_the_transitions() {
+        let documented = include_str!("state.rs").lines().filter_map(|line| line.strip_prefix("//! "));
+        let documented: Vec<&str> = documented
+            .skip_while(|line| *line != "```text")
+            .skip(1)
+            .take_while(|line| *line != "```")
+            .collect();
+        assert_eq!(documented.join("\n"), table(), "put this into the documentation:\n{}", table());
+    }
+
+    #[test]
+    fn what_is_possible_is_what_is_not_refused() {
+        for state in TaskState::ALL {
+            for transition in [Transition::Stop, Transition::Pause, Transition::Resume] {
+                let possible = state.possible().contains(&transition.name());
+                assert_eq!(state.next(transition).is_ok(), possible, "{transition:?} in {state}");
+                assert!(!(possible && state.is_already(transition)), "{transition:?} in {state}");
+            }
+            assert_eq!(state.possible().contains(&"delete"), !state.is_active(), "{state}");
+            assert_eq!(TaskState::from_name(state.name()), Some(state));
+        }
+    }
+
+    #[test]
+    fn a_state_that_is_over_stays() {
+        for state in TaskState::ALL.into_iter().filter(|state| state.is_final()) {
+            for transition in Transition::ALL {
+                let refusal = state.next(transition).unwrap_err();
+                assert_eq!((refusal.state, refusal.transition), (state, transition));
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_possible() {
+        let said = TaskState::Paused.next(Transition::Pause).unwrap_err().to_string();
+        assert_eq!(said, "cannot pause a task that is PAUSED; possible now: resume, stop, delete");
+        let said = TaskState::Stopping.next(Transition::Pause).unwrap_err().to_string();
+        assert_eq!(said, "cannot pause a task that is STOPPING; it has to come to rest first");
+    }
+}
