@@ -13,6 +13,8 @@ mod open;
 mod read;
 mod row;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::io;
