@@ -86,6 +86,8 @@ pub struct Signals {
 /// [`DaemonError`] when it can't start, or when the store or a part of it has failed.
 pub async fn run(config: Config, signals: Signals) -> Result<(), DaemonError> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    crate::spawn::keep_descriptors()
+        .map_err(|source| DaemonError::Io { what: "keep descriptors from children", source })?;
     let _lock = prepare_state(&config.state_dir)?;
     let store =
         Store::open(&config.state_dir.join("deployd.redb"), &Integrity::Child(config.binary.clone()))?;

@@ -12,6 +12,8 @@ pub mod server;
 mod sys;
 pub mod tree;
 
+pub use sys::keep_descriptors;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::OwnedFd;

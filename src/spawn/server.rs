@@ -74,6 +74,7 @@ struct Server {
 
 impl Server {
     fn new(lock: &Path) -> io::Result<Self> {
+        sys::keep_descriptors()?;
         // A Ctrl-C on the daemon's terminal must not reach us, or containers could be lost between fork and exec.
         setsid().ok();
         nix::sys::prctl::set_name(c"deployd-spawner").ok();

@@ -29,6 +29,30 @@ pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
 }
 
+/// Marks every descriptor but the three streams as close-on-exec: what we were started with is ours,
+/// not our children's.
+pub fn keep_descriptors() -> io::Result<()> {
+    const FIRST: nix::libc::c_uint = 3;
+    let flags = nix::libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: the call takes numbers only, and closes nothing now.
+    let done =
+        unsafe { nix::libc::syscall(nix::libc::SYS_close_range, FIRST, nix::libc::c_uint::MAX, flags) };
+    if done == 0 {
+        return Ok(());
+    }
+    // Kernels before 5.11: one by one.
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let Some(fd) = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
+            continue;
+        };
+        if fd > 2 {
+            // SAFETY: setting a flag of a descriptor that may be gone does nothing to any other.
+            unsafe { nix::libc::fcntl(fd, nix::libc::F_SETFD, nix::libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
 /// Ignores these signals.
 pub fn ignore(signals: &[Signal]) -> io::Result<()> {
     for &which in signals {

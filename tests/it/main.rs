@@ -19,4 +19,5 @@ mod http;
 mod order;
 mod plans;
 mod repositories;
+mod runtime;
 mod socket;
