@@ -71,6 +71,10 @@ pub fn default_signals() -> io::Result<()> {
         // SAFETY: the default disposition installs no handler.
         unsafe { signal(which, SigHandler::SigDfl) }?;
     }
+    for real_time in nix::libc::SIGRTMIN()..=nix::libc::SIGRTMAX() {
+        // SAFETY: the default disposition installs no handler.
+        unsafe { nix::libc::signal(real_time, nix::libc::SIG_DFL) };
+    }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())
 }
