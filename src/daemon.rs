@@ -13,10 +13,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::batch::Means;
-use crate::actors::commander::{Handle as Supervised, Held};
+use crate::actors::commander::Handle as Supervised;
 use crate::actors::guard::{self, ChildCrashed};
 use crate::actors::ledger::Ledger;
-use crate::actors::plan_supervisor::{Drain, InterruptAll, PlanSupervisor};
+use crate::actors::plan_supervisor::{Drain, Held, InterruptAll, PlanSupervisor};
 use crate::actors::{Command, Commander, Refused};
 use crate::artifact::ArtifactStore;
 use crate::artifact::build::Builder;

@@ -65,7 +65,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | domain: no runtime, no files, no clock, no network | [`plan`], [`catalog`], [`task`], [`mistake`], [`yaml`] |
+//! | domain: no runtime, no files, no clock, no network | [`plan`], [`catalog`], [`task`], [`mistake`], [`yaml`], [`reading`] |
 //! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`spawn`], [`blocking`], [`clock`], [`tls`] |
 //! | deeds | [`executor`]: an operation becomes calls to the host; evidence is taken before |
 //! | actors: never see a runtime | [`actors`], [`compile`](mod@compile) |
@@ -102,6 +102,7 @@ pub mod mistake;
 pub mod plan;
 pub mod preflight;
 pub mod probe;
+pub mod reading;
 pub mod retention;
 pub mod runtime;
 pub mod spawn;

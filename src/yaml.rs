@@ -8,12 +8,10 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use crate::mistake::Mistake;
+use crate::mistake::{MAX_MISTAKES, Mistake};
 
 /// Deeper nesting is refused.
 const MAX_DEPTH: usize = 32;
-/// More mistakes than these are not reported.
-pub const MAX_MISTAKES: usize = 1000;
 
 /// A place in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,6 +1,5 @@
 //! What the rest of the program asks of the supervisor, and what it can find out by itself.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +8,8 @@ use actix::{Addr, MailboxError};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::plan_supervisor::{CommandTask, PlanSupervisor, ReplaceCatalog, unavailable};
+use super::plan_supervisor::{CommandTask, Held, PlanSupervisor, ReplaceCatalog};
+use super::stored_plan::{policy, stored_plan, unavailable};
 use super::{
     Command, Commanded, Commander, ContainerView, Execute, PlanSize, Preview, PreviewDeployment, Refused,
     Reloaded, Repository, Started, StoredPlan,
@@ -19,14 +19,11 @@ use crate::clock;
 use crate::compile::compile;
 use crate::executor::Executor;
 use crate::mistake::Mistake;
-use crate::plan::check::{Policy, is_repository_name};
+use crate::plan::check::is_repository_name;
 use crate::plan::{Plan, Way, check};
-use crate::store::{Change, PlanInfo, Snapshot, Store};
+use crate::store::{Change, Store};
 use crate::task::host_event::HostEvent;
 use crate::task::{Caller, TaskId};
-
-/// Which active task holds which service.
-pub type Held = Arc<HashMap<ServiceId, TaskId>>;
 
 /// How the catalog is read: the daemon knows.
 pub type ReadCatalog = Box<dyn Fn() -> Result<Catalog, Refused> + Send + Sync>;
@@ -49,34 +46,6 @@ pub struct Handle {
     pub read_catalog: ReadCatalog,
     /// Set when the daemon shuts down.
     pub draining: Arc<AtomicBool>,
-}
-
-/// Reads a stored plan and checks it against the catalog of now.
-pub fn stored_plan(
-    snapshot: &Snapshot,
-    name: &str,
-    revision: Option<u32>,
-    catalog: &Catalog,
-    executor: &Executor,
-) -> Result<(PlanInfo, Plan), Refused> {
-    let newest = snapshot.plan(name, None).map_err(|error| unavailable(&error))?;
-    let newest = newest.ok_or_else(|| Refused::NoSuchPlan(name.to_string()))?;
-    let info = match revision {
-        None => newest,
-        Some(revision) => {
-            let found = snapshot.plan(name, Some(revision)).map_err(|error| unavailable(&error))?;
-            let newest = newest.revision;
-            found.ok_or_else(|| Refused::NoSuchRevision { name: name.into(), revision, newest })?
-        }
-    };
-    let plan = check::read(&info.text, catalog, &policy(executor)).map_err(Refused::PlanInvalid)?;
-    Ok((info, plan))
-}
-
-/// The policy, with the repositories that there are now.
-fn policy(executor: &Executor) -> Policy {
-    let repositories = executor.git.repositories().names().ok();
-    Policy { repositories, ..executor.policy.clone() }
 }
 
 fn size(plan: &Plan) -> PlanSize {

@@ -5,7 +5,7 @@ mod catalog;
 mod commands;
 mod execute;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use actix::{
@@ -15,19 +15,21 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Means;
-use super::commander::Held;
 use super::guard::{self, ChildCrashed};
 use super::ledger::Ledger;
 use super::task::{Crashed, Rested, TaskActor};
 use super::{Holder, Refused};
-use crate::catalog::Catalog;
-use crate::store::{Store, StoreError};
+use crate::catalog::{Catalog, ServiceId};
+use crate::store::Store;
 use crate::task::admission::{Admission, Claim, admit};
 use crate::task::event::Event;
 use crate::task::{Reason, TaskId};
 
 pub use catalog::ReplaceCatalog;
 pub use commands::CommandTask;
+
+/// Which active task holds which service.
+pub type Held = Arc<HashMap<ServiceId, TaskId>>;
 
 /// What the supervisor is made of.
 pub struct PlanSupervisor {
@@ -117,11 +119,7 @@ impl PlanSupervisor {
         self.publish();
     }
 
-    fn admit(
-        &mut self,
-        task: Option<TaskId>,
-        services: &HashSet<crate::catalog::ServiceId>,
-    ) -> Result<Vec<String>, Refused> {
+    fn admit(&mut self, task: Option<TaskId>, services: &HashSet<ServiceId>) -> Result<Vec<String>, Refused> {
         // A task that has come to rest a moment ago holds nothing, even if its actor is still ending.
         for (id, active) in &self.active {
             if let Some(claim) = self.claims.get_mut(id) {
@@ -155,7 +153,7 @@ impl PlanSupervisor {
     }
 }
 
-fn holder(service: crate::catalog::ServiceId, claim: &Claim) -> Holder {
+fn holder(service: ServiceId, claim: &Claim) -> Holder {
     Holder { service, task: claim.task, state: claim.state, user: claim.user.clone(), since: claim.since }
 }
 
@@ -164,11 +162,6 @@ fn warning(claim: &Claim) -> String {
         "task {} of {} over the same services is {}; resuming it later may leave wrong versions",
         claim.task, claim.user, claim.state
     )
-}
-
-/// The store's errors, for whoever asked.
-pub fn unavailable(error: &StoreError) -> Refused {
-    Refused::Unavailable(error.to_string())
 }
 
 impl Actor for PlanSupervisor {

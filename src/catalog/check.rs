@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use super::parse::is_name;
 use super::{Build, Catalog, Container, Hooks, RuntimeKind, Service, ServiceId};
-use crate::mistake::{Entries, FileMistake, Mistakes, get, similar};
+use crate::mistake::{FileMistake, similar};
+use crate::reading::{Entries, Mistakes, get};
 use crate::yaml::{self, Place, Spanned};
 use fields::Fields;
 

@@ -3,10 +3,12 @@
 use std::any::Any;
 use std::os::fd::AsRawFd;
 
+use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
 use nix::unistd::{Gid, Group, Uid, User};
 use tokio::net::UnixStream;
 
+use super::problem::Fault;
 use crate::task::Caller;
 
 /// Groups that may use the socket.
@@ -62,6 +64,12 @@ pub fn on_connect(io: &dyn Any, data: &mut Extensions, access: &Access) {
     let program = program.map(|program| program.trim_end().escape_debug().to_string());
     let caller = Caller { uid: uid.as_raw(), user, pid, program };
     data.insert(Peer { caller, role: access.role(uid, &groups) });
+}
+
+/// The caller of an admitted request.
+pub fn caller(request: &HttpRequest) -> Result<Caller, Fault> {
+    let peer = request.conn_data::<Peer>();
+    peer.map(|peer| peer.caller.clone()).ok_or_else(|| Fault::NotPermitted("the caller is not known".into()))
 }
 
 impl Access {

@@ -4,8 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use deployctl::wire::plan::{Plan, PlanCheck, PlanList};
 use serde::Deserialize;
 
+use super::peer::caller;
 use super::problem::{Fault, plan_error};
-use super::routes::caller;
 use super::{ControlState, convert};
 use crate::actors::Refused;
 use crate::plan::parse::MAX_BYTES;

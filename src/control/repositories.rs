@@ -4,8 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use deployctl::wire::service::{CreateRepository, Repository, RepositoryList};
 
 use super::ControlState;
+use super::peer::caller;
 use super::problem::Fault;
-use super::routes::caller;
 use crate::actors;
 
 type State = web::Data<ControlState>;

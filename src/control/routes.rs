@@ -7,10 +7,9 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, Responder, web};
 use deployctl::wire::{Counts, Info};
 
-use super::peer::{Peer, Role};
+use super::peer::{Peer, Role, caller};
 use super::problem::Fault;
 use super::{ControlState, convert, events, logs, plans, repositories, services, tasks};
-use crate::task::Caller;
 use crate::task::state::TaskState;
 
 /// A call.
@@ -141,12 +140,6 @@ fn needed(method: &Method, pattern: Option<&str>) -> Role {
     let route = ROUTES.iter().find(|route| Some(route.path) == pattern && route.method == method.as_str());
     // What does not exist needs no more than reading: it answers 404 or 405.
     route.map_or(Role::Viewer, |route| route.role)
-}
-
-/// The caller of an admitted request.
-pub fn caller(request: &HttpRequest) -> Result<Caller, Fault> {
-    let peer = request.conn_data::<Peer>();
-    peer.map(|peer| peer.caller.clone()).ok_or_else(|| Fault::NotPermitted("the caller is not known".into()))
 }
 
 async fn not_found() -> Result<HttpResponse, Fault> {

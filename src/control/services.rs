@@ -7,8 +7,8 @@ use deployctl::wire::service::{Reloaded, Service, ServiceList};
 use futures_util::future::try_join_all;
 use serde::Deserialize;
 
+use super::peer::caller;
 use super::problem::Fault;
-use super::routes::caller;
 use super::{ControlState, convert};
 use crate::actors::Refused;
 use crate::catalog::{self, ServiceId};

@@ -5,8 +5,8 @@ use deployctl::wire::report::Report;
 use deployctl::wire::task::{Execute, Resume, Task, TaskList, TaskStatus};
 use serde::Deserialize;
 
+use super::peer::caller;
 use super::problem::Fault;
-use super::routes::caller;
 use super::{ControlState, convert};
 use crate::actors::{self, Command, Refused};
 use crate::task::TaskId;

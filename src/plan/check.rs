@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::parse::{RawItem, RawPlan, parse};
 use super::{ContainerOrder, Item, Plan, Way, address};
 use crate::catalog::{Catalog, Label, Service, ServiceId};
-use crate::mistake::{Mistake, Mistakes, similar};
+use crate::mistake::{Mistake, similar};
+use crate::reading::Mistakes;
 use crate::yaml::{Place, Spanned};
 
 pub use super::address::{Policy, Repository, check_package_uri, is_repository_name, resolve_repository};

@@ -1,6 +1,7 @@
 //! A plan's file, read with the position of everything, and its shape checked.
 
-use crate::mistake::{Mistake, Mistakes, get};
+use crate::mistake::Mistake;
+use crate::reading::{Mistakes, get};
 use crate::yaml::{self, Kind, Meaning, Node, Place, Spanned, join};
 
 /// A longer file is refused.

@@ -67,7 +67,7 @@ impl Failure {
         if let Self::Client(ClientError::Problem(problem)) = self {
             for error in problem.errors.iter().flatten() {
                 let file = error.file.as_deref().unwrap_or("plan");
-                terminal.error(&super::plans::line(file, error));
+                terminal.error(&super::render::mistake(file, error));
             }
         }
     }

@@ -180,20 +180,13 @@ pub fn escape(part: &str) -> String {
         .collect()
 }
 
-/// A mistake in one line.
-pub fn line(file: &str, error: &PlanError) -> String {
-    let path = if error.path.is_empty() { String::new() } else { format!("{}: ", error.path) };
-    let suggestion = error.suggestion.as_ref().map(|text| format!("; {text}")).unwrap_or_default();
-    printable(&format!("{file}:{}:{}: {path}{}{suggestion}", error.line, error.column, error.message))
-}
-
 /// Shows all mistakes; on a terminal with the source line and a caret.
 fn show_errors(file: &Path, text: &[u8], errors: &[PlanError], terminal: &mut Terminal) {
     let text = String::from_utf8_lossy(text);
     let lines: Vec<&str> = text.lines().collect();
     let name = file.display().to_string();
     for error in errors {
-        terminal.error(&line(&name, error));
+        terminal.error(&render::mistake(&name, error));
         if terminal.is_terminal
             && let Some(source) = (error.line as usize).checked_sub(1).and_then(|index| lines.get(index))
         {

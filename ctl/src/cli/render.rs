@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::terminal::{Terminal, printable};
+use crate::wire::problem::PlanError;
 use crate::wire::task::Task;
 
 /// A moment, in local time on a terminal.
@@ -20,6 +22,17 @@ pub fn clock(text: &str, local: bool) -> String {
         Ok(at) if local => at.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string(),
         Ok(at) => format!("{at:.3}"),
         Err(_) => text.to_string(),
+    }
+}
+
+/// The first lines about a task: what it is, its state, its comment.
+pub fn head(task: &Task, terminal: &mut Terminal) -> std::io::Result<()> {
+    let reason = task.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let (plan, state) = (printable(&task.plan), terminal.state(&task.state));
+    terminal.line(&format!("Task {} · {plan}@{} · {state}{reason}", task.id, task.revision))?;
+    match &task.comment {
+        Some(comment) => terminal.line(&format!("  {}", printable(comment))),
+        None => Ok(()),
     }
 }
 
@@ -64,6 +77,13 @@ pub fn count(number: u64, what: &str) -> String {
 pub fn progress(task: &Task) -> String {
     let counts = &task.progress.deployments;
     format!("{}/{}", counts.succeeded, counts.total)
+}
+
+/// A mistake in one line.
+pub fn mistake(file: &str, error: &PlanError) -> String {
+    let path = if error.path.is_empty() { String::new() } else { format!("{}: ", error.path) };
+    let suggestion = error.suggestion.as_ref().map(|text| format!("; {text}")).unwrap_or_default();
+    printable(&format!("{file}:{}:{}: {path}{}{suggestion}", error.line, error.column, error.message))
 }
 
 #[cfg(test)]

@@ -22,17 +22,7 @@ pub async fn report(
 
 fn show(report: &Report, terminal: &mut Terminal) -> Result<(), Failure> {
     let (task, local) = (&report.task, terminal.is_terminal);
-    let reason = task.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let state = terminal.state(&task.state);
-    terminal.line(&format!(
-        "Task {} · {}@{} · {state}{reason}",
-        task.id,
-        printable(&task.plan),
-        task.revision
-    ))?;
-    if let Some(comment) = &task.comment {
-        terminal.line(&format!("  {}", printable(comment)))?;
-    }
+    render::head(task, terminal)?;
     let finished = task.finished_at.as_deref().map_or_else(|| "-".into(), |at| render::time(at, local));
     let took = render::duration(Some(&task.started_at), task.finished_at.as_deref());
     let by = printable(&task.created_by.user);

@@ -139,17 +139,7 @@ pub async fn status(
         return Ok(0);
     }
     let (task, local) = (&status.task, terminal.is_terminal);
-    let reason = task.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let state = terminal.state(&task.state);
-    terminal.line(&format!(
-        "Task {} · {}@{} · {state}{reason}",
-        task.id,
-        printable(&task.plan),
-        task.revision
-    ))?;
-    if let Some(comment) = &task.comment {
-        terminal.line(&format!("  {}", printable(comment)))?;
-    }
+    render::head(task, terminal)?;
     let took = render::duration(Some(&task.started_at), task.finished_at.as_deref());
     let by = printable(&task.created_by.user);
     terminal.line(&format!("  started {} by {by}, {took}", render::time(&task.started_at, local)))?;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use actix::{Handler, Message, ResponseFuture};
 
-use super::{PlanSupervisor, unavailable};
+use super::PlanSupervisor;
+use crate::actors::stored_plan::unavailable;
 use crate::actors::{Refused, Reloaded};
 use crate::catalog::Catalog;
 use crate::clock;

@@ -2,8 +2,9 @@
 
 use actix::{ActorFutureExt, Addr, AtomicResponse, Handler, Message, ResponseActFuture, WrapFuture};
 
-use super::{PlanSupervisor, unavailable};
+use super::PlanSupervisor;
 use crate::actors::ledger::Ledger;
+use crate::actors::stored_plan::unavailable;
 use crate::actors::task::{Hold, TaskActor, Unrecorded};
 use crate::actors::{Command, Commanded, Refused};
 use crate::clock;

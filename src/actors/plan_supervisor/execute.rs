@@ -2,9 +2,9 @@
 
 use actix::{ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
 
-use super::{PlanSupervisor, unavailable};
-use crate::actors::commander::stored_plan;
+use super::PlanSupervisor;
 use crate::actors::ledger::Ledger;
+use crate::actors::stored_plan::{stored_plan, unavailable};
 use crate::actors::{Execute, Refused, Started};
 use crate::clock;
 use crate::compile::compile;

@@ -176,7 +176,7 @@ impl House {
             places: Arc::new(Semaphore::new(8)),
         };
         let (catalog, _) = watch::channel(Arc::new(catalog));
-        let (held, _) = watch::channel(crate::actors::commander::Held::default());
+        let (held, _) = watch::channel(crate::actors::plan_supervisor::Held::default());
         let supervisor = PlanSupervisor::new(store.clone(), means, catalog, [], held);
         let supervisor = actix::Actor::start(supervisor);
         Self { supervisor, store, stage, _directory: directory }

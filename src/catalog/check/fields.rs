@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::Host;
 use crate::catalog::parse::{duration, is_inner_path, is_variable, size, variables};
 use crate::catalog::{Container, Health, Label, Limits, Probe, Run};
-use crate::mistake::{Entries, Mistakes, get, similar};
+use crate::mistake::similar;
+use crate::reading::{Entries, Mistakes, get};
 use crate::yaml::{Node, Place, Spanned, join};
 
 /// The keys of one map.
