@@ -112,6 +112,57 @@ fn archives_are_refused_without_a_trace_or_unpacked_without_harm() {
     assert!(counts.iter().sum::<i32>() > 230);
 }
 
+/// The same files in each form, told by their content.
+#[test]
+fn archives_are_told_by_their_content() {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, mode, content) in [("top/bin/run", 0o755, "#!/bin/sh\n"), ("top/data", 0o600, "data")] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(mode);
+        builder.append_data(&mut header, name, content.as_bytes()).unwrap();
+    }
+    let plain = builder.into_inner().unwrap();
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    std::io::Write::write_all(&mut gz, &plain).unwrap();
+    std::io::Write::write_all(&mut xz, &plain).unwrap();
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, mode, content) in [("top/bin/run", 0o755, "#!/bin/sh\n"), ("top/data", 0o600, "data")] {
+        let options = zip::write::SimpleFileOptions::default().unix_permissions(mode);
+        zip.start_file(name, options).unwrap();
+        std::io::Write::write_all(&mut zip, content.as_bytes()).unwrap();
+    }
+    let forms = [
+        ("tar", plain.clone()),
+        ("gz", gz.finish().unwrap()),
+        ("xz", xz.finish().unwrap()),
+        ("zst", zstd::encode_all(&*plain, 1).unwrap()),
+        ("zip", zip.finish().unwrap().into_inner()),
+    ];
+    for (form, bytes) in forms {
+        let directory = tempfile::tempdir().unwrap();
+        // The name says nothing, or lies.
+        let archive = directory.path().join("package.zip");
+        fs::write(&archive, &bytes).unwrap();
+        let release = directory.path().join("release");
+        unpack(&archive, &release, &LIMITS, 1, |_| Ok(())).unwrap_or_else(|error| panic!("{form}: {error}"));
+        assert_eq!(fs::read_to_string(release.join("bin/run")).unwrap(), "#!/bin/sh\n", "{form}");
+        let mode = |name: &str| release.join(name).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("bin/run"), mode("data")), (0o755, 0o644), "{form}");
+        // Cut anywhere, it is refused, and nothing is left.
+        for cut in [1, bytes.len() / 2, bytes.len() - 20] {
+            if form == "tar" && cut == bytes.len() - 20 {
+                continue; // the zeros at a tar's end may be missing
+            }
+            fs::write(&archive, &bytes[..cut]).unwrap();
+            let other = directory.path().join("other");
+            unpack(&archive, &other, &LIMITS, 0, |_| Ok(())).unwrap_err();
+            assert!(!other.exists() && !directory.path().join("other.tmp").exists(), "{form} cut at {cut}");
+        }
+    }
+}
+
 #[test]
 fn what_no_attack_planned_exists_outside() {
     for path in ["/tmp/deployd-evil-abs", "/etc/cron.d/deployd-evil", "/tmp/deployd-evil-ds"] {

@@ -110,6 +110,10 @@ pub async fn list(
     if terminal.document(output, &list)? {
         return Ok(0);
     }
+    if list.tasks.is_empty() && states.is_empty() {
+        terminal.note("no tasks yet; `deployctl execute -f release.yaml --watch` starts one");
+        return Ok(0);
+    }
     let local = terminal.is_terminal;
     let row = |task: &Task| {
         vec![

@@ -7,6 +7,9 @@ use serde::Serialize;
 
 use super::args::Output;
 
+/// Tables are fitted into terminals that have this many columns.
+const MIN_WIDTH: u16 = 60;
+
 /// Standard output and standard error, or what stands in for them.
 pub struct Terminal {
     out: Box<dyn Write + Send>,
@@ -76,10 +79,13 @@ impl Terminal {
     pub fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(header.to_vec());
-        // Not a terminal: nothing is wrapped, so that a row stays a line.
-        let arrangement =
-            if self.is_terminal { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
-        table.set_content_arrangement(arrangement);
+        // Not a terminal, or one that is too narrow (or does not know its width): nothing is wrapped, so
+        // that a row stays a line.
+        if self.is_terminal && table.width().is_some_and(|width| width >= MIN_WIDTH) {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        } else {
+            table.set_content_arrangement(ContentArrangement::Disabled);
+        }
         for row in rows {
             table.add_row(row.iter().map(|cell| printable(cell)).collect::<Vec<_>>());
         }

@@ -55,6 +55,11 @@ impl Jail {
         check_space(&self.path, bytes)
     }
 
+    /// Refuses an archive that goes on without end after its end.
+    pub fn check_padding(&self, bytes: u64) -> Result<(), UnpackError> {
+        self.check_bytes(self.unpacked.bytes.saturating_add(bytes))
+    }
+
     fn check_entries(&self, entries: u64) -> Result<(), UnpackError> {
         let limit = self.limits.max_entries;
         if entries <= limit {

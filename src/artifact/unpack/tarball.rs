@@ -50,7 +50,27 @@ pub fn unpack(reader: impl Read, jail: &mut Jail) -> Result<(), UnpackError> {
             _ => return Err(refuse(&name, "it is neither a file, a directory nor a link")),
         }
     }
-    Ok(())
+    check_end(archive.into_inner(), jail)
+}
+
+/// Reads on to the end, so that a compressed stream's own checksum is seen, too. Nothing but zeros may
+/// be there: what one reader passes over, another may take for a second archive.
+fn check_end(mut reader: impl Read, jail: &Jail) -> Result<(), UnpackError> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut padding = 0;
+    loop {
+        let count = match reader.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(UnpackError::Damaged(error.to_string())),
+        };
+        if buffer[..count].iter().any(|&byte| byte != 0) {
+            return Err(UnpackError::Damaged("something follows its end".into()));
+        }
+        padding += count as u64;
+        jail.check_padding(padding)?;
+    }
 }
 
 fn refuse(name: &[u8], why: &'static str) -> UnpackError {
