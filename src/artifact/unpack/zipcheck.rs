@@ -252,8 +252,9 @@ impl Entry {
         if method != self.method || flags & SIZES_FOLLOW != self.flags & SIZES_FOLLOW {
             return Err(differs("how it is packed"));
         }
-        let unsaid = flags & SIZES_FOLLOW != 0 && crc == 0 && packed == 0 && size == 0;
-        if !unsaid && (crc, packed, size) != (self.crc, self.packed, self.size) {
+        // Who does not know a value yet writes 0 in its place, if the sizes follow the data.
+        let agrees = |here: u64, there: u64| here == there || (here == 0 && flags & SIZES_FOLLOW != 0);
+        if !agrees(crc.into(), self.crc.into()) || !agrees(packed, self.packed) || !agrees(size, self.size) {
             return Err(differs("its size"));
         }
         let data = self.at + 30 + names.len() as u64 + extra.len() as u64;
