@@ -232,3 +232,19 @@ fn the_reports_of_all_forms_say_the_same() {
         assert!(deployment.get(key).is_some(), "{key} is missing: {deployment:#}");
     }
 }
+
+#[test]
+fn logs_and_events_are_followed_until_the_task_rests() {
+    let daemon = Daemon::gated(1);
+    let id = begun(&daemon, "plan", &items(&[(1, 0, "START", "")])).to_string();
+    let (logs, watched) = std::thread::scope(|scope| {
+        let logs = scope.spawn(|| daemon.ctl_ends(0, &["logs", &id, "--service", "s1", "--follow"]));
+        let watched = scope.spawn(|| daemon.ctl_ends(0, &["watch", &id, "-o", "json"]));
+        daemon.release("c1");
+        (logs.join().unwrap(), watched.join().unwrap())
+    });
+    assert!(logs.contains("c1: healthy after"), "{logs}");
+    let last: serde_json::Value = serde_json::from_str(watched.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["type"], &last["state"]), (&"task.succeeded".into(), &"SUCCEEDED".into()));
+    daemon.ctl_ends(3, &["logs", &id, "--service", "nothing"]);
+}
