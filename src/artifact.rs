@@ -25,6 +25,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::crashpoint::point;
+
 /// A complete artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
@@ -81,7 +83,9 @@ impl ArtifactStore {
     /// As [`Self::adopt`], for a file whose hash is known.
     fn adopt_hashed(&self, part: &Path, file: &File, artifact: Artifact) -> io::Result<Artifact> {
         file.sync_all()?;
+        point("before an artifact gets its name");
         fs::rename(part, self.path(&artifact.sha256))?;
+        point("after an artifact got its name");
         File::open(&self.root)?.sync_all()?;
         Ok(artifact)
     }

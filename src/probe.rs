@@ -108,14 +108,17 @@ async fn ask_until_healthy(
     launch: &dyn Launch,
     begun: Instant,
 ) -> Result<(), ProbeFailure> {
-    let mut last = "it was not asked in time".to_string();
+    let mut last = String::new();
     loop {
         let left = health.timeout.saturating_sub(begun.elapsed());
         let time = left.min(MAX_TRY);
         match timeout(time, ask(probe, launch, time)).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(why)) => last = why,
-            Err(_) if left > Duration::ZERO => last = format!("no answer within {:.1} s", time.as_secs_f64()),
+            // A question that was cut off by the end of the time says less than the answer before.
+            Err(_) if time == MAX_TRY || last.is_empty() => {
+                last = format!("no answer within {:.1} s", time.as_secs_f64());
+            }
             Err(_) => {}
         }
         if begun.elapsed() + health.interval >= health.timeout {

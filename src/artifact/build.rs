@@ -20,6 +20,7 @@ use super::git::{Git, GitError, Origin};
 use super::unpack::remove_tree;
 use super::{Artifact, ArtifactStore, hex};
 use crate::catalog;
+use crate::crashpoint::point;
 use crate::spawn::command::{Command, Ended, run};
 use crate::spawn::{ExitStatus, Launch, SpawnError};
 
@@ -231,7 +232,9 @@ impl Builder {
         let mut file = File::create(&temporary)?;
         writeln!(file, "{}", artifact.sha256)?;
         file.sync_all()?;
+        point("before a build is remembered");
         fs::rename(temporary, self.store.builds().join(key))?;
+        point("after a build was remembered");
         File::open(self.store.builds())?.sync_all()
     }
 

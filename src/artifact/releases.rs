@@ -9,6 +9,8 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
+use crate::crashpoint::point;
+
 use super::fetch::Limits;
 use super::unpack::{UnpackError, remove_tree, unpack};
 use super::{hex, touch};
@@ -122,8 +124,11 @@ impl Releases {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
+        point("before a switch");
         symlink(Path::new("../../releases").join(release), &temporary)?;
+        point("in the middle of a switch");
         fs::rename(&temporary, directory.join("current"))?;
+        point("after a switch");
         File::open(&directory)?.sync_all()
     }
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::fetch::Limits;
 use super::free_space;
+use crate::crashpoint::point;
 use jail::Jail;
 
 /// What was unpacked.
@@ -91,7 +92,9 @@ pub fn unpack(
         let directory = File::open(&temporary)?;
         // One sync for all files: complete on disk before anything can point to it.
         rustix::fs::syncfs(&directory).map_err(io::Error::from)?;
+        point("before a release gets its name");
         fs::rename(&temporary, destination)?;
+        point("after a release got its name");
         File::open(destination.parent().unwrap_or(destination))?.sync_all()?;
         Ok(unpacked)
     });

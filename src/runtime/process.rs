@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport, log};
 use crate::clock;
+use crate::crashpoint::point;
 use crate::spawn::tree::{self, Run};
 use crate::spawn::{ExitStatus, Launch, Marker, Spec};
 use crate::task::Timestamp;
@@ -156,12 +157,14 @@ impl Runtime for ProcessRuntime {
         let report = self.end(&run, signal, timeout).await;
         let report = report.map_err(|source| io_error("end its processes", source))?;
         // Only now: while anything is left, the marker must say what it belongs to.
+        point("before a run file is removed");
         match fs::remove_file(self.directory(container).join("run")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(io_error("remove its run file", error));
             }
             _ => {}
         }
+        point("after a run file was removed");
         self.exits().remove(&(run.pid, run.start_ticks));
         Ok(report)
     }

@@ -16,6 +16,8 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::sync::oneshot;
 
+use crate::crashpoint::point;
+
 use super::server::{Answer, EXEC, Request, encode, read_body};
 use super::{ExitStatus, Launch, SpawnError, Spawned, Spec};
 
@@ -101,8 +103,12 @@ impl Launch for Spawner {
     async fn launch(&self, spec: Spec) -> Result<Spawned, SpawnError> {
         let program = spec.argv.first().cloned().unwrap_or_default();
         let link = self.link().map_err(SpawnError::Spawner)?;
+        point("before a process is asked for");
         let answer = link.request(spec).map_err(SpawnError::Spawner)?;
-        match answer.await {
+        point("after a process was asked for");
+        let answer = answer.await;
+        point("after a process was started");
+        match answer {
             Ok(Ok(spawned)) => Ok(spawned),
             Ok(Err(Refused { step, error })) if step == EXEC => {
                 Err(SpawnError::Exec { program, source: error })

@@ -13,6 +13,8 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
+use crate::crashpoint::point;
+
 /// What `/proc/PID/stat` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
@@ -140,7 +142,9 @@ pub async fn end(
     let begun = Instant::now();
     let ended_well = tokio::time::timeout(timeout, async {
         if is_alive(pid, start_ticks) {
+            point("before a signal");
             signal_group(pid, signal)?;
+            point("after a signal");
             gone(pid, start_ticks).await?;
         }
         end_stragglers(pid, operation, signal).await

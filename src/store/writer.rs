@@ -15,6 +15,7 @@ use super::tables::{
     COUNTERS, EVENTS, FEED, HOST_EVENTS, KEYS, OPEN_TASKS, PLANS, REVISIONS, TASKS, counter,
 };
 use super::{Change, Committed, Request, StoreError};
+use crate::crashpoint::point;
 use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
 use crate::task::summary::TaskSummary;
@@ -70,7 +71,9 @@ fn write(database: &Database, group: &[Request]) -> Result<(Vec<Committed>, u64)
         answers.push(answer);
     }
     let seq = writing.finish()?;
+    point("before a commit");
     transaction.commit()?;
+    point("after a commit");
     Ok((answers, seq))
 }
 

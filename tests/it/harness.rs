@@ -49,6 +49,8 @@ fn deployctl() -> &'static Path {
 pub struct Daemon {
     directory: tempfile::TempDir,
     process: Option<Child>,
+    /// What the daemon gets in its environment at its next launch.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Daemon {
@@ -56,7 +58,7 @@ impl Daemon {
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("deployd-it").tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let daemon = Self { directory, process: None };
+        let daemon = Self { directory, process: None, environment: Vec::new() };
         fs::create_dir(daemon.path("services.d")).unwrap();
         daemon.write("deployd.yaml", "");
         daemon
@@ -95,19 +97,47 @@ impl Daemon {
         command.arg("--state-dir").arg(self.path("state"));
         command.arg("--services-dir").arg(self.path("services.d"));
         command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
     /// Starts the daemon, and waits until it answers.
     pub fn launch(&mut self) {
+        assert!(self.try_launch(), "the daemon ended:\n{}", self.log());
+    }
+
+    /// As [`Self::launch`]; false when the daemon has ended before it answered.
+    pub fn try_launch(&mut self) -> bool {
         let log = File::options().append(true).create(true).open(self.path("deployd.log")).unwrap();
         self.process = Some(self.command().stderr(log).process_group(0).spawn().unwrap());
         let begun = Instant::now();
         while UnixStream::connect(self.socket()).is_err() {
-            let ended = self.process.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none(), "the daemon ended:\n{}", self.log());
+            if self.process.as_mut().unwrap().try_wait().unwrap().is_some() {
+                self.process = None;
+                return false;
+            }
             assert!(begun.elapsed() < PATIENCE, "the daemon does not answer:\n{}", self.log());
             std::thread::yield_now();
+        }
+        true
+    }
+
+    /// Whether the daemon has been ended by SIGKILL; if so it can be launched again.
+    #[allow(dead_code, reason = "the sweep uses it")]
+    pub fn was_killed(&mut self) -> bool {
+        let Some(process) = &mut self.process else { return true };
+        let killed = process.try_wait().unwrap().is_some();
+        if killed {
+            self.process = None;
+        }
+        killed
+    }
+
+    /// Waits for the daemon's end.
+    #[allow(dead_code, reason = "the sweep uses it")]
+    pub fn wait(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.wait().unwrap();
         }
     }
 
@@ -180,18 +210,29 @@ impl Daemon {
 
     /// Sends a request as curl would; status, head and body.
     pub fn http(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
-        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        self.try_http(method, path, headers, body).unwrap_or_else(|| panic!("no answer:\n{}", self.log()))
+    }
+
+    /// As [`Self::http`]; `None` when there is no whole answer.
+    pub fn try_http(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> Option<(u16, String, String)> {
+        let mut stream = UnixStream::connect(self.socket()).ok()?;
         let length = body.len();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
         );
-        stream.write_all(request.as_bytes()).unwrap();
+        stream.write_all(request.as_bytes()).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, head.to_string(), unchunked(head, body))
+        Some((status, head.to_string(), unchunked(head, body)))
     }
 
     /// A request whose answer is JSON.
@@ -210,10 +251,15 @@ impl Daemon {
 
     /// The event stream of a task, or of everything.
     pub fn events(&self, query: &str) -> Events {
-        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        self.try_events(query).unwrap_or_else(|| panic!("no events:\n{}", self.log()))
+    }
+
+    /// As [`Self::events`]; `None` when the daemon does not answer.
+    pub fn try_events(&self, query: &str) -> Option<Events> {
+        let mut stream = UnixStream::connect(self.socket()).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET /v1/events?{query} HTTP/1.1\r\nHost: d\r\n\r\n").unwrap();
-        Events { stream, bytes: Vec::new() }
+        write!(stream, "GET /v1/events?{query} HTTP/1.1\r\nHost: d\r\n\r\n").ok()?;
+        Some(Events { stream, bytes: Vec::new() })
     }
 
     /// Waits for an event of a task.

@@ -38,7 +38,8 @@ impl PackageServer {
 
 fn answer(stream: &TcpStream, asked: &Mutex<Vec<String>>, cuts: &AtomicUsize) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
-    let first = lines.next().unwrap()?;
+    // A daemon that was killed has connected and says nothing.
+    let Some(Ok(first)) = lines.next() else { return Ok(()) };
     let path = first.split(' ').nth(1).unwrap().to_string();
     let mut from = 0;
     for line in lines {

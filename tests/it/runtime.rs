@@ -161,7 +161,7 @@ fn what_never_becomes_healthy_fails_and_says_why() {
         ("http: 'http://127.0.0.1:1/'", "refused"),
         ("command: [/bin/sh, -c, 'echo not yet; exit 7']", "exited with status 7: not yet"),
     ] {
-        let more = format!("health: {{ {health}, interval: 10ms, timeout: 300ms, settle: 0s }}");
+        let more = format!("health: {{ {health}, interval: 10ms, timeout: 2s, settle: 0s }}");
         let daemon = running("echo the log; exec sleep 1000", &more);
         let id = daemon.executed("start", &items(&[(1, 0, "START", "")]), "FAILED");
         let error = daemon.report(id)["deployments"][0]["error"].clone();

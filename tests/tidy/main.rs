@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the daemon with the modules that it may use.
-const MAY_USE: [(&str, &[&str]); 24] = [
+const MAY_USE: [(&str, &[&str]); 25] = [
     // The domain.
     ("mistake", &[]),
     ("yaml", &["mistake"]),
@@ -18,11 +18,12 @@ const MAY_USE: [(&str, &[&str]); 24] = [
     // The host: store, artifact, runtime and probe never see each other.
     ("clock", &["task"]),
     ("blocking", &[]),
+    ("crashpoint", &[]),
     ("tls", &[]),
-    ("spawn", &[]),
-    ("store", &["catalog", "plan", "task"]),
-    ("artifact", &["blocking", "catalog", "plan", "spawn", "tls"]),
-    ("runtime", &["clock", "spawn", "task"]),
+    ("spawn", &["crashpoint"]),
+    ("store", &["catalog", "crashpoint", "plan", "task"]),
+    ("artifact", &["blocking", "catalog", "crashpoint", "plan", "spawn", "tls"]),
+    ("runtime", &["clock", "crashpoint", "spawn", "task"]),
     ("probe", &["catalog", "spawn", "tls"]),
     // Deeds.
     ("executor", &["artifact", "blocking", "catalog", "clock", "plan", "probe", "runtime", "spawn", "task"]),

@@ -11,6 +11,7 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::GitError;
+use crate::crashpoint::point;
 
 /// No git command takes longer.
 const TIMEOUT: Duration = Duration::from_mins(15);
@@ -151,6 +152,7 @@ impl GitCommand<'_> {
     }
 
     async fn run(&self, what: &'static str, mut command: Command) -> Result<String, GitError> {
+        point("before git");
         let mut child = command.spawn().map_err(|error| missing(&error))?;
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -180,6 +182,7 @@ impl GitCommand<'_> {
                 return Err(GitError::TimedOut { what, origin, seconds: TIMEOUT.as_secs() });
             }
         };
+        point("after git");
         if status.success() {
             return Ok(String::from_utf8_lossy(&out).into_owned());
         }
