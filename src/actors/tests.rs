@@ -158,15 +158,19 @@ async fn resuming_in_the_very_moment_of_coming_to_rest() {
 
 #[actix::test]
 async fn what_a_crash_had_begun_is_not_begun_again() {
-    let house = House::new(gated(&["a"]));
+    let house = House::new(gated(&["a", "b"]));
     house.stage.panics.lock().unwrap().insert("b".into());
     let id = house.execute("plan", &[(1, 0, "START"), (2, 0, "START")]).await.unwrap().task;
-    house.reaches(id, TaskState::Interrupted).await;
+    // Both are about to start when one of them panics.
     arrived(&house, "a").await;
+    arrived(&house, "b").await;
+    open(&house, "b");
+    house.reaches(id, TaskState::Interrupted).await;
     house.stage.panics.lock().unwrap().clear();
     // The start of `a` is still going on: what resumes waits for it, and finds it done.
     house.command(id, Command::Resume { force: false }).await.unwrap();
     open(&house, "a");
+    open(&house, "b");
     let task = house.reaches(id, TaskState::Succeeded).await;
     let mut starts = house.starts();
     starts.sort();
