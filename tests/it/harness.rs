@@ -1,5 +1,8 @@
 //! A daemon of its own for each test.
 
+#[path = "witness.rs"]
+mod witness;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -12,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use deployd::spawn::tree::{self, Run};
 use serde_json::Value;
+
+pub use witness::Start;
 
 /// Nothing in these tests takes longer; whatever does is a failure.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -355,29 +360,6 @@ fn unchunked(head: &str, body: &str) -> String {
         rest = &after[length + 2..];
     }
     whole
-}
-
-/// What a container wrote down when it was started.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Start {
-    pub container: String,
-    pub operation: String,
-    pub pid: i32,
-    /// Seconds since the epoch.
-    pub at: f64,
-}
-
-impl Start {
-    fn of(line: &str) -> Self {
-        let words: Vec<&str> = line.split(' ').collect();
-        let [container, operation, pid, at] = words.as_slice() else { panic!("{line}") };
-        Self {
-            container: (*container).into(),
-            operation: (*operation).into(),
-            pid: pid.parse().unwrap(),
-            at: at.parse().unwrap(),
-        }
-    }
 }
 
 /// The line of a catalog that says as whom a container runs.
