@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use deployd::spawn::tree::{self, Run};
 use serde_json::Value;
 
-pub use witness::Start;
+pub use witness::{Events, Start};
 
 /// Nothing in these tests takes longer; whatever does is a failure.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -264,7 +264,7 @@ impl Daemon {
         let mut stream = UnixStream::connect(self.socket()).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(stream, "GET /v1/events?{query} HTTP/1.1\r\nHost: d\r\n\r\n").ok()?;
-        Some(Events { stream, bytes: Vec::new() })
+        Some(Events::of(stream))
     }
 
     /// Waits for an event of a task.
@@ -373,34 +373,6 @@ pub fn items(items: &[(u64, i64, &str, &str)]) -> String {
         format!("  - {{ serviceId: {id}, priority: {priority}, deployment: {way}{more} }}\n")
     };
     format!("deployPlanItems:\n{}", items.iter().map(item).collect::<Vec<_>>().concat())
-}
-
-/// An event stream.
-pub struct Events {
-    stream: UnixStream,
-    bytes: Vec<u8>,
-}
-
-impl Events {
-    /// The next event; `None` when the stream has ended.
-    #[allow(clippy::should_implement_trait, reason = "no iterator: it blocks")]
-    pub fn next(&mut self) -> Option<Value> {
-        loop {
-            let whole = self.bytes.iter().position(|&byte| byte == b'\n');
-            if let Some(end) = whole {
-                let line: Vec<u8> = self.bytes.drain(..=end).collect();
-                if let Some(data) = line.strip_prefix(b"data: ") {
-                    return Some(serde_json::from_slice(data).unwrap());
-                }
-                continue;
-            }
-            let mut buffer = [0; 16384];
-            match self.stream.read(&mut buffer).unwrap_or(0) {
-                0 => return None,
-                count => self.bytes.extend(&buffer[..count]),
-            }
-        }
-    }
 }
 
 impl Drop for Daemon {

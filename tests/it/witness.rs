@@ -1,4 +1,9 @@
-//! What the containers of a test write down themselves.
+//! What the containers of a test write down themselves, and the events of the daemon.
+
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+
+use serde_json::Value;
 
 /// What a container wrote down when it was started.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +25,39 @@ impl Start {
             operation: (*operation).into(),
             pid: pid.parse().unwrap(),
             at: at.parse().unwrap(),
+        }
+    }
+}
+
+/// An event stream.
+pub struct Events {
+    stream: UnixStream,
+    bytes: Vec<u8>,
+}
+
+impl Events {
+    /// The events that come over this connection.
+    pub fn of(stream: UnixStream) -> Self {
+        Self { stream, bytes: Vec::new() }
+    }
+
+    /// The next event; `None` when the stream has ended.
+    #[allow(clippy::should_implement_trait, reason = "no iterator: it blocks")]
+    pub fn next(&mut self) -> Option<Value> {
+        loop {
+            let whole = self.bytes.iter().position(|&byte| byte == b'\n');
+            if let Some(end) = whole {
+                let line: Vec<u8> = self.bytes.drain(..=end).collect();
+                if let Some(data) = line.strip_prefix(b"data: ") {
+                    return Some(serde_json::from_slice(data).unwrap());
+                }
+                continue;
+            }
+            let mut buffer = [0; 16384];
+            match self.stream.read(&mut buffer).unwrap_or(0) {
+                0 => return None,
+                count => self.bytes.extend(&buffer[..count]),
+            }
         }
     }
 }
