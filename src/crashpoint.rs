@@ -1,30 +1,124 @@
 //! Points at which a test lets the daemon be killed: before and after every commit, and every touch of
 //! the host.
 //!
-//! `DEPLOYD_CRASH_AT=n` ends the process by SIGKILL at the n-th point that it meets, and writes the
-//! point's name to the file `DEPLOYD_CRASH_NOTE` first. Without the variable a point costs one load.
+//! `DEPLOYD_CRASH_NOTE=FILE` writes the name of each point that is met to a file, one on a line;
+//! `DEPLOYD_CRASH_AT=NAME:K` ends the process by SIGKILL when it meets the point of that name for the
+//! K-th time. Without these variables a point costs one load.
 
+use std::fs::File;
 use std::io::Write;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
-static AT: LazyLock<Option<u64>> = LazyLock::new(|| std::env::var("DEPLOYD_CRASH_AT").ok()?.parse().ok());
-static MET: AtomicU64 = AtomicU64::new(0);
+/// The points around what is done to the host. Those of a commit are named by what it records.
+pub const HOST: [&str; 26] = [
+    "before a process is asked for",
+    "after a process was asked for",
+    "after a process was started",
+    "before a signal",
+    "after a signal",
+    "before a run file is removed",
+    "after a run file was removed",
+    "before an artifact gets its name",
+    "after an artifact got its name",
+    "before a release gets its name",
+    "after a release got its name",
+    "before a switch",
+    "in the middle of a switch",
+    "after a switch",
+    "before a build is remembered",
+    "after a build was remembered",
+    "before git",
+    "after git",
+    "before a repository gets its name",
+    "after a repository got its name",
+    "before a repository is removed",
+    "after a repository was removed",
+    "before a release is removed",
+    "after a release was removed",
+    "before the log of a task is removed",
+    "after the log of a task was removed",
+];
 
-/// Ends the process here, if this is the point that a test asks for.
-pub fn point(name: &'static str) {
-    let Some(at) = *AT else { return };
-    if MET.fetch_add(1, Ordering::Relaxed) + 1 == at {
-        die(name);
+/// On which side of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Nothing of it is durable.
+    Before,
+    /// All of it is.
+    After,
+}
+
+impl Side {
+    /// The name of the point on this side of a commit that records `what`.
+    pub fn of(self, what: &str) -> String {
+        match self {
+            Self::Before => format!("before the commit of {what}"),
+            Self::After => format!("after the commit of {what}"),
+        }
     }
 }
 
-fn die(name: &str) {
-    if let Some(path) = std::env::var_os("DEPLOYD_CRASH_NOTE")
-        && let Ok(mut note) = std::fs::File::create(path)
-    {
-        note.write_all(name.as_bytes()).ok();
+/// A point around what is done to the host: one of [`HOST`].
+pub fn point(name: &'static str) {
+    if let Some(test) = &*TEST {
+        debug_assert!(HOST.contains(&name), "{name} is missing in the list of points");
+        test.meet(name);
     }
+}
+
+/// A point on one side of a commit that records these.
+pub fn commit(side: Side, what: impl Iterator<Item = &'static str>) {
+    if let Some(test) = &*TEST {
+        what.for_each(|what| test.meet(&side.of(what)));
+    }
+}
+
+static TEST: LazyLock<Option<Test>> = LazyLock::new(Test::from_environment);
+
+/// What a test asks for.
+struct Test {
+    at: Option<(String, u64)>,
+    met: Mutex<Met>,
+}
+
+struct Met {
+    note: Option<File>,
+    /// How often the point that is asked for was met.
+    count: u64,
+}
+
+impl Test {
+    fn from_environment() -> Option<Self> {
+        let at = std::env::var("DEPLOYD_CRASH_AT").ok();
+        let note = std::env::var_os("DEPLOYD_CRASH_NOTE");
+        if at.is_none() && note.is_none() {
+            return None;
+        }
+        let at = at.as_deref().and_then(|at| at.rsplit_once(':'));
+        let at = at.and_then(|(name, k)| Some((name.to_string(), k.parse().ok()?)));
+        let open = |path: &Path| File::options().append(true).create(true).open(path).ok();
+        let note = note.and_then(|path| open(path.as_ref()));
+        Some(Self { at, met: Mutex::new(Met { note, count: 0 }) })
+    }
+
+    fn meet(&self, name: &str) {
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(note) = &mut met.note {
+            note.write_all(format!("{name}\n").as_bytes()).ok();
+        }
+        if let Some((at, k)) = &self.at
+            && at == name
+        {
+            met.count += 1;
+            if met.count == *k {
+                die();
+            }
+        }
+    }
+}
+
+fn die() -> ! {
     nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL).ok();
     // Nothing more is done on this thread, however long the signal takes.
     loop {

@@ -126,6 +126,7 @@ async fn serve(
     let catalog = catalog_dir::read(&config.services_dir)?;
     let (executor, runtime) = build_executor(config, store)?;
     let executor = Arc::new(executor);
+    retention::prune_logs(store, &executor)?;
     let (catalog_sender, catalog) = watch::channel(Arc::new(catalog));
     let (held_sender, held) = watch::channel(Held::default());
     let means = Means {

@@ -10,7 +10,7 @@ use crate::blocking;
 use crate::clock;
 use crate::executor::Executor;
 use crate::store::{Change, Store, StoreError};
-use crate::task::Timestamp;
+use crate::task::{TaskId, Timestamp};
 
 /// How many tasks are forgotten at once, so that nobody waits long for the store.
 const AT_ONCE: usize = 256;
@@ -45,12 +45,33 @@ pub async fn prune_tasks(
     if !doomed.is_empty() {
         store.commit(doomed.iter().map(delete).collect()).await?;
     }
-    for &task in &doomed {
-        if let Err(error) = executor.logs.remove(task) {
-            tracing::warn!(%task, %error, "cannot remove the logs of a task that is too old");
+    doomed.iter().for_each(|&task| remove_log(executor, task));
+    Ok(doomed.len())
+}
+
+/// Removes the logs of tasks that are gone: the daemon may have died between the two.
+///
+/// # Errors
+/// When the store fails.
+pub fn prune_logs(store: &Store, executor: &Executor) -> Result<(), StoreError> {
+    // Listed first: a task is in the store before it has a log.
+    let logged = executor.logs.tasks().unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot list the logs of tasks");
+        Vec::new()
+    });
+    let snapshot = store.snapshot()?;
+    for task in logged {
+        if snapshot.task_summary(task)?.is_none() {
+            remove_log(executor, task);
         }
     }
-    Ok(doomed.len())
+    Ok(())
+}
+
+fn remove_log(executor: &Executor, task: TaskId) {
+    if let Err(error) = executor.logs.remove(task) {
+        tracing::warn!(%task, %error, "cannot remove the log of a task that is gone");
+    }
 }
 
 /// Removes artifacts that nobody needs any more.

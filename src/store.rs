@@ -123,6 +123,19 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The name of the event that it becomes in the journal.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::CreateTask { event, .. } | Self::Append { event, .. } => event.name(),
+            Self::DeleteTask { .. } => "task.deleted",
+            Self::PutPlan { .. } => "plan.created",
+            Self::DeletePlan { .. } => "plan.deleted",
+            Self::Host { event, .. } => event.name(),
+        }
+    }
+}
+
 /// What a commit gave numbers to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Committed {

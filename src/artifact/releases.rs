@@ -171,8 +171,10 @@ impl Releases {
         for (_, release) in releases.into_iter().take(surplus) {
             let path = self.release_dir(service, &release);
             let doomed = path.with_extension("tmp");
+            point("before a release is removed");
             fs::rename(&path, &doomed)?;
             remove_tree(&doomed)?;
+            point("after a release was removed");
             removed.push(release);
         }
         Ok(removed)

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 
 use crate::catalog::ServiceId;
 use crate::clock;
+use crate::crashpoint::point;
 use crate::task::TaskId;
 
 /// A log ends here; the rest is dropped, and says so.
@@ -36,12 +37,26 @@ impl TaskLogs {
         TaskLog { path, file: Mutex::new(None) }
     }
 
+    /// The tasks that have logs.
+    pub fn tasks(&self) -> io::Result<Vec<TaskId>> {
+        let id =
+            |entry: io::Result<fs::DirEntry>| Some(TaskId(entry.ok()?.file_name().to_str()?.parse().ok()?));
+        match fs::read_dir(&self.directory) {
+            Ok(entries) => Ok(entries.filter_map(id).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes the logs of a task that is deleted.
     pub fn remove(&self, task: TaskId) -> io::Result<()> {
+        point("before the log of a task is removed");
         match fs::remove_dir_all(self.directory.join(task.to_string())) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
         }
+        point("after the log of a task was removed");
+        Ok(())
     }
 }
 
@@ -120,6 +135,7 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert!(lines[0].ends_with("build: one"), "{}", lines[0]);
         assert!(lines[1].len() <= MAX_LINE + 64);
+        assert_eq!(logs.tasks().unwrap(), [TaskId(7)]);
         logs.remove(TaskId(7)).unwrap();
         assert!(!directory.path().join("tasks/7").exists());
         logs.remove(TaskId(7)).unwrap();

@@ -15,7 +15,7 @@ use super::tables::{
     COUNTERS, EVENTS, FEED, HOST_EVENTS, KEYS, OPEN_TASKS, PLANS, REVISIONS, TASKS, counter,
 };
 use super::{Change, Committed, Request, StoreError};
-use crate::crashpoint::point;
+use crate::crashpoint::{self, Side};
 use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
 use crate::task::summary::TaskSummary;
@@ -71,9 +71,10 @@ fn write(database: &Database, group: &[Request]) -> Result<(Vec<Committed>, u64)
         answers.push(answer);
     }
     let seq = writing.finish()?;
-    point("before a commit");
+    let what = || group.iter().flat_map(|request| &request.changes).map(Change::name);
+    crashpoint::commit(Side::Before, what());
     transaction.commit()?;
-    point("after a commit");
+    crashpoint::commit(Side::After, what());
     Ok((answers, seq))
 }
 

@@ -114,6 +114,27 @@ pub enum Event {
 }
 
 impl Event {
+    /// All names, in the order in which these things happen.
+    pub const NAMES: [&str; 17] = [
+        "task.started",
+        "task.stopRequested",
+        "task.pauseRequested",
+        "task.resumed",
+        "deployment.begun",
+        "deployment.commitPinned",
+        "deployment.artifactPinned",
+        "deployment.releasePrepared",
+        "deployment.hookDone",
+        "deployment.noted",
+        "operation.begun",
+        "operation.ended",
+        "deployment.ended",
+        "task.interrupted",
+        "task.succeeded",
+        "task.failed",
+        "task.drained",
+    ];
+
     /// The stable name in the journal's and the event stream's JSON.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -59,6 +59,18 @@ pub enum HostEvent {
 }
 
 impl HostEvent {
+    /// All names.
+    pub const NAMES: [&str; 8] = [
+        "daemon.started",
+        "daemon.stopped",
+        "plan.created",
+        "plan.deleted",
+        "catalog.reloaded",
+        "task.deleted",
+        "repository.created",
+        "repository.deleted",
+    ];
+
     /// The stable name in the event stream's JSON.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -290,7 +290,12 @@ impl Daemon {
 
     /// What the containers wrote down, in this order.
     pub fn witness(&self) -> Vec<Start> {
-        let text = fs::read_to_string(self.path("witness")).unwrap_or_default();
+        self.written("witness")
+    }
+
+    /// As [`Self::witness`], in a file of another name.
+    pub fn written(&self, name: &str) -> Vec<Start> {
+        let text = fs::read_to_string(self.path(name)).unwrap_or_default();
         text.lines().map(Start::of).collect()
     }
 
@@ -315,7 +320,8 @@ impl Daemon {
         self.add_running(id, containers, &run, &format!("{health}\n{more}"));
     }
 
-    fn wrote(&self) -> String {
+    /// A command that succeeds when the container has written down its start.
+    pub fn wrote(&self) -> String {
         format!("grep -q \"$(basename $DEPLOYD_OPERATION .health) \" {}", self.path("witness").display())
     }
 

@@ -26,7 +26,21 @@ const MAY_USE: [(&str, &[&str]); 25] = [
     ("runtime", &["clock", "crashpoint", "spawn", "task"]),
     ("probe", &["catalog", "spawn", "tls"]),
     // Deeds.
-    ("executor", &["artifact", "blocking", "catalog", "clock", "plan", "probe", "runtime", "spawn", "task"]),
+    (
+        "executor",
+        &[
+            "artifact",
+            "blocking",
+            "catalog",
+            "clock",
+            "crashpoint",
+            "plan",
+            "probe",
+            "runtime",
+            "spawn",
+            "task",
+        ],
+    ),
     // Actors never see a runtime.
     ("compile", &["catalog", "mistake", "plan", "task"]),
     (

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::GitError;
 use super::command::GitCommand;
 use crate::artifact::unpack::remove_tree;
+use crate::crashpoint::point;
 
 /// A built-in repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,17 +93,22 @@ impl Repositories {
             give(&temporary, group)
                 .map_err(|error| io_error("give the repository to group deployd", &error))?;
         }
+        point("before a repository gets its name");
         fs::rename(&temporary, &path).map_err(|error| io_error("create the repository", &error))?;
+        point("after a repository got its name");
         self.info(name).await
     }
 
     /// Deletes a repository.
     pub fn delete(&self, name: &str) -> Result<(), GitError> {
         let doomed = self.directory.join(format!("{name}.tmp"));
+        point("before a repository is removed");
         remove_tree(&doomed)
             .and_then(|()| fs::rename(self.path(name), &doomed))
             .and_then(|()| remove_tree(&doomed))
-            .map_err(|error| io_error("delete the repository", &error))
+            .map_err(|error| io_error("delete the repository", &error))?;
+        point("after a repository was removed");
+        Ok(())
     }
 }
 
