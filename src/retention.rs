@@ -45,7 +45,9 @@ pub async fn prune_tasks(
     if !doomed.is_empty() {
         store.commit(doomed.iter().map(delete).collect()).await?;
     }
-    doomed.iter().for_each(|&task| remove_log(executor, task));
+    for &task in &doomed {
+        remove_log(executor, task);
+    }
     Ok(doomed.len())
 }
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use deployd::spawn::tree::{self, Run};
 use serde_json::Value;
 
+use witness::unchunked;
 pub use witness::{Events, Start};
 
 /// Nothing in these tests takes longer; whatever does is a failure.
@@ -350,22 +351,6 @@ impl Daemon {
 
 fn is_final(state: &str) -> bool {
     matches!(state, "SUCCEEDED" | "FAILED" | "STOPPED")
-}
-
-fn unchunked(head: &str, body: &str) -> String {
-    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
-        return body.to_string();
-    }
-    let (mut whole, mut rest) = (String::new(), body);
-    while let Some((length, after)) = rest.split_once("\r\n") {
-        let length = usize::from_str_radix(length.trim(), 16).unwrap();
-        if length == 0 {
-            break;
-        }
-        whole.push_str(&after[..length]);
-        rest = &after[length + 2..];
-    }
-    whole
 }
 
 /// The line of a catalog that says as whom a container runs.

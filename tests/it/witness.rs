@@ -1,4 +1,4 @@
-//! What the containers of a test write down themselves, and the events of the daemon.
+//! What the containers of a test write down themselves, and what the daemon answers.
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -60,4 +60,21 @@ impl Events {
             }
         }
     }
+}
+
+/// The body of an answer that may have come in chunks.
+pub fn unchunked(head: &str, body: &str) -> String {
+    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return body.to_string();
+    }
+    let (mut whole, mut rest) = (String::new(), body);
+    while let Some((length, after)) = rest.split_once("\r\n") {
+        let length = usize::from_str_radix(length.trim(), 16).unwrap();
+        if length == 0 {
+            break;
+        }
+        whole.push_str(&after[..length]);
+        rest = &after[length + 2..];
+    }
+    whole
 }

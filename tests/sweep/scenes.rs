@@ -3,8 +3,11 @@
 use crate::harness::items;
 use crate::stage::{Stage, Step};
 
+/// Sets a stage.
+pub type Scene = fn() -> Stage;
+
 /// All scenes.
-pub const SCENES: [(&str, fn() -> Stage); 15] = [
+pub const SCENES: [(&str, Scene); 15] = [
     ("start_one_after_another", start_one_after_another),
     ("start_at_once", start_at_once),
     ("stop_and_restart", stop_and_restart),

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::calls::Calls;
 use crate::harness::{Daemon, user};
 use crate::http::PackageServer;
 
@@ -40,6 +41,35 @@ pub enum Step {
     Terminate,
 }
 
+/// Where a daemon is killed.
+#[derive(Debug, Clone)]
+pub enum Kill {
+    /// At the point of this name, when it is met for the n-th time.
+    Point(String, u64),
+    /// Before the n-th system call of this kind.
+    Call(&'static str, u64),
+}
+
+/// What was seen of one life of the daemon.
+pub struct Life {
+    /// Whether all is done.
+    pub done: bool,
+    /// The names of the points that were met, in this order.
+    pub trail: Vec<String>,
+    /// How many system calls of each kind there were, if they were counted.
+    pub calls: Vec<(&'static str, u64)>,
+}
+
+impl Life {
+    /// Whether a kill came in this life: what goes on at once may change places from play to play.
+    pub fn met(&self, kill: &Kill) -> bool {
+        match kill {
+            Kill::Point(name, n) => self.trail.iter().filter(|met| *met == name).count() as u64 >= *n,
+            Kill::Call(kind, n) => self.calls.iter().any(|(name, count)| name == kind && count >= n),
+        }
+    }
+}
+
 /// How a container is in the end.
 #[derive(Debug, Clone, Copy)]
 pub struct Fate {
@@ -59,6 +89,8 @@ pub struct Stage {
     pub marks: BTreeMap<&'static str, usize>,
     /// How often a path of the server is fetched in an undisturbed play.
     pub fetched: BTreeMap<&'static str, usize>,
+    /// Counts the daemon's system calls.
+    pub calls: Option<Calls>,
     done: usize,
     tasks: BTreeMap<&'static str, u64>,
 }
@@ -77,6 +109,7 @@ impl Stage {
             fates: BTreeMap::new(),
             marks: BTreeMap::new(),
             fetched: BTreeMap::new(),
+            calls: None,
             done: 0,
             tasks: BTreeMap::new(),
         }
@@ -130,13 +163,17 @@ impl Stage {
         assert_eq!(self.daemon.terminate(), Some(0), "{}", self.daemon.log());
     }
 
-    /// One life of the daemon, killed when it meets a point of this name for the k-th time. Whether all
-    /// is done, and which points were met.
-    pub fn live(&mut self, kill: Option<(&str, u64)>) -> (bool, Vec<String>) {
+    /// One life of the daemon, killed there.
+    pub fn live(&mut self, kill: Option<&Kill>) -> Life {
         let note = self.daemon.path("note");
-        let at = kill.map(|(name, k)| ("DEPLOYD_CRASH_AT", format!("{name}:{k}")));
-        let trail = ("DEPLOYD_CRASH_NOTE", note.display().to_string());
-        self.daemon.environment = at.into_iter().chain([trail]).collect();
+        self.daemon.environment = vec![("DEPLOYD_CRASH_NOTE", note.display().to_string())];
+        if let Some(Kill::Point(name, n)) = kill {
+            self.daemon.environment.push(("DEPLOYD_CRASH_AT", format!("{name}:{n}")));
+        }
+        if let Some(calls) = &self.calls {
+            let at = if let Some(Kill::Call(kind, n)) = kill { Some((*kind, *n)) } else { None };
+            self.daemon.environment.extend(calls.begin(at));
+        }
         if self.daemon.try_launch() {
             while let Some(step) = self.script.get(self.done).cloned() {
                 if self.carry_out(&step).is_none() {
@@ -155,7 +192,7 @@ impl Stage {
         let text = fs::read_to_string(&note).unwrap_or_default();
         let trail: Vec<_> = text.lines().map(str::to_string).collect();
         fs::remove_file(&note).ok();
-        (done, trail)
+        Life { done, trail, calls: self.calls.as_ref().map(Calls::counted).unwrap_or_default() }
     }
 
     /// `None` when the daemon died meanwhile, or ends as it should.
