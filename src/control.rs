@@ -3,6 +3,7 @@
 //! Reading goes to the store's snapshots and waits for nobody; commands go to the plan supervisor.
 //! Who calls is taken from the kernel, once for each connection.
 
+mod body;
 pub mod convert;
 mod events;
 pub mod listen;

@@ -27,6 +27,9 @@ pub enum Fault {
     /// The body is too large.
     #[error("{0}")]
     TooLarge(String),
+    /// More at once than the daemon takes.
+    #[error("{0}")]
+    Busy(&'static str),
     /// The method is not offered.
     #[error("this address offers other methods only; GET /v1/openapi.json lists them")]
     MethodNotAllowed,
@@ -51,7 +54,7 @@ impl Fault {
     fn judge(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Refused(refused) => judge_refused(refused),
-            Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE),
+            Self::Store(_) | Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, code::NOT_FOUND),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, code::BAD_REQUEST),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, code::TOO_LARGE),

@@ -69,17 +69,11 @@ pub const ROUTES: [Route; 28] = [
     route("GET", "/healthz", Role::Viewer, "Answers when the daemon is up", |to| to.to(HttpResponse::Ok)),
 ];
 
-/// The largest JSON body.
-pub const MAX_JSON: usize = 64 << 10;
-
 /// Serves what the table says, and nothing else.
 pub fn configure(app: &mut web::ServiceConfig) {
-    app.app_data(
-        web::JsonConfig::default().limit(MAX_JSON).content_type_required(false).error_handler(json_error),
-    )
-    .app_data(web::QueryConfig::default().error_handler(|error, _| bad_request(&error.to_string())))
-    .app_data(web::PathConfig::default().error_handler(|error, _| bad_request(&error.to_string())))
-    .default_service(web::to(not_found));
+    app.app_data(web::QueryConfig::default().error_handler(|error, _| bad_request(&error.to_string())))
+        .app_data(web::PathConfig::default().error_handler(|error, _| bad_request(&error.to_string())))
+        .default_service(web::to(not_found));
     let mut served = Vec::new();
     for Route { path, .. } in &ROUTES {
         if served.contains(path) {
@@ -147,16 +141,6 @@ async fn not_allowed() -> Result<HttpResponse, Fault> {
 
 fn bad_request(text: &str) -> Error {
     Fault::BadRequest(text.to_string()).into()
-}
-
-fn json_error(error: actix_web::error::JsonPayloadError, _: &HttpRequest) -> Error {
-    use actix_web::error::JsonPayloadError as E;
-    match error {
-        E::Overflow { .. } | E::OverflowKnownLength { .. } => {
-            Fault::TooLarge(format!("the body is larger than {MAX_JSON} bytes")).into()
-        }
-        error => bad_request(&format!("the body is not what is expected: {error}")),
-    }
 }
 
 async fn openapi() -> impl Responder {
