@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
+use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -15,18 +16,52 @@ use crate::harness::{Daemon, PATIENCE, is_root, skip};
 /// What deployd ends with when another daemon is in its place.
 const ANOTHER_RUNS: i32 = 4;
 
-fn ends(mut process: Child) -> (Option<i32>, String) {
-    let begun = Instant::now();
-    while process.try_wait().unwrap().is_none() {
-        assert!(begun.elapsed() < PATIENCE, "it does not end");
-        std::thread::yield_now();
+/// A daemon beside the harness's own; dropping it ends it.
+struct Another(Child);
+
+impl Another {
+    fn of(mut command: Command) -> Self {
+        Self(command.stderr(Stdio::piped()).spawn().unwrap())
     }
-    let output = process.wait_with_output().unwrap();
-    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+
+    fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+
+    /// Its exit code and what it said, when it has ended by itself.
+    fn ends(mut self) -> (Option<i32>, String) {
+        let begun = Instant::now();
+        while !self.has_ended() {
+            assert!(begun.elapsed() < PATIENCE, "it does not end");
+            std::thread::yield_now();
+        }
+        let mut said = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.0.wait().unwrap().code(), said)
+    }
 }
 
-fn start(daemon: &Daemon) -> Child {
-    daemon.command().stderr(Stdio::piped()).spawn().unwrap()
+impl Drop for Another {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// The same daemon on another state directory.
+fn elsewhere(daemon: &Daemon, state: &Path) -> Another {
+    let same = daemon.command();
+    let mut command = Command::new(same.get_program());
+    let mut arguments = same.get_args();
+    while let Some(argument) = arguments.next() {
+        if argument == "--state-dir" {
+            arguments.next();
+        } else {
+            command.arg(argument);
+        }
+    }
+    command.arg("--state-dir").arg(state).stdin(Stdio::null()).stdout(Stdio::null());
+    Another::of(command)
 }
 
 #[test]
@@ -38,19 +73,21 @@ fn the_socket_gets_its_mode_and_owner_before_its_name() {
     // The daemon stays our child; the tracer ends with it.
     traced.args(["-D", "-f", "-qq", "-e", calls, "-o"]).arg(&trace).arg(plain.get_program());
     traced.args(plain.get_args()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let Ok(mut process) = traced.spawn() else { return skip("strace is missing") };
+    let Ok(process) = traced.spawn() else { return skip("strace is missing") };
+    let mut process = Another(process);
     let begun = Instant::now();
     while UnixStream::connect(daemon.socket()).is_err() {
-        let ended = process.try_wait().unwrap();
-        assert!(ended.is_none() && begun.elapsed() < PATIENCE, "{}", fs::read_to_string(&trace).unwrap());
+        assert!(
+            !process.has_ended() && begun.elapsed() < PATIENCE,
+            "{}",
+            fs::read_to_string(&trace).unwrap()
+        );
         std::thread::yield_now();
     }
     let log = fs::read_to_string(&trace).unwrap();
-    process.kill().unwrap();
-    process.wait().unwrap();
 
     let name = format!("\"{}\"", daemon.socket().display());
-    let hidden = format!("/.deployd-{}", process.id());
+    let hidden = format!("/.deployd-{}", process.0.id());
     let of_the_socket = |line: &&str| line.contains(&name) || line.contains(&hidden);
     let step = |line: &str| {
         let call = line.split_once(' ').unwrap().1.trim_start();
@@ -58,7 +95,7 @@ fn the_socket_gets_its_mode_and_owner_before_its_name() {
     };
     let lines: Vec<&str> = log.lines().filter(of_the_socket).collect();
     let steps: Vec<_> = lines.iter().map(|line| step(line)).filter(|call| !call.contains("chown")).collect();
-    assert_eq!(steps, ["mkdir", "bind", "chmod", "rename"], "{lines:#?}");
+    assert_eq!(steps, ["mkdir", "bind", "chmod", "renameat2"], "{lines:#?}");
     assert!(lines[0].contains("0700"), "{lines:#?}");
     // A new owner comes before the mode that lets the group in.
     let chown = lines.iter().position(|line| step(line).contains("chown"));
@@ -145,18 +182,11 @@ fn a_second_daemon_says_who_is_there_and_leaves_the_first_alone() {
     let first = Daemon::gated(1);
     let inode = fs::metadata(first.socket()).unwrap().ino();
     // On the same state directory.
-    let (code, said) = ends(start(&first));
+    let (code, said) = Another::of(first.command()).ends();
     assert_eq!(code, Some(ANOTHER_RUNS), "{said}");
     assert!(said.contains(&format!("process {}", first.pid())), "{said}");
     // On a state directory of its own, but the same socket.
-    let other = Daemon::new();
-    let mut command = other.command();
-    command.arg("--socket").arg(first.socket());
-    let mut plain = Command::new(command.get_program());
-    let own: Vec<_> = command.get_args().collect();
-    let at = own.iter().position(|argument| *argument == "--socket").unwrap();
-    plain.args(&own[..at]).args(&own[at + 2..]).stdin(Stdio::null()).stdout(Stdio::null());
-    let (code, said) = ends(plain.stderr(Stdio::piped()).spawn().unwrap());
+    let (code, said) = elsewhere(&first, &first.path("elsewhere")).ends();
     assert_eq!(code, Some(ANOTHER_RUNS), "{said}");
     assert!(said.contains("another process answers there"), "{said}");
     assert_eq!(fs::metadata(first.socket()).unwrap().ino(), inode);
@@ -164,29 +194,39 @@ fn a_second_daemon_says_who_is_there_and_leaves_the_first_alone() {
 }
 
 #[test]
-fn of_many_daemons_that_start_at_once_one_runs() {
+fn of_many_daemons_that_start_at_once_on_one_state_directory_one_runs() {
     let daemon = Daemon::new();
-    let mut all: Vec<_> = (0..8).map(|_| start(&daemon)).collect();
+    one_of(&daemon, (0..8).map(|_| Another::of(daemon.command())).collect());
+}
+
+#[test]
+fn of_many_daemons_that_start_at_once_on_one_socket_one_runs() {
+    let mut daemon = Daemon::new();
+    for round in 0..scaled(4) {
+        let all = (0..8).map(|number| elsewhere(&daemon, &daemon.path(&format!("{round}-{number}"))));
+        one_of(&daemon, all.collect());
+        // The next time there is something to replace.
+        daemon.launch();
+        daemon.kill_9();
+    }
+}
+
+/// Waits until one of them is left, which then answers, and is killed.
+fn one_of(daemon: &Daemon, mut all: Vec<Another>) {
     let begun = Instant::now();
     while all.len() > 1 {
         assert!(begun.elapsed() < PATIENCE, "{} run", all.len());
-        let (ended, still): (Vec<_>, Vec<_>) = all
-            .into_iter()
-            .map(|mut process| (process.try_wait().unwrap().is_some(), process))
-            .partition(|(ended, _)| *ended);
-        for (_, process) in ended {
-            let (code, said) = ends(process);
+        if let Some(ended) = all.iter_mut().position(Another::has_ended) {
+            let (code, said) = all.swap_remove(ended).ends();
             assert_eq!(code, Some(ANOTHER_RUNS), "{said}");
         }
-        all = still.into_iter().map(|(_, process)| process).collect();
+        std::thread::yield_now();
     }
     while UnixStream::connect(daemon.socket()).is_err() {
-        assert!(begun.elapsed() < PATIENCE && all[0].try_wait().unwrap().is_none());
+        assert!(begun.elapsed() < PATIENCE && !all[0].has_ended());
         std::thread::yield_now();
     }
     daemon.ctl_ends(0, &["list"]);
-    all[0].kill().unwrap();
-    all[0].wait().unwrap();
 }
 
 #[test]
@@ -208,7 +248,7 @@ fn what_a_killed_daemon_left_is_replaced_and_what_is_no_socket_is_left() {
     let link = |path: &Path| symlink(&target, path).unwrap();
     for put in [&file as &dyn Fn(&Path), &link] {
         put(&daemon.socket());
-        let (code, said) = ends(start(&daemon));
+        let (code, said) = Another::of(daemon.command()).ends();
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("it exists and is no socket"), "{said}");
         assert!(!is_socket(&daemon.socket()));
