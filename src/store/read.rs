@@ -135,7 +135,8 @@ impl Snapshot {
     /// How many tasks, and how many plans there are.
     pub fn counts(&self) -> Result<(u64, u64), StoreError> {
         let tasks = self.transaction.open_table(TASKS).map_err(read)?.len().map_err(read)?;
-        Ok((tasks, self.plans()?.len() as u64))
+        let plans = self.transaction.open_table(REVISIONS).map_err(read)?.len().map_err(read)?;
+        Ok((tasks, plans))
     }
 
     /// A task: the fold of its events.
@@ -242,13 +243,14 @@ impl Snapshot {
         Ok(Some(plan_info(name, key.value().1, row.value())?))
     }
 
-    /// The newest revision of each plan, by name.
+    /// The newest revision of each plan, by name, without its text: all of them together may be large.
     pub fn plans(&self) -> Result<Vec<PlanInfo>, StoreError> {
         let revisions = self.transaction.open_table(REVISIONS).map_err(read)?;
         let mut found = Vec::new();
         for entry in revisions.range::<&str>(..).map_err(read)? {
             let (name, _) = entry.map_err(read)?;
-            found.extend(self.plan(name.value(), None)?);
+            let plan = self.plan(name.value(), None)?;
+            found.extend(plan.map(|plan| PlanInfo { text: Vec::new(), ..plan }));
         }
         Ok(found)
     }

@@ -91,3 +91,46 @@ pub fn ask(socket: &Path, method: &str, path: &str, headers: &str, body: &str) -
     );
     raw(socket, request.as_bytes())
 }
+
+/// What a process holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Footprint {
+    /// Resident memory, in KiB.
+    pub memory: u64,
+    /// Descriptors.
+    pub descriptors: usize,
+}
+
+impl Footprint {
+    /// Of a process that lives.
+    pub fn of(pid: i32) -> Self {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let memory = line.trim().split(' ').next().unwrap().parse().unwrap();
+        Self { memory, descriptors: std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() }
+    }
+}
+
+/// Waits until a process holds no more descriptors than this.
+pub fn until_descriptors(pid: i32, at_most: usize) {
+    let begun = std::time::Instant::now();
+    while Footprint::of(pid).descriptors > at_most {
+        assert!(begun.elapsed() < PATIENCE, "{:?}, not {at_most}", Footprint::of(pid));
+        std::thread::yield_now();
+    }
+}
+
+/// A figure for whoever runs the tests with `--nocapture`.
+#[expect(clippy::print_stderr, reason = "whoever runs the tests wants to see it")]
+pub fn figure(text: &str) {
+    eprintln!("figure: {text}");
+}
+
+/// Lets this process, and the daemons that it starts, open as many files as it may; false when that is
+/// not enough for a crowd.
+pub fn many_descriptors() -> bool {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard).unwrap();
+    hard >= 10_000
+}

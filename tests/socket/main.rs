@@ -13,5 +13,7 @@
 mod client;
 #[path = "../it/harness.rs"]
 mod harness;
+mod load;
+mod nonsense;
 mod reach;
 mod roles;

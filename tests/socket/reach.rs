@@ -17,19 +17,19 @@ use crate::harness::{Daemon, PATIENCE, is_root, skip};
 const ANOTHER_RUNS: i32 = 4;
 
 /// A daemon beside the harness's own; dropping it ends it.
-struct Another(Child);
+pub struct Another(pub Child);
 
 impl Another {
-    fn of(mut command: Command) -> Self {
+    pub fn of(mut command: Command) -> Self {
         Self(command.stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    fn has_ended(&mut self) -> bool {
+    pub fn has_ended(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
     }
 
     /// Its exit code and what it said, when it has ended by itself.
-    fn ends(mut self) -> (Option<i32>, String) {
+    pub fn ends(mut self) -> (Option<i32>, String) {
         let begun = Instant::now();
         while !self.has_ended() {
             assert!(begun.elapsed() < PATIENCE, "it does not end");
