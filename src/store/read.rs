@@ -1,5 +1,7 @@
 //! Reading: from a snapshot, waiting for nobody.
 
+use std::ops::Bound;
+
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata};
 
 use super::StoreError;
@@ -162,7 +164,9 @@ impl Snapshot {
     /// The events of a task after number `after`.
     pub fn task_events(&self, id: TaskId, after: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
         let events = self.transaction.open_table(EVENTS).map_err(read)?;
-        let range = events.range((id.0, after + 1)..=(id.0, u64::MAX)).map_err(read)?;
+        let range = events
+            .range((Bound::Excluded((id.0, after)), Bound::Included((id.0, u64::MAX))))
+            .map_err(read)?;
         range
             .take(limit)
             .map(|entry| {
@@ -187,7 +191,7 @@ impl Snapshot {
         let events = self.transaction.open_table(EVENTS).map_err(read)?;
         let host = self.transaction.open_table(HOST_EVENTS).map_err(read)?;
         let mut found = Vec::new();
-        for entry in feed.range(after + 1..).map_err(read)?.take(limit) {
+        for entry in feed.range((Bound::Excluded(after), Bound::Unbounded)).map_err(read)?.take(limit) {
             let (seq, place) = entry.map_err(read)?;
             let (seq, (task, n)) = (seq.value(), place.value());
             let missing = || StoreError::Row {

@@ -10,10 +10,14 @@
     reason = "these are tests, helpers included; the harness is shared"
 )]
 
+mod audit;
 mod client;
+mod fuzz;
 #[path = "../it/harness.rs"]
 mod harness;
 mod load;
 mod nonsense;
 mod reach;
 mod roles;
+mod schemathesis;
+mod stream;

@@ -63,7 +63,7 @@ fn raw_half_closed(daemon: &Daemon, request: &[u8]) -> String {
 fn a_body_that_is_too_large_is_a_problem_wherever_a_body_is_expected() {
     let daemon = Daemon::gated(1);
     let socket = daemon.socket();
-    let plan = "#".repeat(deployd::plan::parse::MAX_BYTES + 1);
+    let plan = "[".repeat(deployd::plan::parse::MAX_BYTES + 1);
     let json = " ".repeat((64 << 10) + 1);
     for (path, body) in [
         ("/v1/plans/check", &plan),
@@ -126,7 +126,7 @@ fn methods_that_are_not_offered_are_refused_everywhere() {
     let daemon = Daemon::gated(1);
     for route in &ROUTES {
         let path = route.path.replace("{id}", "1").replace("{name}", "x");
-        for method in ["HEAD", "OPTIONS", "PUT", "PATCH", "TRACE", "CONNECT", "BREW", "get"] {
+        for method in ["HEAD", "OPTIONS", "PUT", "PATCH", "TRACE", "BREW", "get"] {
             let answer = ask(&daemon.socket(), method, &path, "", "").unwrap();
             assert!(matches!(answer.status, 400 | 404 | 405), "{method} {path}: {answer:?}");
         }

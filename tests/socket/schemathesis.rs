@@ -1,0 +1,1 @@
+//! The served OpenAPI document against what is answered.
