@@ -8,7 +8,7 @@ use deployd::control::routes::{ROUTES, Route};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::client::{ask, scaled};
+use crate::client::scaled;
 use crate::harness::{Daemon, PATIENCE, items};
 
 /// A request: a route, what stands for its parameters, query, headers, body.
@@ -187,26 +187,4 @@ fn no_request_is_answered_with_a_fault_of_the_daemons_own() {
     ran.unwrap();
     assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
     daemon.ctl_ends(0, &["list"]);
-}
-
-#[test]
-fn of_many_who_create_or_delete_the_same_repository_at_once_one_does() {
-    let daemon = Daemon::gated(1);
-    let socket = daemon.socket();
-    let at_once = |method: &'static str, path: &'static str, body: &'static str| -> Vec<u16> {
-        std::thread::scope(|scope| {
-            let all: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| ask(&socket, method, path, "", body).unwrap().status))
-                .collect();
-            let mut all: Vec<_> = all.into_iter().map(|thread| thread.join().unwrap()).collect();
-            all.sort_unstable();
-            all
-        })
-    };
-    for _ in 0..scaled(5) {
-        let created = at_once("POST", "/v1/repositories", "{\"name\": \"r\"}");
-        assert_eq!(created, [201, 409, 409, 409, 409, 409, 409, 409]);
-        let deleted = at_once("DELETE", "/v1/repositories/r", "");
-        assert_eq!(deleted, [204, 404, 404, 404, 404, 404, 404, 404]);
-    }
 }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use deployd::control::routes::ROUTES;
 
-use crate::client::{ask, raw};
+use crate::client::{ask, raw, scaled};
 use crate::harness::{Daemon, PATIENCE};
 
 #[test]
@@ -131,4 +131,43 @@ fn methods_that_are_not_offered_are_refused_everywhere() {
             assert!(matches!(answer.status, 400 | 404 | 405), "{method} {path}: {answer:?}");
         }
     }
+}
+
+#[test]
+fn of_many_who_create_or_delete_the_same_repository_at_once_one_does() {
+    let daemon = Daemon::gated(1);
+    let socket = daemon.socket();
+    let at_once = |method: &'static str, path: &'static str, body: &'static str| -> Vec<u16> {
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| ask(&socket, method, path, "", body).unwrap().status))
+                .collect();
+            let mut all: Vec<_> = all.into_iter().map(|thread| thread.join().unwrap()).collect();
+            all.sort_unstable();
+            all
+        })
+    };
+    for _ in 0..scaled(5) {
+        let created = at_once("POST", "/v1/repositories", "{\"name\": \"r\"}");
+        assert_eq!(created, [201, 409, 409, 409, 409, 409, 409, 409]);
+        let deleted = at_once("DELETE", "/v1/repositories/r", "");
+        assert_eq!(deleted, [204, 404, 404, 404, 404, 404, 404, 404]);
+    }
+}
+
+#[test]
+fn who_asks_and_leaves_is_in_the_journal_all_the_same() {
+    let daemon = Daemon::gated(1);
+    for number in 0..scaled(20) {
+        let body = format!("{{\"name\": \"r{number}\"}}");
+        let head =
+            format!("POST /v1/repositories HTTP/1.1\r\nHost: d\r\nContent-Length: {}\r\n\r\n", body.len());
+        let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+        stream.write_all((head + &body).as_bytes()).unwrap();
+    }
+    // Whoever comes after them waits for them.
+    daemon.ctl_ends(0, &["repo", "create", "last"]);
+    let created = daemon.ctl_ends(0, &["events"]).matches("repository.created").count();
+    let (_, list) = daemon.call("GET", "/v1/repositories", "");
+    assert_eq!(created, list["repositories"].as_array().unwrap().len());
 }
