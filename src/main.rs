@@ -14,6 +14,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// The exit code of a daemon that finds another one in its place; as deployctl's for a conflict.
 const ANOTHER_RUNS: u8 = 4;
 
+/// What is logged by default. What clients send is no event of ours: actix_http would log their mistakes.
+const LOG: &str = "info,actix_server=warn,actix_http=off";
+
 /// Executes ordered releases of several services, once, and survives kill -9.
 #[derive(Parser)]
 #[command(
@@ -97,7 +100,7 @@ fn main() -> ExitCode {
         user: cli.options.user,
     };
     let result = match cli.command {
-        None => start_log("info,actix_server=warn").and_then(|()| serve(&overrides)),
+        None => start_log(LOG).and_then(|()| serve(&overrides)),
         Some(Command::Check { plans }) => deployd::preflight::check(&overrides, &plans).map_err(Into::into),
         Some(Command::Demo { keep }) => start_log("error").and_then(|()| deployd::demo::run(keep)),
         Some(Command::DemoService { arguments }) => return deployd::demo::service::serve(&arguments),

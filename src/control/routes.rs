@@ -1,5 +1,7 @@
 //! All calls of the socket on one page, each with who may make it.
 
+use std::future::ready;
+
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
@@ -80,9 +82,11 @@ pub fn configure(app: &mut web::ServiceConfig) {
             continue;
         }
         served.push(*path);
+        let calls = || ROUTES.iter().filter(|route| route.path == *path);
+        let offered = calls().map(|route| route.method).collect::<Vec<_>>().join(", ");
+        let not_allowed = move || ready(Err::<HttpResponse, _>(Fault::MethodNotAllowed(offered.clone())));
         let resource = web::resource(*path).default_service(web::to(not_allowed));
-        let calls = ROUTES.iter().filter(|route| route.path == *path);
-        app.service(calls.fold(resource, |resource, route| resource.route(guarded(route))));
+        app.service(calls().fold(resource, |resource, route| resource.route(guarded(route))));
     }
 }
 
@@ -133,10 +137,6 @@ fn stranger() -> Error {
 
 async fn not_found() -> Result<HttpResponse, Fault> {
     Err(Fault::NotFound("there is nothing at this address; GET /v1/openapi.json lists what there is".into()))
-}
-
-async fn not_allowed() -> Result<HttpResponse, Fault> {
-    Err(Fault::MethodNotAllowed)
 }
 
 fn bad_request(text: &str) -> Error {
