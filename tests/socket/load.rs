@@ -220,6 +220,41 @@ fn connect_if(socket: &Path) -> Option<UnixStream> {
 }
 
 #[test]
+fn a_daemon_without_a_free_descriptor_accepts_again_when_there_is_one() {
+    let daemon = Daemon::gated(1);
+    let pid = daemon.pid();
+    daemon.ctl_ends(0, &["list"]);
+    let before = Footprint::of(pid);
+    let limit = |descriptors: usize| {
+        let limited = Command::new("prlimit")
+            .arg(format!("--pid={pid}"))
+            .arg(format!("--nofile={descriptors}:"))
+            .status();
+        limited.is_ok_and(|status| status.success())
+    };
+    if !limit(before.descriptors + 2) {
+        return skip("prlimit is missing");
+    }
+    let crowd: Vec<_> = (0..20).map(|_| connect(&daemon.socket(), b"")).collect();
+    until_descriptors_are(pid, before.descriptors + 2);
+    assert!(limit(1024));
+    daemon.ctl_ends(0, &["list"]);
+    drop(crowd);
+    until_descriptors(pid, before.descriptors);
+    daemon.release("c1");
+    daemon.executed("plan", &items(&[(1, 0, "START", "")]), "SUCCEEDED");
+}
+
+/// Waits until a process holds all that it may.
+fn until_descriptors_are(pid: i32, count: usize) {
+    let begun = Instant::now();
+    while Footprint::of(pid).descriptors < count {
+        assert!(begun.elapsed() < PATIENCE, "{:?}, not {count}", Footprint::of(pid));
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn with_few_descriptors_clients_wait_and_the_release_goes_on() {
     let daemon = Daemon::new();
     daemon.add(1, &[("c1", ""), ("c2", "")], &daemon.gate());
