@@ -3,11 +3,13 @@
 //! Reading goes to the store's snapshots and waits for nobody; commands go to the plan supervisor.
 //! Who calls is taken from the kernel, once for each connection.
 
+mod body;
 pub mod convert;
 mod events;
 pub mod listen;
 mod logs;
 pub mod peer;
+mod places;
 mod plans;
 pub mod problem;
 mod repositories;
@@ -29,9 +31,8 @@ use crate::store::Store;
 use crate::task::Timestamp;
 
 pub use peer::{Access, Role};
+use places::Places;
 
-/// No more connections are open at the same time.
-const MAX_CONNECTIONS: usize = 2048;
 /// The head of a request has to come within this time.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -55,6 +56,8 @@ pub struct ControlState {
 /// When the listener fails.
 pub async fn serve(listener: UnixListener, state: ControlState, end: CancellationToken) -> io::Result<()> {
     let access = state.access.clone();
+    let places = Arc::new(Places::of_this_process());
+    let max_connections = places.all();
     let state = web::Data::new(state);
     let streams_end = web::Data::new(end.clone());
     let server = HttpServer::new(move || {
@@ -68,10 +71,10 @@ pub async fn serve(listener: UnixListener, state: ControlState, end: Cancellatio
     .disable_signals()
     // Else an idle event stream would not notice that its reader is gone.
     .h1_allow_half_closed(false)
-    .max_connections(MAX_CONNECTIONS)
+    .max_connections(max_connections)
     .client_request_timeout(HEAD_TIMEOUT)
     .shutdown_timeout(5)
-    .on_connect(move |io, data| peer::on_connect(io, data, &access))
+    .on_connect(move |io, data| peer::on_connect(io, data, &access, &places))
     .listen_uds(listener)?
     .run();
     let handle = server.handle();

@@ -50,6 +50,15 @@
 //! A container is known by pid, start time and boot id, so that a pid that is used again fools nobody.
 //! Commit and package are pinned in the journal when they are first resolved, and kept by resume.
 //!
+//! # The socket
+//!
+//! - The table of routes ([`control::routes::ROUTES`]) is what is served: each call stands behind its role
+//!   there, so that no other spelling of a path leads past it. Who calls is the kernel's word alone.
+//! - The socket gets mode and owner before its name, and the name without replacing a daemon that lives.
+//! - What a client can make the daemon hold is bounded: connections by descriptors and by user, heads and
+//!   bodies by size and time, plans by a common budget. Event streams pull from the store: who does not
+//!   read costs nothing, and goes on from any id.
+//!
 //! # Durability
 //!
 //! - One thread owns the write transaction; whatever waits shares a commit. A commit that fails *may* be

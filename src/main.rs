@@ -6,14 +6,22 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use deployd::config::{Config, Overrides};
-use deployd::daemon::{self, Signals};
+use deployd::control::listen::ListenError;
+use deployd::daemon::{self, DaemonError, Signals};
+use deployd::store::StoreError;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// The exit code of a daemon that finds another one in its place; as deployctl's for a conflict.
+const ANOTHER_RUNS: u8 = 4;
+
+/// What is logged by default. What clients send is no event of ours: actix_http would log their mistakes.
+const LOG: &str = "info,actix_server=warn,actix_http=off";
 
 /// Executes ordered releases of several services, once, and survives kill -9.
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Example:\n  deployd --config /etc/deployd/deployd.yaml\n\nLogs go to standard error; DEPLOYD_LOG=debug shows more."
+    after_help = "Example:\n  deployd --config /etc/deployd/deployd.yaml\n\nLogs go to standard error; DEPLOYD_LOG=debug shows more.\n\nExit codes: 0 ended as told, 1 failed, 2 usage, 4 another daemon holds the state directory or the socket."
 )]
 struct Cli {
     #[command(flatten)]
@@ -92,7 +100,7 @@ fn main() -> ExitCode {
         user: cli.options.user,
     };
     let result = match cli.command {
-        None => start_log("info,actix_server=warn").and_then(|()| serve(&overrides)),
+        None => start_log(LOG).and_then(|()| serve(&overrides)),
         Some(Command::Check { plans }) => deployd::preflight::check(&overrides, &plans).map_err(Into::into),
         Some(Command::Demo { keep }) => start_log("error").and_then(|()| deployd::demo::run(keep)),
         Some(Command::DemoService { arguments }) => return deployd::demo::service::serve(&arguments),
@@ -103,7 +111,13 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&format!("deployd: {error:#}"));
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(
+                    DaemonError::Store(StoreError::Locked { .. })
+                    | DaemonError::Listen(ListenError::Taken(_)),
+                ) => ExitCode::from(ANOTHER_RUNS),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -74,11 +74,6 @@ impl Handle {
         crate::blocking::run(work).await
     }
 
-    async fn host_event(&self, event: HostEvent) -> Result<(), Refused> {
-        let change = Change::Host { at: clock::now(), event };
-        self.store.commit(vec![change]).await.map(|_| ()).map_err(|error| unavailable(&error))
-    }
-
     /// Runs what looks at the host on the host's threads.
     async fn on_host<T: Send + 'static>(
         &self,
@@ -185,24 +180,36 @@ impl Commander for Handle {
             let text = format!("`{}` is no name for a repository: a-z, 0-9, . _ and -", name.escape_debug());
             return Err(Refused::BadName(text));
         }
-        if self.executor.git.repositories().path(&name).exists() {
-            return Err(Refused::Exists(format!("repository {name}")));
-        }
-        let (executor, wanted) = (self.executor.clone(), name.clone());
-        let create = async move { executor.git.repositories().create(&wanted).await };
-        let info = self.on_host(create).await?.map_err(|error| Refused::Host(error.to_string()))?;
-        self.host_event(HostEvent::RepositoryCreated { name, by }).await?;
-        Ok(repository(info))
+        let (executor, store) = (self.executor.clone(), self.store.clone());
+        // To its end, and into the journal, even if whoever asked has gone.
+        let create = async move {
+            let repositories = executor.git.repositories();
+            let _change = repositories.change().await;
+            if repositories.path(&name).exists() {
+                return Err(Refused::Exists(format!("repository {name}")));
+            }
+            let created = repositories.create(&name).await;
+            let created = created.map_err(|error| Refused::Host(error.to_string()))?;
+            host_event(&store, HostEvent::RepositoryCreated { name, by }).await?;
+            Ok(repository(created))
+        };
+        self.on_host(create).await?
     }
 
     async fn delete_repository(&self, name: String, by: Caller) -> Result<(), Refused> {
-        if !is_repository_name(&name) || !self.executor.git.repositories().path(&name).exists() {
-            return Err(Refused::NoSuchRepository(name));
-        }
-        let (executor, doomed) = (self.executor.clone(), name.clone());
-        let delete = crate::blocking::run(move || executor.git.repositories().delete(&doomed));
-        delete.await.map_err(|error| Refused::Host(error.to_string()))?;
-        self.host_event(HostEvent::RepositoryDeleted { name, by }).await
+        let (executor, store) = (self.executor.clone(), self.store.clone());
+        let delete = async move {
+            let repositories = executor.git.repositories();
+            let _change = repositories.change().await;
+            if !is_repository_name(&name) || !repositories.path(&name).exists() {
+                return Err(Refused::NoSuchRepository(name));
+            }
+            let (deleting, doomed) = (executor.clone(), name.clone());
+            let deleted = crate::blocking::run(move || deleting.git.repositories().delete(&doomed)).await;
+            deleted.map_err(|error| Refused::Host(error.to_string()))?;
+            host_event(&store, HostEvent::RepositoryDeleted { name, by }).await
+        };
+        self.on_host(delete).await?
     }
 
     async fn repositories(&self) -> Result<Vec<Repository>, Refused> {
@@ -232,6 +239,11 @@ impl Commander for Handle {
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
+}
+
+async fn host_event(store: &Store, event: HostEvent) -> Result<(), Refused> {
+    let change = Change::Host { at: clock::now(), event };
+    store.commit(vec![change]).await.map(|_| ()).map_err(|error| unavailable(&error))
 }
 
 fn repository(info: crate::artifact::git::repositories::RepositoryInfo) -> Repository {

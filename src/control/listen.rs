@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use rustix::fs::{CWD, RenameFlags};
 
 /// The group whose members may connect.
 const GROUP: &str = "deployd";
@@ -39,20 +42,21 @@ pub fn bind(path: &Path) -> Result<UnixListener, ListenError> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(io)?;
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => return Err(ListenError::NoSocket(path.into())),
-        Ok(_) if UnixStream::connect(path).is_ok() => return Err(ListenError::Taken(path.into())),
+        Ok(_) if answers(path) => return Err(ListenError::Taken(path.into())),
         _ => {}
     }
     // Bound where nobody looks for it, in a directory that only we can enter; then it gets its
-    // mode and owner; only then its name. The rename also replaces what a killed daemon left.
+    // mode and owner; only then its name. What a killed daemon left is replaced.
     let hidden = directory.join(format!(".deployd-{}", std::process::id()));
     fs::remove_dir_all(&hidden).ok();
     fs::DirBuilder::new().mode(0o700).create(&hidden).map_err(io)?;
-    let bound = bind_hidden(&hidden.join("sock"), path);
+    let bound = bind_hidden(&hidden.join("sock")).map_err(io);
+    let claimed = bound.and_then(|listener| claim(&hidden, path).map(|()| listener));
     fs::remove_dir_all(&hidden).ok();
-    bound.map_err(io)
+    claimed
 }
 
-fn bind_hidden(hidden: &Path, path: &Path) -> io::Result<UnixListener> {
+fn bind_hidden(hidden: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(hidden)?;
     let group = nix::unistd::Group::from_name(GROUP).ok().flatten();
     let mode = match group {
@@ -60,9 +64,41 @@ fn bind_hidden(hidden: &Path, path: &Path) -> io::Result<UnixListener> {
         _ => 0o600,
     };
     fs::set_permissions(hidden, fs::Permissions::from_mode(mode))?;
-    fs::rename(hidden, path)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Gives the socket its name, unless somebody has it, though only for a moment.
+fn claim(hidden: &Path, path: &Path) -> Result<(), ListenError> {
+    let (sock, old) = (hidden.join("sock"), hidden.join("old"));
+    let rename = |from: &Path, to: &Path| {
+        rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from)
+    };
+    let io = |source| ListenError::Io { path: path.to_path_buf(), source };
+    loop {
+        match rename(&sock, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            done => return done.map_err(io),
+        }
+        // Another daemon may just have replaced what was dead: what is moved away is asked once more.
+        match fs::rename(path, &old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            Ok(()) if answers(&old) => {
+                rename(&old, path).map_err(io)?;
+                return Err(ListenError::Taken(path.into()));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether somebody listens there. Who has no time to answer, or for us, is there all the same.
+fn answers(path: &Path) -> bool {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let connected = socket(AddressFamily::Unix, SockType::Stream, flags, None)
+        .and_then(|client| connect(client.as_raw_fd(), &UnixAddr::new(path)?));
+    !matches!(connected, Err(Errno::ECONNREFUSED | Errno::ENOENT))
 }
 
 /// Removes the socket at the end, unless systemd owns it.

@@ -2,12 +2,15 @@
 
 use std::any::Any;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::{Gid, Group, Uid, User};
 use tokio::net::UnixStream;
 
+use super::places::Places;
 use super::problem::Fault;
 use crate::task::Caller;
 
@@ -51,19 +54,26 @@ pub struct Peer {
     pub role: Option<Role>,
 }
 
-/// Finds out who has connected. Without a [`Peer`], every request is refused.
-pub fn on_connect(io: &dyn Any, data: &mut Extensions, access: &Access) {
+/// Finds out who has connected. Without a [`Peer`], every request is refused; without a place, the
+/// connection is ended.
+pub fn on_connect(io: &dyn Any, data: &mut Extensions, access: &Access, places: &Arc<Places>) {
     let Some(stream) = io.downcast_ref::<UnixStream>() else { return };
     let Ok(credentials) = stream.peer_cred() else { return };
     let groups = groups_of(stream);
     let uid = Uid::from_raw(credentials.uid());
     let groups: Vec<Gid> = groups.into_iter().chain([Gid::from_raw(credentials.gid())]).collect();
+    let role = access.role(uid, &groups);
+    let Some(place) = places.take(uid.as_raw(), role) else {
+        shutdown(stream.as_raw_fd(), Shutdown::Both).ok();
+        return;
+    };
+    data.insert(place);
     let pid = credentials.pid();
     let user = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
     let program = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok());
     let program = program.map(|program| program.trim_end().escape_debug().to_string());
     let caller = Caller { uid: uid.as_raw(), user, pid, program };
-    data.insert(Peer { caller, role: access.role(uid, &groups) });
+    data.insert(Peer { caller, role });
 }
 
 /// The caller of an admitted request.

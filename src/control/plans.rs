@@ -4,11 +4,11 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use deployctl::wire::plan::{Plan, PlanCheck, PlanList};
 use serde::Deserialize;
 
+use super::body::{self, PlanText};
 use super::peer::caller;
 use super::problem::{Fault, plan_error};
 use super::{ControlState, convert};
 use crate::actors::Refused;
-use crate::plan::parse::MAX_BYTES;
 use crate::store::PlanInfo;
 
 type State = web::Data<ControlState>;
@@ -25,7 +25,8 @@ pub struct Revision {
 
 /// `POST /v1/plans/check`
 pub async fn check(state: State, body: web::Payload) -> Result<web::Json<PlanCheck>, Fault> {
-    match state.commander.check_plan(read(body).await?).await {
+    let PlanText { bytes, share: _share } = body::plan(body).await?;
+    match state.commander.check_plan(bytes).await {
         Ok(size) => Ok(web::Json(PlanCheck {
             valid: true,
             errors: Vec::new(),
@@ -50,7 +51,8 @@ pub async fn create(
     let name = query.into_inner().name;
     let name =
         name.ok_or_else(|| Fault::BadRequest("the plan's name is missing: POST /v1/plans?name=…".into()))?;
-    let stored = state.commander.put_plan(name.clone(), read(body).await?, caller(&request)?).await?;
+    let PlanText { bytes, share: _share } = body::plan(body).await?;
+    let stored = state.commander.put_plan(name.clone(), bytes, caller(&request)?).await?;
     let found = state.store.snapshot()?.plan(&name, Some(stored.revision))?;
     let info = found.ok_or(Refused::NoSuchPlan(name))?;
     Ok(HttpResponse::Created().json(plan(info, false)))
@@ -84,15 +86,6 @@ pub async fn delete(
 ) -> Result<HttpResponse, Fault> {
     state.commander.delete_plan(name.into_inner(), caller(&request)?).await?;
     Ok(HttpResponse::NoContent().finish())
-}
-
-async fn read(body: web::Payload) -> Result<Vec<u8>, Fault> {
-    let too_large = || Fault::TooLarge(format!("a plan has at most {MAX_BYTES} bytes"));
-    match body.to_bytes_limited(MAX_BYTES).await {
-        Ok(Ok(bytes)) => Ok(bytes.to_vec()),
-        Ok(Err(error)) => Err(Fault::BadRequest(format!("the body was cut off: {error}"))),
-        Err(_) => Err(too_large()),
-    }
 }
 
 fn plan(info: PlanInfo, with_text: bool) -> Plan {

@@ -1,6 +1,6 @@
 //! Errors on the wire: one exhaustive match from what went wrong to what the caller is told.
 
-use actix_web::http::StatusCode;
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
 use deployctl::wire::problem::{Conflict, PlanError, Problem, code};
 
@@ -27,9 +27,12 @@ pub enum Fault {
     /// The body is too large.
     #[error("{0}")]
     TooLarge(String),
+    /// More at once than the daemon takes.
+    #[error("{0}")]
+    Busy(&'static str),
     /// The method is not offered.
-    #[error("this address offers other methods only; GET /v1/openapi.json lists them")]
-    MethodNotAllowed,
+    #[error("this address offers only {0}")]
+    MethodNotAllowed(String),
     /// The caller may not do that.
     #[error("{0}")]
     NotPermitted(String),
@@ -42,7 +45,11 @@ impl ResponseError for Fault {
 
     fn error_response(&self) -> HttpResponse {
         let problem = self.problem();
-        HttpResponse::build(self.status_code()).content_type("application/problem+json").json(problem)
+        let mut response = HttpResponse::build(self.status_code());
+        if let Self::MethodNotAllowed(offered) = self {
+            response.insert_header((header::ALLOW, offered.as_str()));
+        }
+        response.content_type("application/problem+json").json(problem)
     }
 }
 
@@ -51,11 +58,11 @@ impl Fault {
     fn judge(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Refused(refused) => judge_refused(refused),
-            Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE),
+            Self::Store(_) | Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, code::NOT_FOUND),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, code::BAD_REQUEST),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, code::TOO_LARGE),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, code::METHOD_NOT_ALLOWED),
+            Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, code::METHOD_NOT_ALLOWED),
             Self::NotPermitted(_) => (StatusCode::FORBIDDEN, code::NOT_PERMITTED),
         }
     }

@@ -3,9 +3,9 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use deployctl::wire::service::{CreateRepository, Repository, RepositoryList};
 
-use super::ControlState;
 use super::peer::caller;
 use super::problem::Fault;
+use super::{ControlState, body};
 use crate::actors;
 
 type State = web::Data<ControlState>;
@@ -17,12 +17,9 @@ pub async fn list(state: State) -> Result<web::Json<RepositoryList>, Fault> {
 }
 
 /// `POST /v1/repositories`
-pub async fn create(
-    state: State,
-    request: HttpRequest,
-    body: web::Json<CreateRepository>,
-) -> Result<HttpResponse, Fault> {
-    let created = state.commander.create_repository(body.into_inner().name, caller(&request)?).await?;
+pub async fn create(state: State, request: HttpRequest, body: web::Payload) -> Result<HttpResponse, Fault> {
+    let CreateRepository { name } = body::required(body).await?;
+    let created = state.commander.create_repository(name, caller(&request)?).await?;
     Ok(HttpResponse::Created().json(repository(created)))
 }
 

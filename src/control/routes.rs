@@ -1,9 +1,11 @@
 //! All calls of the socket on one page, each with who may make it.
 
+use std::future::ready;
+
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
-use actix_web::middleware::Next;
+use actix_web::middleware::{Next, from_fn};
 use actix_web::{Error, HttpRequest, HttpResponse, Responder, web};
 use deployctl::wire::{Counts, Info};
 
@@ -22,106 +24,86 @@ pub struct Route {
     pub role: Role,
     /// What it does.
     pub summary: &'static str,
+    /// Its handler.
+    serve: fn(actix_web::Route) -> actix_web::Route,
 }
 
-const fn route(method: &'static str, path: &'static str, role: Role, summary: &'static str) -> Route {
-    Route { method, path, role, summary }
+const fn route(
+    method: &'static str,
+    path: &'static str,
+    role: Role,
+    summary: &'static str,
+    serve: fn(actix_web::Route) -> actix_web::Route,
+) -> Route {
+    Route { method, path, role, summary, serve }
 }
 
-/// All calls.
+/// All calls. What matches an earlier path is not looked for in the later ones.
+#[rustfmt::skip]
 pub const ROUTES: [Route; 28] = [
-    route("GET", "/v1/info", Role::Viewer, "Version, uptime, runtimes, counts"),
-    route("GET", "/v1/openapi.json", Role::Viewer, "This document"),
-    route("POST", "/v1/plans/check", Role::Viewer, "Everything that is wrong with a plan"),
-    route("POST", "/v1/plans", Role::Operator, "Store the next revision of a plan"),
-    route("GET", "/v1/plans", Role::Viewer, "All plans"),
-    route("GET", "/v1/plans/{name}", Role::Viewer, "One plan"),
-    route("DELETE", "/v1/plans/{name}", Role::Operator, "Delete a plan"),
-    route("POST", "/v1/tasks", Role::Operator, "Execute a plan"),
-    route("GET", "/v1/tasks", Role::Viewer, "The tasks, newest first"),
-    route("GET", "/v1/tasks/{id}", Role::Viewer, "One task and what it waits for"),
-    route("DELETE", "/v1/tasks/{id}", Role::Operator, "Delete a task"),
-    route("GET", "/v1/tasks/{id}/report", Role::Viewer, "The report of a task"),
-    route("GET", "/v1/tasks/{id}/logs", Role::Viewer, "What builds, hooks and operations said"),
-    route("POST", "/v1/tasks/{id}/stop", Role::Operator, "Break off after what is being deployed now"),
-    route("POST", "/v1/tasks/{id}/pause", Role::Operator, "Hold back what comes after"),
-    route("POST", "/v1/tasks/{id}/resume", Role::Operator, "Go on"),
-    route("GET", "/v1/events", Role::Viewer, "All events, as a stream"),
-    route("GET", "/v1/services", Role::Viewer, "The catalog, with what its containers are doing"),
-    route("GET", "/v1/services/{id}", Role::Viewer, "One service, by id or name"),
-    route("GET", "/v1/services/{id}/logs", Role::Viewer, "The last lines of its containers"),
-    route("POST", "/v1/services/reload", Role::Admin, "Read the catalog anew"),
-    route("GET", "/v1/repositories", Role::Viewer, "The built-in repositories"),
-    route("POST", "/v1/repositories", Role::Operator, "Create a built-in repository"),
-    route("DELETE", "/v1/repositories/{name}", Role::Operator, "Delete a built-in repository"),
-    // What the list above has under one path is served by one resource; HEAD is not offered.
-    route("GET", "/v1", Role::Viewer, "The calls, as text"),
-    route("GET", "/", Role::Viewer, "The calls, as text"),
-    route("GET", "/v1/", Role::Viewer, "The calls, as text"),
-    route("GET", "/healthz", Role::Viewer, "Answers when the daemon is up"),
+    route("GET", "/v1/info", Role::Viewer, "Version, uptime, runtimes, counts", |to| to.to(info)),
+    route("GET", "/v1/openapi.json", Role::Viewer, "This document", |to| to.to(openapi)),
+    route("POST", "/v1/plans/check", Role::Viewer, "Everything that is wrong with a plan", |to| to.to(plans::check)),
+    route("POST", "/v1/plans", Role::Operator, "Store the next revision of a plan", |to| to.to(plans::create)),
+    route("GET", "/v1/plans", Role::Viewer, "All plans", |to| to.to(plans::list)),
+    route("GET", "/v1/plans/{name}", Role::Viewer, "One plan", |to| to.to(plans::show)),
+    route("DELETE", "/v1/plans/{name}", Role::Operator, "Delete a plan", |to| to.to(plans::delete)),
+    route("POST", "/v1/tasks", Role::Operator, "Execute a plan", |to| to.to(tasks::execute)),
+    route("GET", "/v1/tasks", Role::Viewer, "The tasks, newest first", |to| to.to(tasks::list)),
+    route("GET", "/v1/tasks/{id}", Role::Viewer, "One task and what it waits for", |to| to.to(tasks::show)),
+    route("DELETE", "/v1/tasks/{id}", Role::Operator, "Delete a task", |to| to.to(tasks::delete)),
+    route("GET", "/v1/tasks/{id}/report", Role::Viewer, "The report of a task", |to| to.to(tasks::report)),
+    route("GET", "/v1/tasks/{id}/logs", Role::Viewer, "What builds, hooks and operations said", |to| to.to(logs::of_task)),
+    route("POST", "/v1/tasks/{id}/stop", Role::Operator, "Break off after what is being deployed now", |to| to.to(tasks::stop)),
+    route("POST", "/v1/tasks/{id}/pause", Role::Operator, "Hold back what comes after", |to| to.to(tasks::pause)),
+    route("POST", "/v1/tasks/{id}/resume", Role::Operator, "Go on", |to| to.to(tasks::resume)),
+    route("GET", "/v1/events", Role::Viewer, "All events, as a stream", |to| to.to(events::stream)),
+    route("POST", "/v1/services/reload", Role::Admin, "Read the catalog anew", |to| to.to(services::reload)),
+    route("GET", "/v1/services", Role::Viewer, "The catalog, with what its containers are doing", |to| to.to(services::list)),
+    route("GET", "/v1/services/{id}", Role::Viewer, "One service, by id or name", |to| to.to(services::show)),
+    route("GET", "/v1/services/{id}/logs", Role::Viewer, "The last lines of its containers", |to| to.to(services::logs)),
+    route("GET", "/v1/repositories", Role::Viewer, "The built-in repositories", |to| to.to(repositories::list)),
+    route("POST", "/v1/repositories", Role::Operator, "Create a built-in repository", |to| to.to(repositories::create)),
+    route("DELETE", "/v1/repositories/{name}", Role::Operator, "Delete a built-in repository", |to| to.to(repositories::delete)),
+    route("GET", "/v1", Role::Viewer, "The calls, as text", |to| to.to(overview)),
+    route("GET", "/", Role::Viewer, "The calls, as text", |to| to.to(overview)),
+    route("GET", "/v1/", Role::Viewer, "The calls, as text", |to| to.to(overview)),
+    route("GET", "/healthz", Role::Viewer, "Answers when the daemon is up", |to| to.to(HttpResponse::Ok)),
 ];
 
-/// A plan's largest body.
-const MAX_PLAN: usize = crate::plan::parse::MAX_BYTES + 1;
-/// The largest JSON body.
-const MAX_JSON: usize = 64 << 10;
-
-/// Connects paths and handlers.
+/// Serves what the table says, and nothing else.
 pub fn configure(app: &mut web::ServiceConfig) {
-    let resource = |path: &str| web::resource(path).default_service(web::to(not_allowed));
-    app.app_data(web::PayloadConfig::new(MAX_PLAN))
-        .app_data(
-            web::JsonConfig::default().limit(MAX_JSON).content_type_required(false).error_handler(json_error),
-        )
-        .app_data(web::QueryConfig::default().error_handler(|error, _| bad_request(&error.to_string())))
+    app.app_data(web::QueryConfig::default().error_handler(|error, _| bad_request(&error.to_string())))
         .app_data(web::PathConfig::default().error_handler(|error, _| bad_request(&error.to_string())))
-        .service(resource("/v1/info").route(web::get().to(info)))
-        .service(resource("/v1/openapi.json").route(web::get().to(openapi)))
-        .service(resource("/v1/plans/check").route(web::post().to(plans::check)))
-        .service(resource("/v1/plans").route(web::post().to(plans::create)).route(web::get().to(plans::list)))
-        .service(
-            resource("/v1/plans/{name}")
-                .route(web::get().to(plans::show))
-                .route(web::delete().to(plans::delete)),
-        )
-        .service(
-            resource("/v1/tasks").route(web::post().to(tasks::execute)).route(web::get().to(tasks::list)),
-        )
-        .service(
-            resource("/v1/tasks/{id}")
-                .route(web::get().to(tasks::show))
-                .route(web::delete().to(tasks::delete)),
-        )
-        .service(resource("/v1/tasks/{id}/report").route(web::get().to(tasks::report)))
-        .service(resource("/v1/tasks/{id}/logs").route(web::get().to(logs::of_task)))
-        .service(resource("/v1/tasks/{id}/stop").route(web::post().to(tasks::stop)))
-        .service(resource("/v1/tasks/{id}/pause").route(web::post().to(tasks::pause)))
-        .service(resource("/v1/tasks/{id}/resume").route(web::post().to(tasks::resume)))
-        .service(resource("/v1/events").route(web::get().to(events::stream)))
-        .service(resource("/v1/services").route(web::get().to(services::list)))
-        .service(resource("/v1/services/reload").route(web::post().to(services::reload)))
-        .service(resource("/v1/services/{id}").route(web::get().to(services::show)))
-        .service(resource("/v1/services/{id}/logs").route(web::get().to(services::logs)))
-        .service(
-            resource("/v1/repositories")
-                .route(web::get().to(repositories::list))
-                .route(web::post().to(repositories::create)),
-        )
-        .service(resource("/v1/repositories/{name}").route(web::delete().to(repositories::delete)))
-        .service(resource("/healthz").route(web::get().to(HttpResponse::Ok)))
-        .service(web::resource(["/", "/v1", "/v1/"]).route(web::get().to(overview)))
         .default_service(web::to(not_found));
+    let mut served = Vec::new();
+    for Route { path, .. } in &ROUTES {
+        if served.contains(path) {
+            continue;
+        }
+        served.push(*path);
+        let calls = || ROUTES.iter().filter(|route| route.path == *path);
+        let offered = calls().map(|route| route.method).collect::<Vec<_>>().join(", ");
+        let not_allowed = move || ready(Err::<HttpResponse, _>(Fault::MethodNotAllowed(offered.clone())));
+        let resource = web::resource(*path).default_service(web::to(not_allowed));
+        app.service(calls().fold(resource, |resource, route| resource.route(guarded(route))));
+    }
 }
 
-/// Before every handler: is the caller known, and may they do this?
-pub async fn admit(
+/// A call behind its role: whatever way a request has come here, it gets no further without.
+fn guarded(route: &'static Route) -> actix_web::Route {
+    let method = Method::from_bytes(route.method.as_bytes()).expect("the table has methods");
+    let admit = |request, next| may(route.role, request, next);
+    (route.serve)(web::method(method)).wrap(from_fn(admit))
+}
+
+/// Before a call: may they do this?
+async fn may(
+    needed: Role,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let role = request.request().conn_data::<Peer>().and_then(|peer| peer.role);
-    let pattern = request.match_pattern();
-    let needed = needed(request.method(), pattern.as_deref());
-    match role {
+    match role(&request) {
         Some(role) if role >= needed => next.call(request).await,
         Some(role) => Err(Fault::NotPermitted(format!(
             "this needs the role {}, and you have {}; ask an administrator of this host",
@@ -129,39 +111,36 @@ pub async fn admit(
             role.name()
         ))
         .into()),
-        None => Err(Fault::NotPermitted(
-            "you may not use deployd: you are in none of the groups of `access` in its configuration".into(),
-        )
-        .into()),
+        None => Err(stranger()),
     }
 }
 
-fn needed(method: &Method, pattern: Option<&str>) -> Role {
-    let route = ROUTES.iter().find(|route| Some(route.path) == pattern && route.method == method.as_str());
-    // What does not exist needs no more than reading: it answers 404 or 405.
-    route.map_or(Role::Viewer, |route| route.role)
+/// Before everything, also what is not there: strangers get nothing.
+pub async fn admit(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    match role(&request) {
+        Some(_) => next.call(request).await,
+        None => Err(stranger()),
+    }
+}
+
+fn role(request: &ServiceRequest) -> Option<Role> {
+    request.request().conn_data::<Peer>()?.role
+}
+
+fn stranger() -> Error {
+    let text = "you may not use deployd: you are in none of the groups of `access` in its configuration";
+    Fault::NotPermitted(text.into()).into()
 }
 
 async fn not_found() -> Result<HttpResponse, Fault> {
     Err(Fault::NotFound("there is nothing at this address; GET /v1/openapi.json lists what there is".into()))
 }
 
-async fn not_allowed() -> Result<HttpResponse, Fault> {
-    Err(Fault::MethodNotAllowed)
-}
-
 fn bad_request(text: &str) -> Error {
     Fault::BadRequest(text.to_string()).into()
-}
-
-fn json_error(error: actix_web::error::JsonPayloadError, _: &HttpRequest) -> Error {
-    use actix_web::error::JsonPayloadError as E;
-    match error {
-        E::Overflow { .. } | E::OverflowKnownLength { .. } => {
-            Fault::TooLarge(format!("the body is larger than {MAX_JSON} bytes")).into()
-        }
-        error => bad_request(&format!("the body is not what is expected: {error}")),
-    }
 }
 
 async fn openapi() -> impl Responder {

@@ -5,6 +5,7 @@ use deployctl::wire::report::Report;
 use deployctl::wire::task::{Execute, Resume, Task, TaskList, TaskStatus};
 use serde::Deserialize;
 
+use super::body;
 use super::peer::caller;
 use super::problem::Fault;
 use super::{ControlState, convert};
@@ -26,12 +27,8 @@ pub struct Filter {
 }
 
 /// `POST /v1/tasks`
-pub async fn execute(
-    state: State,
-    request: HttpRequest,
-    body: web::Json<Execute>,
-) -> Result<HttpResponse, Fault> {
-    let Execute { plan, revision, dry_run } = body.into_inner();
+pub async fn execute(state: State, request: HttpRequest, body: web::Payload) -> Result<HttpResponse, Fault> {
+    let Execute { plan, revision, dry_run } = body::required(body).await?;
     if dry_run {
         let preview = state.commander.dry_run(plan.clone(), revision).await?;
         return Ok(HttpResponse::Ok().json(convert::dry_run(plan, preview)));
@@ -100,14 +97,9 @@ pub async fn resume(
     state: State,
     request: HttpRequest,
     id: web::Path<u64>,
-    body: web::Bytes,
+    body: web::Payload,
 ) -> Result<HttpResponse, Fault> {
-    let wanted: Resume = if body.is_empty() {
-        Resume::default()
-    } else {
-        let bad = |error| Fault::BadRequest(format!("the body is not what is expected: {error}"));
-        serde_json::from_slice(&body).map_err(bad)?
-    };
+    let wanted: Resume = body::json(body).await?.unwrap_or_default();
     command(&state, &request, *id, Command::Resume { force: wanted.force }).await
 }
 

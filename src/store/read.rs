@@ -1,5 +1,7 @@
 //! Reading: from a snapshot, waiting for nobody.
 
+use std::ops::Bound;
+
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata};
 
 use super::StoreError;
@@ -135,7 +137,8 @@ impl Snapshot {
     /// How many tasks, and how many plans there are.
     pub fn counts(&self) -> Result<(u64, u64), StoreError> {
         let tasks = self.transaction.open_table(TASKS).map_err(read)?.len().map_err(read)?;
-        Ok((tasks, self.plans()?.len() as u64))
+        let plans = self.transaction.open_table(REVISIONS).map_err(read)?.len().map_err(read)?;
+        Ok((tasks, plans))
     }
 
     /// A task: the fold of its events.
@@ -161,7 +164,9 @@ impl Snapshot {
     /// The events of a task after number `after`.
     pub fn task_events(&self, id: TaskId, after: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
         let events = self.transaction.open_table(EVENTS).map_err(read)?;
-        let range = events.range((id.0, after + 1)..=(id.0, u64::MAX)).map_err(read)?;
+        let range = events
+            .range((Bound::Excluded((id.0, after)), Bound::Included((id.0, u64::MAX))))
+            .map_err(read)?;
         range
             .take(limit)
             .map(|entry| {
@@ -186,7 +191,7 @@ impl Snapshot {
         let events = self.transaction.open_table(EVENTS).map_err(read)?;
         let host = self.transaction.open_table(HOST_EVENTS).map_err(read)?;
         let mut found = Vec::new();
-        for entry in feed.range(after + 1..).map_err(read)?.take(limit) {
+        for entry in feed.range((Bound::Excluded(after), Bound::Unbounded)).map_err(read)?.take(limit) {
             let (seq, place) = entry.map_err(read)?;
             let (seq, (task, n)) = (seq.value(), place.value());
             let missing = || StoreError::Row {
@@ -242,13 +247,14 @@ impl Snapshot {
         Ok(Some(plan_info(name, key.value().1, row.value())?))
     }
 
-    /// The newest revision of each plan, by name.
+    /// The newest revision of each plan, by name, without its text: all of them together may be large.
     pub fn plans(&self) -> Result<Vec<PlanInfo>, StoreError> {
         let revisions = self.transaction.open_table(REVISIONS).map_err(read)?;
         let mut found = Vec::new();
         for entry in revisions.range::<&str>(..).map_err(read)? {
             let (name, _) = entry.map_err(read)?;
-            found.extend(self.plan(name.value(), None)?);
+            let plan = self.plan(name.value(), None)?;
+            found.extend(plan.map(|plan| PlanInfo { text: Vec::new(), ..plan }));
         }
         Ok(found)
     }

@@ -157,7 +157,9 @@ fn tasks(route: &Route) -> Call {
             ],
             ..found(&[("200", TEXT, "")])
         },
-        ("POST", "/v1/tasks/{id}/resume") => Call { body: Some((JSON, "Resume", false)), ..command() },
+        ("POST", "/v1/tasks/{id}/resume") => {
+            Call { body: Some((JSON, "Resume", false)), problems: &["404", "409", "413"], ..command() }
+        }
         ("POST", "/v1/tasks/{id}/stop" | "/v1/tasks/{id}/pause") => command(),
         ("DELETE", "/v1/tasks/{id}") => Call { problems: &["404", "409"], ..gives(&[("204", "", "")]) },
         ("DELETE", _) => found(&[("204", "", "")]),

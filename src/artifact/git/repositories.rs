@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::GitError;
@@ -36,11 +37,17 @@ pub fn repository_names(directory: &Path) -> io::Result<Vec<String>> {
 pub struct Repositories {
     directory: PathBuf,
     cache: PathBuf,
+    change: Mutex<()>,
 }
 
 impl Repositories {
     pub(super) const fn new(directory: PathBuf, cache: PathBuf) -> Self {
-        Self { directory, cache }
+        Self { directory, cache, change: Mutex::const_new(()) }
+    }
+
+    /// Whoever creates or deletes a repository holds this, from the look whether it exists to the end.
+    pub async fn change(&self) -> MutexGuard<'_, ()> {
+        self.change.lock().await
     }
 
     /// Where a repository is, or would be.
@@ -63,7 +70,11 @@ impl Repositories {
         let names = self.names().map_err(|error| io_error("list the repositories", &error))?;
         let mut all = Vec::new();
         for name in names {
-            all.push(self.info(&name).await?);
+            match self.info(&name).await {
+                // Deleted since its name was read.
+                Err(_) if !self.path(&name).exists() => {}
+                info => all.push(info?),
+            }
         }
         Ok(all)
     }
