@@ -97,12 +97,16 @@ fn main() -> ExitCode {
         Some(Command::Demo { keep }) => start_log("error").and_then(|()| deployd::demo::run(keep)),
         Some(Command::DemoService { arguments }) => return deployd::demo::service::serve(&arguments),
         Some(Command::Spawner { lock }) => return deployd::spawn::server::serve(&lock),
-        Some(Command::CheckDb { file }) => deployd::store::verify(&file).map_err(anyhow::Error::msg),
+        Some(Command::CheckDb { file }) => {
+            // What it finds is told in one line.
+            std::panic::set_hook(Box::new(|_| {}));
+            deployd::store::verify(&file).map_err(Into::into)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&format!("deployd: {error:#}"));
+            tell(&format!("{}{error:#}", deployd::store::VERDICT));
             ExitCode::FAILURE
         }
     }
