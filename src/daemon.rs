@@ -71,6 +71,28 @@ pub enum DaemonError {
     Tls(String),
 }
 
+impl DaemonError {
+    /// The exit code of a daemon that ends by this (as in `sysexits.h`): starting it again helps against
+    /// some faults, and not against others.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Store(error) => match error {
+                StoreError::Damaged { .. }
+                | StoreError::Refused(_)
+                | StoreError::Unsafe { .. }
+                | StoreError::Gone { .. }
+                | StoreError::Newer { .. }
+                | StoreError::Row { .. }
+                | StoreError::Journal { .. } => 65,
+                StoreError::CommitUnknown(_) | StoreError::Closed => 74,
+                StoreError::Locked { .. } => 75,
+                StoreError::Io { .. } | StoreError::Copy(_) | StoreError::Read(_) => 1,
+            },
+            Self::Catalog(_) | Self::Listen(_) | Self::Io { .. } | Self::Supervisor(_) | Self::Tls(_) => 1,
+        }
+    }
+}
+
 /// How the daemon is told to end or to reload.
 #[derive(Debug, Clone, Default)]
 pub struct Signals {
@@ -247,6 +269,7 @@ fn control_state(config: &Config, store: &Store, commander: Arc<dyn Commander>) 
         commander,
         store: store.clone(),
         access: Access { operators: config.operators.clone(), viewers: config.viewers.clone() },
+        state_dir: config.state_dir.clone(),
         tasks_dir: config.state_dir.join("tasks"),
         started: clock::now(),
     }

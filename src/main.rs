@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use deployd::config::{Config, Overrides};
-use deployd::daemon::{self, Signals};
+use deployd::daemon::{self, DaemonError, Signals};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Executes ordered releases of several services, once, and survives kill -9.
@@ -107,7 +107,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&format!("{}{error:#}", deployd::store::VERDICT));
-            ExitCode::FAILURE
+            let code = error.downcast_ref::<DaemonError>().map_or(1, DaemonError::exit_code);
+            ExitCode::from(code)
         }
     }
 }

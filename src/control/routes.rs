@@ -9,7 +9,7 @@ use deployctl::wire::{Counts, Info};
 
 use super::peer::{Peer, Role, caller};
 use super::problem::Fault;
-use super::{ControlState, convert, events, logs, plans, repositories, services, tasks};
+use super::{ControlState, backup, convert, events, logs, plans, repositories, services, tasks};
 use crate::task::state::TaskState;
 
 /// A call.
@@ -29,7 +29,7 @@ const fn route(method: &'static str, path: &'static str, role: Role, summary: &'
 }
 
 /// All calls.
-pub const ROUTES: [Route; 28] = [
+pub const ROUTES: [Route; 29] = [
     route("GET", "/v1/info", Role::Viewer, "Version, uptime, runtimes, counts"),
     route("GET", "/v1/openapi.json", Role::Viewer, "This document"),
     route("POST", "/v1/plans/check", Role::Viewer, "Everything that is wrong with a plan"),
@@ -54,6 +54,8 @@ pub const ROUTES: [Route; 28] = [
     route("GET", "/v1/repositories", Role::Viewer, "The built-in repositories"),
     route("POST", "/v1/repositories", Role::Operator, "Create a built-in repository"),
     route("DELETE", "/v1/repositories/{name}", Role::Operator, "Delete a built-in repository"),
+    // Environments of services stand in it.
+    route("GET", "/v1/backup", Role::Admin, "The whole store, as a file"),
     // What the list above has under one path is served by one resource; HEAD is not offered.
     route("GET", "/v1", Role::Viewer, "The calls, as text"),
     route("GET", "/", Role::Viewer, "The calls, as text"),
@@ -108,6 +110,7 @@ pub fn configure(app: &mut web::ServiceConfig) {
                 .route(web::post().to(repositories::create)),
         )
         .service(resource("/v1/repositories/{name}").route(web::delete().to(repositories::delete)))
+        .service(resource("/v1/backup").route(web::get().to(backup::backup)))
         .service(resource("/healthz").route(web::get().to(HttpResponse::Ok)))
         .service(web::resource(["/", "/v1", "/v1/"]).route(web::get().to(overview)))
         .default_service(web::to(not_found));
