@@ -19,13 +19,13 @@ const CHUNK: usize = 64 << 10;
 /// `GET /v1/backup`
 pub async fn backup(state: web::Data<ControlState>, request: HttpRequest) -> Result<HttpResponse, Fault> {
     let by = caller(&request)?;
-    let copied = web::block(move || {
+    let copied = web::block(move || -> Result<(File, u64), StoreError> {
         let file = state.store.backup(&state.state_dir)?;
         let length = file.metadata().map_err(|error| StoreError::Copy(error.to_string()))?.len();
         Ok((file, length))
     });
     let crashed = |_| StoreError::Copy("it panicked".into());
-    let (file, length): (File, u64) = copied.await.map_err(crashed)??;
+    let (file, length) = copied.await.map_err(crashed)??;
     tracing::info!(user = by.user, bytes = length, "the store is backed up");
     let body = stream::unfold(file, |mut file| async move {
         let mut chunk = vec![0; CHUNK];
