@@ -56,7 +56,7 @@ impl Store {
         file::mark(path)?;
         let (opened, place) = file::open(path)?;
         let backend = FileBackend::new(opened).map_err(|error| damaged(path, &error))?;
-        let database = builder().create_with_backend(backend).map_err(|error| damaged(path, &error))?;
+        let database = builder().create_with_backend(backend).map_err(|error| unusable(path, error))?;
         Self::start(database, path, Some(place))
     }
 
@@ -64,7 +64,7 @@ impl Store {
     pub fn open_with_backend(backend: impl StorageBackend) -> Result<Self, StoreError> {
         let path = Path::new("(a backend)");
         let is_new = backend.len().map_err(|error| io_error("read", path, error))? == 0;
-        let database = builder().create_with_backend(backend).map_err(|error| damaged(path, &error))?;
+        let database = builder().create_with_backend(backend).map_err(|error| unusable(path, error))?;
         if is_new {
             make_tables(&database).map_err(|error| damaged(path, &error))?;
         }
@@ -217,16 +217,26 @@ pub fn verify_with_backend(backend: impl StorageBackend) -> Result<(), StoreErro
 
 fn verify_backend(backend: impl StorageBackend, path: &Path) -> Result<(), StoreError> {
     // redb repairs on opening what a crash has left; that is part of what is checked.
-    let mut database = builder().create_with_backend(backend).map_err(|error| damaged(path, &error))?;
+    let mut database = builder().create_with_backend(backend).map_err(|error| unusable(path, error))?;
     match database.check_integrity() {
         Ok(true) => {}
         Ok(false) => return Err(damaged(path, "its checksums are wrong")),
-        Err(error) => return Err(damaged(path, &error)),
+        Err(error) => return Err(unusable(path, error)),
     }
     read_counters(&database, path)?;
     match Snapshot::take(&database)?.verify() {
         Err(error @ (StoreError::Journal { .. } | StoreError::Read(_))) => Err(damaged(path, &error)),
         verified => verified,
+    }
+}
+
+/// What the system refuses says nothing about the file.
+fn unusable(path: &Path, error: redb::DatabaseError) -> StoreError {
+    match error {
+        redb::DatabaseError::Storage(redb::StorageError::Io(error)) if error.raw_os_error().is_some() => {
+            io_error("use", path, error)
+        }
+        error => damaged(path, &error),
     }
 }
 
