@@ -10,9 +10,7 @@ use redb::{Key, ReadTransaction, ReadableTable, TableDefinition, Value, WriteTra
 
 use super::open::{builder, damaged, io_error};
 use super::read::Snapshot;
-use super::tables::{
-    COUNTERS, EVENTS, FEED, HOST_EVENTS, KEYS, OPEN_TASKS, PLANS, REVISIONS, TASKS,
-};
+use super::tables::{COUNTERS, EVENTS, FEED, HOST_EVENTS, KEYS, OPEN_TASKS, PLANS, REVISIONS, TASKS};
 use super::{Store, StoreError};
 
 impl Store {

@@ -227,7 +227,12 @@ impl Workload {
             let last = content.last();
             let id = TaskId(content.tasks.pop_first().unwrap().0);
             content.entries.retain(|entry| entry.task != Some(id));
-            content.add(last + 1, at, None, JournalEvent::Host(HostEvent::TaskDeleted { task: id, by: None }));
+            content.add(
+                last + 1,
+                at,
+                None,
+                JournalEvent::Host(HostEvent::TaskDeleted { task: id, by: None }),
+            );
             self.commit(vec![(vec![Change::DeleteTask { task: id, at, by: None }], content)]);
         }
     }
