@@ -3,6 +3,7 @@
 //! Reading goes to the store's snapshots and waits for nobody; commands go to the plan supervisor.
 //! Who calls is taken from the kernel, once for each connection.
 
+mod backup;
 mod body;
 pub mod convert;
 mod events;
@@ -44,6 +45,8 @@ pub struct ControlState {
     pub store: Store,
     /// Who may do what.
     pub access: Access,
+    /// The state directory.
+    pub state_dir: PathBuf,
     /// Where the tasks' logs are.
     pub tasks_dir: PathBuf,
     /// When the daemon started.

@@ -71,6 +71,32 @@ pub enum DaemonError {
     Tls(String),
 }
 
+impl DaemonError {
+    /// The exit code, as in sysexits.h: 65 the store is damaged, 70 the supervisor crashed, 74 the
+    /// store can't be written, 75 another daemon is here, 78 configuration or catalog; else 1. Starting
+    /// the daemon again helps against some of these, and not against others.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Store(error) => match error {
+                StoreError::Damaged { .. }
+                | StoreError::Refused(_)
+                | StoreError::Unsafe { .. }
+                | StoreError::Gone { .. }
+                | StoreError::Row { .. }
+                | StoreError::Journal { .. } => 65,
+                StoreError::CommitUnknown(_) | StoreError::Closed | StoreError::Io { .. } => 74,
+                StoreError::Locked { .. } => 75,
+                StoreError::Newer { .. } => 78,
+                StoreError::Copy(_) | StoreError::Read(_) => 1,
+            },
+            Self::Listen(control::listen::ListenError::Taken(_)) => 75,
+            Self::Catalog(_) => 78,
+            Self::Supervisor(_) => 70,
+            Self::Listen(_) | Self::Io { .. } | Self::Tls(_) => 1,
+        }
+    }
+}
+
 /// How the daemon is told to end or to reload.
 #[derive(Debug, Clone, Default)]
 pub struct Signals {
@@ -247,6 +273,7 @@ fn control_state(config: &Config, store: &Store, commander: Arc<dyn Commander>) 
         commander,
         store: store.clone(),
         access: Access { operators: config.operators.clone(), viewers: config.viewers.clone() },
+        state_dir: config.state_dir.clone(),
         tasks_dir: config.state_dir.join("tasks"),
         started: clock::now(),
     }

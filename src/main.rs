@@ -5,14 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use deployd::config::{Config, Overrides};
-use deployd::control::listen::ListenError;
+use deployd::config::{Config, ConfigError, Overrides};
 use deployd::daemon::{self, DaemonError, Signals};
-use deployd::store::StoreError;
 use tokio::signal::unix::{SignalKind, signal};
-
-/// The exit code of a daemon that finds another one in its place; as deployctl's for a conflict.
-const ANOTHER_RUNS: u8 = 4;
 
 /// What is logged by default. What clients send is no event of ours: actix_http would log their mistakes.
 const LOG: &str = "info,actix_server=warn,actix_http=off";
@@ -21,7 +16,7 @@ const LOG: &str = "info,actix_server=warn,actix_http=off";
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Example:\n  deployd --config /etc/deployd/deployd.yaml\n\nLogs go to standard error; DEPLOYD_LOG=debug shows more.\n\nExit codes: 0 ended as told, 1 failed, 2 usage, 4 another daemon holds the state directory or the socket."
+    after_help = "Example:\n  deployd --config /etc/deployd/deployd.yaml\n\nLogs go to standard error; DEPLOYD_LOG=debug shows more.\n\nExit codes: 0 ended as told, 2 usage, 65 the store is damaged, 70 the plan supervisor crashed, 74 the store can't be written, 75 another daemon holds the state directory or the socket, 78 configuration or catalog, 1 anything else."
 )]
 struct Cli {
     #[command(flatten)]
@@ -105,20 +100,27 @@ fn main() -> ExitCode {
         Some(Command::Demo { keep }) => start_log("error").and_then(|()| deployd::demo::run(keep)),
         Some(Command::DemoService { arguments }) => return deployd::demo::service::serve(&arguments),
         Some(Command::Spawner { lock }) => return deployd::spawn::server::serve(&lock),
-        Some(Command::CheckDb { file }) => deployd::store::verify(&file).map_err(anyhow::Error::msg),
+        Some(Command::CheckDb { file }) => {
+            // What it finds is told in one line.
+            std::panic::set_hook(Box::new(|_| {}));
+            deployd::store::verify(&file).map_err(Into::into)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&format!("deployd: {error:#}"));
-            match error.downcast_ref() {
-                Some(
-                    DaemonError::Store(StoreError::Locked { .. })
-                    | DaemonError::Listen(ListenError::Taken(_)),
-                ) => ExitCode::from(ANOTHER_RUNS),
-                _ => ExitCode::FAILURE,
-            }
+            tell(&format!("{}{error:#}", deployd::store::VERDICT));
+            exit_code(&error)
         }
+    }
+}
+
+/// What went wrong, for whoever starts the daemon: see [`DaemonError::exit_code`].
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<DaemonError>() {
+        Some(error) => error.exit_code().into(),
+        None if error.is::<ConfigError>() => 78.into(),
+        None => ExitCode::FAILURE,
     }
 }
 

@@ -8,8 +8,11 @@
 //! is written, [`Store::failed`] says so, and the daemon ends; the truth is read from the disk at
 //! its next start.
 
+mod backup;
+mod file;
 mod lock;
 mod open;
+mod overlay;
 mod read;
 mod row;
 mod tables;
@@ -30,7 +33,7 @@ use crate::task::summary::TaskSummary;
 use crate::task::{Caller, Illegal, TaskId, Timestamp};
 
 pub use lock::StateLock;
-pub use open::{Integrity, verify};
+pub use open::{Integrity, VERDICT, verify, verify_with_backend};
 pub use read::{JournalEvent, PlanInfo, Snapshot, StoredEvent};
 
 /// A handle; clones share the store.
@@ -45,6 +48,7 @@ struct Inner {
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     durable: watch::Receiver<u64>,
     failed: watch::Receiver<bool>,
+    backups: Mutex<()>,
     instance: String,
 }
 
@@ -163,13 +167,35 @@ pub enum StoreError {
     /// The file can't be opened or is damaged. It was left as it is.
     #[error(
         "cannot open the store {path}: {why}; it was left untouched: restore a backup in its place, \
-         or move it away to begin with an empty one"
+         or move it and {} away to begin with an empty one", file::mark_of(.path).display()
     )]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         why: String,
+    },
+    /// The check of an existing file has refused it, in its own words.
+    #[error("{0}")]
+    Refused(String),
+    /// The file is none that the store may be kept in.
+    #[error("cannot use the store {path}: {why}")]
+    Unsafe {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// There was a store, and it is gone.
+    #[error(
+        "the store {path} is missing: restore a backup in its place, or remove {mark} to begin with an \
+         empty one"
+    )]
+    Gone {
+        /// The file.
+        path: PathBuf,
+        /// What says that it was there.
+        mark: PathBuf,
     },
     /// A newer deployd has written it.
     #[error(
@@ -221,6 +247,9 @@ pub enum StoreError {
         /// What the system said.
         source: Arc<io::Error>,
     },
+    /// A backup can't be made.
+    #[error("cannot copy the store: {0}; is there room for it in the state directory?")]
+    Copy(String),
     /// redb failed while reading.
     #[error("cannot read the store: {0}")]
     Read(String),

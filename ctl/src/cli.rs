@@ -1,6 +1,7 @@
 //! The command line.
 
 mod args;
+mod backup;
 mod event;
 mod exit;
 mod plans;
@@ -92,6 +93,7 @@ async fn dispatch(cli: Cli, terminal: &mut Terminal) -> Result<u8, Failure> {
             watch::events(follow, task, after, &client, terminal).await
         }
         Command::Info => services::info(&client, output, terminal).await,
+        Command::Backup { file } => backup::backup(&file, &client, terminal).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "deployctl", &mut script);

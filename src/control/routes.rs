@@ -11,7 +11,7 @@ use deployctl::wire::{Counts, Info};
 
 use super::peer::{Peer, Role, caller};
 use super::problem::Fault;
-use super::{ControlState, convert, events, logs, plans, repositories, services, tasks};
+use super::{ControlState, backup, convert, events, logs, plans, repositories, services, tasks};
 use crate::task::state::TaskState;
 
 /// A call.
@@ -40,7 +40,7 @@ const fn route(
 
 /// All calls. What matches an earlier path is not looked for in the later ones.
 #[rustfmt::skip]
-pub const ROUTES: [Route; 28] = [
+pub const ROUTES: [Route; 29] = [
     route("GET", "/v1/info", Role::Viewer, "Version, uptime, runtimes, counts", |to| to.to(info)),
     route("GET", "/v1/openapi.json", Role::Viewer, "This document", |to| to.to(openapi)),
     route("POST", "/v1/plans/check", Role::Viewer, "Everything that is wrong with a plan", |to| to.to(plans::check)),
@@ -65,6 +65,8 @@ pub const ROUTES: [Route; 28] = [
     route("GET", "/v1/repositories", Role::Viewer, "The built-in repositories", |to| to.to(repositories::list)),
     route("POST", "/v1/repositories", Role::Operator, "Create a built-in repository", |to| to.to(repositories::create)),
     route("DELETE", "/v1/repositories/{name}", Role::Operator, "Delete a built-in repository", |to| to.to(repositories::delete)),
+    // Environments of services stand in it.
+    route("GET", "/v1/backup", Role::Admin, "The whole store, as a file", |to| to.to(backup::backup)),
     route("GET", "/v1", Role::Viewer, "The calls, as text", |to| to.to(overview)),
     route("GET", "/", Role::Viewer, "The calls, as text", |to| to.to(overview)),
     route("GET", "/v1/", Role::Viewer, "The calls, as text", |to| to.to(overview)),

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 
+use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend};
 use tokio::sync::watch;
 
+use super::file::{self, Place};
+use super::overlay::Overlay;
 use super::read::Snapshot;
 use super::tables::{
     COUNTERS, EVENTS, FEED, HOST_EVENTS, KEYS, OPEN_TASKS, PLANS, REVISIONS, SCHEMA, TASKS, counter,
@@ -35,26 +38,40 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when it is damaged, newer or in use; then the file is left as it is.
     pub fn open(path: &Path, integrity: &Integrity) -> Result<Self, StoreError> {
-        if path.exists() {
-            if let Integrity::Child(binary) = integrity {
-                check_in_child(path, binary)?;
+        match fs::symlink_metadata(path) {
+            Ok(_) => {
+                file::open_to_read(path)?;
+                if let Integrity::Child(binary) = integrity {
+                    check_in_child(path, binary)?;
+                }
             }
-        } else {
-            create(path)?;
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if file::is_marked(path) {
+                    return Err(StoreError::Gone { path: path.to_path_buf(), mark: file::mark_of(path) });
+                }
+                create(path)?;
+            }
+            Err(error) => return Err(io_error("read", path, error)),
         }
-        let database = builder().open(path).map_err(|error| damaged(path, &error))?;
-        Self::start(database, path)
+        file::mark(path)?;
+        let (opened, place) = file::open(path)?;
+        let backend = FileBackend::new(opened).map_err(|error| damaged(path, &error))?;
+        let database = builder().create_with_backend(backend).map_err(|error| unusable(path, error))?;
+        Self::start(database, path, Some(place))
     }
 
-    /// Opens a store on a backend, which tests use to let it fail.
+    /// Opens a store on a backend, or creates it on an empty one: for tests, which let it fail.
     pub fn open_with_backend(backend: impl StorageBackend) -> Result<Self, StoreError> {
         let path = Path::new("(a backend)");
-        let database = builder().create_with_backend(backend).map_err(|error| damaged(path, &error))?;
-        make_tables(&database).map_err(|error| damaged(path, &error))?;
-        Self::start(database, path)
+        let is_new = backend.len().map_err(|error| io_error("read", path, error))? == 0;
+        let database = builder().create_with_backend(backend).map_err(|error| unusable(path, error))?;
+        if is_new {
+            make_tables(&database).map_err(|error| damaged(path, &error))?;
+        }
+        Self::start(database, path, None)
     }
 
-    fn start(database: Database, path: &Path) -> Result<Self, StoreError> {
+    fn start(database: Database, path: &Path, place: Option<Place>) -> Result<Self, StoreError> {
         let (instance, seq) = read_counters(&database, path)?;
         let database = Arc::new(database);
         let (queue, requests) = mpsc::channel();
@@ -63,7 +80,7 @@ impl Store {
         let writers = database.clone();
         let writer = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || writer::run(&writers, &requests, &durable_sender, &failed_sender))
+            .spawn(move || writer::run(&writers, place.as_ref(), &requests, &durable_sender, &failed_sender))
             .map_err(|error| io_error("start the writer of", path, error))?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -72,13 +89,14 @@ impl Store {
                 writer: Mutex::new(Some(writer)),
                 durable,
                 failed,
+                backups: Mutex::new(()),
                 instance: format!("{instance:016x}"),
             }),
         })
     }
 }
 
-fn builder() -> redb::Builder {
+pub fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE);
     builder
@@ -101,15 +119,14 @@ fn create(path: &Path) -> Result<(), StoreError> {
             .mode(0o600)
             .open(&temporary)
             .map_err(|error| io_error("create", &temporary, error))?;
-        let backend = redb::backends::FileBackend::new(file).map_err(|error| damaged(&temporary, &error))?;
+        let backend = FileBackend::new(file).map_err(|error| damaged(&temporary, &error))?;
         let database = builder().create_with_backend(backend).map_err(|error| damaged(&temporary, &error))?;
         make_tables(&database).map_err(|error| damaged(&temporary, &error))?;
     }
-    let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
-    sync(&temporary).map_err(|error| io_error("sync", &temporary, error))?;
+    let synced = File::open(&temporary).and_then(|file| file.sync_all());
+    synced.map_err(|error| io_error("sync", &temporary, error))?;
     fs::rename(&temporary, path).map_err(|error| io_error("rename", &temporary, error))?;
-    let directory = path.parent().unwrap_or_else(|| Path::new("."));
-    sync(directory).map_err(|error| io_error("sync", directory, error))
+    file::sync_directory(path)
 }
 
 fn make_tables(database: &Database) -> Result<(), Box<dyn std::error::Error>> {
@@ -169,32 +186,64 @@ fn check_in_child(path: &Path, binary: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&checked.stderr);
-    let why = said.lines().rev().find(|line| !line.trim().is_empty());
-    let why = why.map_or_else(|| format!("its check ended by {}", checked.status), str::to_string);
-    Err(StoreError::Damaged { path: path.to_path_buf(), why })
+    match said.lines().rev().find_map(|line| line.strip_prefix(VERDICT)) {
+        Some(verdict) => Err(StoreError::Refused(verdict.to_string())),
+        None => Err(damaged(path, &format!("its check ended by {}", checked.status))),
+    }
 }
+
+/// What the child of [`Integrity::Child`] says before it says what is wrong.
+pub const VERDICT: &str = "deployd: ";
 
 /// What the child of [`Integrity::Child`] does: every checksum of the file and every row is read.
+/// Nothing is written.
 ///
 /// # Errors
-/// What is wrong, for people.
-pub fn verify(path: &Path) -> Result<(), String> {
-    // redb repairs on opening what a crash has left; that is part of what is checked.
-    let mut database = builder().open(path).map_err(|error| error.to_string())?;
-    match database.check_integrity() {
-        Ok(true) => {}
-        Ok(false) => return Err("its checksums are wrong".into()),
-        Err(error) => return Err(error.to_string()),
-    }
-    read_counters(&database, path).map_err(|error| error.to_string())?;
-    let snapshot = Snapshot::take(&database).map_err(|error| error.to_string())?;
-    snapshot.verify().map_err(|error| error.to_string())
+/// [`StoreError`] with what is wrong and what to do.
+pub fn verify(path: &Path) -> Result<(), StoreError> {
+    let overlay = Overlay::new(file::open_to_read(path)?).map_err(|error| io_error("read", path, error))?;
+    // What damage makes redb do is not in our hands; that it panics is an answer, too.
+    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| verify_backend(overlay, path)));
+    told.unwrap_or_else(|_| Err(damaged(path, "its content makes no sense")))
 }
 
-fn damaged(path: &Path, why: &(impl ToString + ?Sized)) -> StoreError {
+/// As [`verify`], of a store on a backend.
+///
+/// # Errors
+/// [`StoreError`] with what is wrong.
+pub fn verify_with_backend(backend: impl StorageBackend) -> Result<(), StoreError> {
+    verify_backend(backend, Path::new("(a backend)"))
+}
+
+fn verify_backend(backend: impl StorageBackend, path: &Path) -> Result<(), StoreError> {
+    // redb repairs on opening what a crash has left; that is part of what is checked.
+    let mut database = builder().create_with_backend(backend).map_err(|error| unusable(path, error))?;
+    match database.check_integrity() {
+        Ok(true) => {}
+        Ok(false) => return Err(damaged(path, "its checksums are wrong")),
+        Err(error) => return Err(unusable(path, error)),
+    }
+    read_counters(&database, path)?;
+    match Snapshot::take(&database)?.verify() {
+        Err(error @ (StoreError::Journal { .. } | StoreError::Read(_))) => Err(damaged(path, &error)),
+        verified => verified,
+    }
+}
+
+/// What the system refuses says nothing about the file.
+fn unusable(path: &Path, error: redb::DatabaseError) -> StoreError {
+    match error {
+        redb::DatabaseError::Storage(redb::StorageError::Io(error)) if error.raw_os_error().is_some() => {
+            io_error("use", path, error)
+        }
+        error => damaged(path, &error),
+    }
+}
+
+pub fn damaged(path: &Path, why: &(impl ToString + ?Sized)) -> StoreError {
     StoreError::Damaged { path: path.to_path_buf(), why: why.to_string() }
 }
 
-fn io_error(what: &'static str, path: &Path, source: io::Error) -> StoreError {
+pub fn io_error(what: &'static str, path: &Path, source: io::Error) -> StoreError {
     StoreError::Io { what, path: path.to_path_buf(), source: Arc::new(source) }
 }

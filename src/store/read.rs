@@ -18,7 +18,7 @@ use crate::task::{Caller, Task, TaskId, Timestamp};
 
 /// The store at one moment.
 pub struct Snapshot {
-    transaction: ReadTransaction,
+    pub(super) transaction: ReadTransaction,
 }
 
 /// An entry of the journal.

@@ -1,5 +1,6 @@
 //! The store: what was committed is there, and what can't be read is refused.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -196,7 +197,8 @@ proptest! {
 fn what_is_no_store_is_refused_and_left_as_it_is() {
     for content in [&b""[..], b"x", &[0; 4096], b"redb\x1a\x0a\xa9\x0d\x0a and then nothing"] {
         let (_directory, path) = in_directory();
-        std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), content).unwrap();
+        let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&path).unwrap();
+        std::io::Write::write_all(&mut file, content).unwrap();
         let refused = Store::open(&path, &Integrity::Unchecked).err().unwrap();
         assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
         assert_eq!(std::fs::read(&path).unwrap(), content);

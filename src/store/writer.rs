@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use redb::{Database, ReadableTable, WriteTransaction};
 use tokio::sync::watch;
 
+use super::file::Place;
 use super::row::event::EntryV1;
 use super::row::plan::PlanV1;
 use super::row::task::TaskV1;
@@ -29,6 +30,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Writes until the queue is closed or a commit fails.
 pub fn run(
     database: &Arc<Database>,
+    place: Option<&Place>,
     queue: &mpsc::Receiver<Request>,
     durable: &watch::Sender<u64>,
     failed: &watch::Sender<bool>,
@@ -36,7 +38,7 @@ pub fn run(
     while let Ok(first) = queue.recv() {
         let mut group = vec![first];
         group.extend(queue.try_iter().take(MAX_GROUP - 1));
-        let written = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, &group)));
+        let written = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, place, &group)));
         let error = match written {
             Ok(Ok((answers, seq))) => {
                 durable.send_replace(seq);
@@ -58,7 +60,11 @@ pub fn run(
 }
 
 /// One transaction for all requests; answers in their order, and the last entry.
-fn write(database: &Database, group: &[Request]) -> Result<(Vec<Committed>, u64), Failure> {
+fn write(
+    database: &Database,
+    place: Option<&Place>,
+    group: &[Request],
+) -> Result<(Vec<Committed>, u64), Failure> {
     let transaction = database.begin_write()?;
     let mut writing = Writing::begin(&transaction)?;
     let mut answers = Vec::with_capacity(group.len());
@@ -74,6 +80,8 @@ fn write(database: &Database, group: &[Request]) -> Result<(Vec<Committed>, u64)
     let what = || group.iter().flat_map(|request| &request.changes).map(Change::name);
     crashpoint::commit(Side::Before, what());
     transaction.commit()?;
+    // What was written to a file without a name is lost with the daemon.
+    place.map_or(Ok(()), Place::check)?;
     crashpoint::commit(Side::After, what());
     Ok((answers, seq))
 }

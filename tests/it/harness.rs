@@ -139,12 +139,10 @@ impl Daemon {
         killed
     }
 
-    /// Waits for the daemon's end.
+    /// Waits for the daemon's end; its exit code.
     #[allow(dead_code, reason = "the sweep uses it")]
-    pub fn wait(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.wait().unwrap();
-        }
+    pub fn wait(&mut self) -> Option<i32> {
+        self.process.take()?.wait().unwrap().code()
     }
 
     pub fn log(&self) -> String {

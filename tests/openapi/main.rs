@@ -52,6 +52,7 @@ struct Call {
 const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
 const TEXT: &str = "text/plain";
+const BYTES: &str = "application/octet-stream";
 
 const REVISION: (&str, &str, &str) = ("revision", "integer", "The revision; the newest when absent");
 const AFTER: (&str, &str, &str) = ("after", "integer", "Only events after this one");
@@ -102,6 +103,7 @@ fn call(route: &Route) -> Call {
             problems: &["409", "413"],
             ..Call::default()
         },
+        ("GET", "/v1/backup") => gives(&[("200", BYTES, "")]),
         ("DELETE", _) => found(&[("204", "", "")]),
         (method, path) => panic!("{method} {path} is not described here"),
     }

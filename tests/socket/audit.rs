@@ -32,6 +32,7 @@ fn event_of(method: &str, path: &str) -> Option<&'static str> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one command after another")]
 fn every_command_is_in_the_journal_with_who_sent_it() {
     if !is_root() {
         return skip("commands of others are tested as root, who can become others");

@@ -88,12 +88,12 @@ fn crowds_that_are_silent_slow_or_deaf_hold_up_nobody_and_leave_nothing_behind()
     daemon.release("c1");
     daemon.until_state(id, "SUCCEEDED");
     until_ended(slow);
-    silent.iter().for_each(|mut client| {
+    for mut client in &silent {
         // Ended with an answer or without one.
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).unwrap();
         assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"), "{answer:?}");
-    });
+    }
     until_descriptors(pid, before.descriptors + deaf.len() + 8);
     // A reader that has slept through all of it gets all of it.
     let count = daemon.ctl_ends(0, &["events"]).lines().count();

@@ -12,7 +12,7 @@ use crate::harness::{Daemon, PATIENCE};
 fn broken_http_is_refused_or_closed() {
     let daemon = Daemon::gated(1);
     let get = "GET /v1/info HTTP/1.1\r\nHost: d\r\nConnection: close\r\n";
-    let many = (0..5000).map(|number| format!("X-{number}: y\r\n")).collect::<String>();
+    let many = (0..5000).map(|number| format!("X-{number}: y\r\n")).collect::<Vec<_>>().concat();
     let broken: Vec<Vec<u8>> = [
         "\r\n\r\n".into(),
         "GET\r\n\r\n".into(),

@@ -131,6 +131,12 @@ pub enum Command {
     /// The daemon: version, uptime, counts, and who you are to it
     #[command(after_help = "Example:\n  deployctl info")]
     Info,
+    /// Copy the daemon's store into a file, while it runs; an older file of this name is replaced
+    #[command(after_help = "Example:\n  deployctl backup /var/backups/deployd.redb")]
+    Backup {
+        /// The file
+        file: PathBuf,
+    },
     /// A completion script for a shell
     #[command(after_help = "Example:\n  deployctl completions bash > /etc/bash_completion.d/deployctl")]
     Completions { shell: clap_complete::Shell },

@@ -25,6 +25,14 @@ pub enum Failure {
         /// What the system said.
         source: io::Error,
     },
+    /// A file.
+    #[error("cannot write {file}: {source}")]
+    File {
+        /// The file.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Standard output.
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
@@ -51,6 +59,7 @@ impl Failure {
             Self::PlanShown => 5,
             Self::Client(ClientError::Cut(_) | ClientError::Protocol(_))
             | Self::Read { .. }
+            | Self::File { .. }
             | Self::Other(_) => 1,
             // `deployctl list | head` is no failure.
             Self::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
