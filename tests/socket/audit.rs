@@ -84,7 +84,8 @@ fn every_command_is_in_the_journal_with_who_sent_it() {
     let mut events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     // Those of the task are gone with it.
     events.extend(requested);
-    for route in ROUTES.iter().filter(|route| route.role > Role::Viewer) {
+    // What only reads is no command, whoever may do it.
+    for route in ROUTES.iter().filter(|route| route.role > Role::Viewer && route.method != "GET") {
         let kind = event_of(route.method, route.path);
         let kind = kind.unwrap_or_else(|| panic!("{} {} is audited by nobody", route.method, route.path));
         let event = events.iter().find(|event| event["type"] == kind);

@@ -274,7 +274,7 @@ fn with_few_descriptors_clients_wait_and_the_release_goes_on() {
     let id = daemon.execute("plan", &items(&[(1, 0, "START", "")]));
     daemon.until(id, |event| event["type"] == "operation.begun");
     let before = Footprint::of(pid);
-    let crowd: Vec<_> = (0..30).map(|_| connect(&daemon.socket(), b"")).collect();
+    let crowd: Vec<_> = (0..24).map(|_| connect(&daemon.socket(), b"")).collect();
     daemon.release("c1");
     daemon.release("c2");
     // Waits for its turn, while silent clients are ended one after another.

@@ -41,7 +41,7 @@ const fn who(uid: u32, gid: u32, groups: &'static [u32]) -> Identity {
 /// The contract in three lines, apart from the product's own table.
 fn contract(route: &Route) -> Role {
     match (route.method, route.path) {
-        ("POST", "/v1/services/reload") => Role::Admin,
+        ("POST", "/v1/services/reload") | ("GET", "/v1/backup") => Role::Admin,
         ("GET", _) | ("POST", "/v1/plans/check") => Role::Viewer,
         _ => Role::Operator,
     }
