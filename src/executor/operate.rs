@@ -8,7 +8,8 @@ use super::{Executor, Halt, Looked, Target, environment, failure};
 use crate::blocking;
 use crate::catalog::{Probe, Run, expand};
 use crate::probe::{self, ProbeFailure, ResolvedProbe};
-use crate::runtime::{Observation, StartSpec};
+use crate::runtime::{Observation, RuntimeError, StartSpec};
+use crate::spawn::SpawnError;
 use crate::task::Failure;
 use crate::task::evidence::Deeds;
 use crate::task::operation::{Done, Incarnation, OperationEnd, Settled};
@@ -32,7 +33,7 @@ impl Executor {
         let end = match self.carry_out(target, looked).await {
             Ok(done) => Ok(done),
             Err(Halt::Failed(failure)) => Err(failure),
-            Err(Halt::Cut) => return Err(Halt::Cut),
+            Err(halt) => return Err(halt),
         };
         let log = self.logs.open(target.subject.task, target.subject.service.id);
         let (result, detail) = match end {
@@ -109,7 +110,11 @@ impl Executor {
             release,
         };
         let incarnation = self.runtime.start(spec).await.map_err(|error| {
-            failure("startFailed", format!("cannot start container {}: {error}", target.container.name))
+            let text = format!("cannot start container {}: {error}", target.container.name);
+            match error {
+                RuntimeError::Spawn(SpawnError::Spawner(_)) => Halt::Lost(text),
+                _ => failure("startFailed", text).into(),
+            }
         })?;
         let up = self.await_up(target, resolved, &incarnation, started).await?;
         let detail = stopped.map_or_else(|| up.clone(), |stopped| format!("{stopped}, {up}"));
