@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix::{Actor, Addr, Context, Handler, Recipient};
+use actix::Addr;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -69,6 +69,23 @@ pub enum DaemonError {
     /// TLS can't be set up.
     #[error("cannot set up downloads: {0}")]
     Tls(String),
+}
+
+impl DaemonError {
+    /// The exit code, as in sysexits.h: 65 the store is damaged, 70 the supervisor crashed, 74 the
+    /// store can't be written, 75 another daemon is here, 78 configuration or catalog; else 1.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Store(StoreError::Damaged { .. } | StoreError::Row { .. } | StoreError::Journal { .. }) => {
+                65
+            }
+            Self::Supervisor(_) => 70,
+            Self::Store(StoreError::CommitUnknown(_) | StoreError::Io { .. }) => 74,
+            Self::Store(StoreError::Locked { .. }) => 75,
+            Self::Store(StoreError::Newer { .. }) | Self::Catalog(_) => 78,
+            Self::Store(_) | Self::Listen(_) | Self::Io { .. } | Self::Tls(_) => 1,
+        }
+    }
 }
 
 /// How the daemon is told to end or to reload.
@@ -137,8 +154,9 @@ async fn serve(
     let claims = claims.into_iter().map(|claim| claim.0);
     let tidied = executor.clone();
     let supervisor = PlanSupervisor::new(store.clone(), means, catalog_sender, claims, held_sender);
-    let (crash, crashed) = Watchman::start();
-    let supervisor = guard::start("the plan supervisor".into(), crash, supervisor);
+    let (crash, crashed) = watch::channel(None);
+    let tell = move |told: ChildCrashed| drop(crash.send_replace(Some(told.panic)));
+    let supervisor = guard::start("the plan supervisor".into(), tell, supervisor);
     let draining = Arc::new(AtomicBool::new(false));
     let services_dir = config.services_dir.clone();
     let commander = Arc::new(Supervised {
@@ -162,13 +180,17 @@ async fn serve(
         resume_all(&commander, resumable).await;
     }
     let housekeeping = Housekeeping { store, executor: tidied, retention: config.retention, runtime };
-    let ended = until_told(signals, &housekeeping, crashed, &commander).await;
+    let ended = until_told(signals, &housekeeping, crashed.clone(), &commander).await;
     draining.store(true, Ordering::Relaxed);
-    shut_down(config, store, &supervisor, held).await;
+    // Without the store or the supervisor nothing that still ends could be recorded: no grace.
+    let grace = if ended.is_ok() { config.shutdown_grace } else { Duration::ZERO };
+    shut_down(grace, store, &supervisor, held).await;
     end_of_control.cancel();
     control.await.ok();
     control::listen::remove(&config.socket);
-    ended
+    // It may have crashed over the shutdown itself.
+    let crash = crashed.borrow().clone();
+    ended.and_then(|()| crash.map_or(Ok(()), |panic| Err(DaemonError::Supervisor(panic))))
 }
 
 /// A daemon that is gone leaves its tasks INTERRUPTED, however it went. Each claim comes with
@@ -265,27 +287,6 @@ async fn resume_all(commander: &Arc<Supervised>, tasks: Vec<crate::task::TaskId>
     }
 }
 
-/// Hears that the supervisor has panicked.
-struct Watchman(watch::Sender<Option<String>>);
-
-impl Watchman {
-    fn start() -> (Recipient<ChildCrashed>, watch::Receiver<Option<String>>) {
-        let (tell, told) = watch::channel(None);
-        (Actor::start(Self(tell)).recipient(), told)
-    }
-}
-
-impl Actor for Watchman {
-    type Context = Context<Self>;
-}
-
-impl Handler<ChildCrashed> for Watchman {
-    type Result = ();
-    fn handle(&mut self, crash: ChildCrashed, _: &mut Self::Context) {
-        self.0.send_replace(Some(crash.panic));
-    }
-}
-
 /// What is done now and then.
 struct Housekeeping<'a> {
     store: &'a Store,
@@ -337,14 +338,14 @@ async fn until_told(
 
 /// Takes no new work, lets what is going on end within the grace, and marks the rest INTERRUPTED.
 async fn shut_down(
-    config: &Config,
+    grace: Duration,
     store: &Store,
     supervisor: &Addr<PlanSupervisor>,
     mut held: watch::Receiver<Held>,
 ) {
     supervisor.send(Drain).await.ok();
     let quiet = held.wait_for(|held| held.is_empty());
-    if tokio::time::timeout(config.shutdown_grace, quiet).await.is_err() {
+    if tokio::time::timeout(grace, quiet).await.is_err() {
         tracing::warn!("operations are still going on after shutdownGrace; their tasks are interrupted");
     }
     supervisor.send(InterruptAll).await.ok();

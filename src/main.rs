@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use deployd::config::{Config, Overrides};
-use deployd::daemon::{self, Signals};
+use deployd::config::{Config, ConfigError, Overrides};
+use deployd::daemon::{self, DaemonError, Signals};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Executes ordered releases of several services, once, and survives kill -9.
@@ -103,8 +103,17 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&format!("deployd: {error:#}"));
-            ExitCode::FAILURE
+            exit_code(&error)
         }
+    }
+}
+
+/// What went wrong, for whoever starts the daemon: see [`DaemonError::exit_code`].
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<DaemonError>() {
+        Some(error) => error.exit_code().into(),
+        None if error.is::<ConfigError>() => 78.into(),
+        None => ExitCode::FAILURE,
     }
 }
 
@@ -132,7 +141,8 @@ fn start_log(default: &str) -> anyhow::Result<()> {
 }
 
 fn serve(overrides: &Overrides) -> anyhow::Result<()> {
-    let config = Config::load(overrides, std::env::current_exe()?)?;
+    // This very program, even if an upgrade puts another one in its place: the two may not understand each other.
+    let config = Config::load(overrides, PathBuf::from("/proc/self/exe"))?;
     let system = actix::System::new();
     system.block_on(async move {
         let signals = Signals::default();
