@@ -56,6 +56,8 @@ pub struct Daemon {
     process: Option<Child>,
     /// What the daemon gets in its environment at its next launch.
     pub environment: Vec<(&'static str, String)>,
+    /// A command that executes the daemon with the arguments that follow it.
+    pub wrapper: Vec<String>,
 }
 
 impl Daemon {
@@ -63,7 +65,7 @@ impl Daemon {
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("deployd-it").tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let daemon = Self { directory, process: None, environment: Vec::new() };
+        let daemon = Self { directory, process: None, environment: Vec::new(), wrapper: Vec::new() };
         fs::create_dir(daemon.path("services.d")).unwrap();
         daemon.write("deployd.yaml", "");
         daemon
@@ -96,7 +98,9 @@ impl Daemon {
 
     /// The daemon's command line.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_deployd"));
+        let words = [&*self.wrapper, &[env!("CARGO_BIN_EXE_deployd").to_string()]].concat();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command.arg("--config").arg(self.path("deployd.yaml"));
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.path("state"));
@@ -138,12 +142,10 @@ impl Daemon {
         killed
     }
 
-    /// Waits for the daemon's end.
+    /// Waits for the daemon's end; its exit code.
     #[allow(dead_code, reason = "the sweep uses it")]
-    pub fn wait(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.wait().unwrap();
-        }
+    pub fn wait(&mut self) -> Option<i32> {
+        self.process.take().and_then(|mut process| process.wait().unwrap().code())
     }
 
     pub fn log(&self) -> String {
@@ -237,7 +239,7 @@ impl Daemon {
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Some((status, head.to_string(), unchunked(head, body)))
+        Some((status, head.to_string(), witness::unchunked(head, body)))
     }
 
     /// A request whose answer is JSON.
@@ -344,22 +346,6 @@ impl Daemon {
 
 fn is_final(state: &str) -> bool {
     matches!(state, "SUCCEEDED" | "FAILED" | "STOPPED")
-}
-
-fn unchunked(head: &str, body: &str) -> String {
-    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
-        return body.to_string();
-    }
-    let (mut whole, mut rest) = (String::new(), body);
-    while let Some((length, after)) = rest.split_once("\r\n") {
-        let length = usize::from_str_radix(length.trim(), 16).unwrap();
-        if length == 0 {
-            break;
-        }
-        whole.push_str(&after[..length]);
-        rest = &after[length + 2..];
-    }
-    whole
 }
 
 /// The line of a catalog that says as whom a container runs.
