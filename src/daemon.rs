@@ -40,8 +40,10 @@ use crate::task::{Caller, Reason};
 
 /// How long the spawner of an earlier daemon may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(30);
-/// How often container logs and old tasks are looked at.
+/// How often old tasks are looked at.
 const HOUSEKEEPING: Duration = Duration::from_mins(1);
+/// How often container logs are: what floods its log fills the disk for no longer.
+const LOGS: Duration = Duration::from_secs(5);
 
 /// Why the daemon does not run, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +106,8 @@ pub struct Signals {
 pub async fn run(config: Config, signals: Signals) -> Result<(), DaemonError> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     crate::spawn::keep_descriptors()
-        .map_err(|source| DaemonError::Io { what: "keep descriptors from children", source })?;
+        .and_then(|()| crate::spawn::expect_children())
+        .map_err(|source| DaemonError::Io { what: "prepare for children", source })?;
     let _lock = prepare_state(&config.state_dir)?;
     let store =
         Store::open(&config.state_dir.join("deployd.redb"), &Integrity::Child(config.binary.clone()))?;
@@ -296,9 +299,12 @@ struct Housekeeping<'a> {
 }
 
 impl Housekeeping<'_> {
-    async fn run(&self) {
+    async fn rotate_logs(&self) {
         let runtime = self.runtime.clone();
         crate::blocking::run(move || runtime.rotate_logs()).await;
+    }
+
+    async fn run(&self) {
         match retention::prune_tasks(self.store, &self.executor, self.retention).await {
             Ok(0) => {}
             Ok(tasks) => tracing::info!(tasks, "old tasks were forgotten (retention)"),
@@ -316,7 +322,7 @@ async fn until_told(
     commander: &Arc<Supervised>,
 ) -> Result<(), DaemonError> {
     let mut failed = housekeeping.store.failed();
-    let mut tick = tokio::time::interval(HOUSEKEEPING);
+    let (mut tick, mut logs) = (tokio::time::interval(HOUSEKEEPING), tokio::time::interval(LOGS));
     loop {
         tokio::select! {
             () = signals.shutdown.cancelled() => return Ok(()),
@@ -332,6 +338,7 @@ async fn until_told(
                 Err(error) => tracing::error!(%error, "the catalog was not reloaded"),
             },
             _ = tick.tick() => housekeeping.run().await,
+            _ = logs.tick() => housekeeping.rotate_logs().await,
         }
     }
 }

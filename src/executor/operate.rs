@@ -54,10 +54,15 @@ impl Executor {
                 let detail = self.stop(target).await?;
                 Ok((Done::Changed(None), detail))
             }
-            Deeds::Stop { running: false } if was_running(target) => {
-                Ok((Done::Changed(None), "stopped before the daemon was interrupted".into()))
+            Deeds::Stop { running: false } => {
+                // Its leader is gone; what that had started may not be.
+                self.stop(target).await?;
+                Ok(if was_running(target) {
+                    (Done::Changed(None), "stopped before the daemon was interrupted".into())
+                } else {
+                    (Done::Unchanged, "already stopped".into())
+                })
             }
-            Deeds::Stop { running: false } => Ok((Done::Unchanged, "already stopped".into())),
             Deeds::Start { stop_first } => self.start(target, stop_first).await,
             Deeds::AwaitHealth => self.await_found(target).await,
             Deeds::Died => Err(self.with_output(target, died_unseen(target)).await.into()),
@@ -94,7 +99,8 @@ impl Executor {
         let argv = environment::argv(&run.command, &environment)?;
         let resolved = self.resolve_probe(target, &run, &environment, release.as_deref())?;
 
-        let stopped = if stop_first { Some(self.stop(target).await?) } else { None };
+        // Even where nothing is to be stopped, something may be left that a dead leader had started.
+        let stopped = Some(self.stop(target).await?).filter(|_| stop_first);
         if let Some(release) = &target.release {
             self.switch(target, release).await?;
         }

@@ -17,5 +17,6 @@ mod harness;
 #[path = "../it/http.rs"]
 mod http;
 
+mod containers;
 mod panics;
 mod scene;

@@ -71,7 +71,7 @@ struct Stage {
 impl Stage {
     /// Services 1 and 2 in one batch and 3 in the next one are the task in which it panics; 4 goes on.
     fn new(panic_in: &str) -> Self {
-        let mut daemon = Daemon::new();
+        let daemon = Daemon::new();
         // With one place, the others wait until the one that panics has given it back.
         let places = if matches!(panic_in, "batch: PlaceFree" | "deployment: started") { 1 } else { 2 };
         daemon.write("deployd.yaml", &format!("concurrency: {{ services: {places} }}\nshutdownGrace: 0s\n"));
