@@ -1,9 +1,10 @@
-//! Points at which a test lets the daemon be killed: before and after every commit, and every touch of
-//! the host.
+//! Points at which a test lets the daemon be killed or panic: before and after every commit and every
+//! touch of the host, and in every message of the actors.
 //!
 //! `DEPLOYD_CRASH_NOTE=FILE` writes the name of each point that is met to a file, one on a line;
 //! `DEPLOYD_CRASH_AT=NAME:K` ends the process by SIGKILL when it meets the point of that name for the
-//! K-th time. Without these variables a point costs one load.
+//! K-th time; `DEPLOYD_PANIC_IN=NAME,NAME` panics at the points and in the messages of these names, once in
+//! each. Without these variables a point costs a load or two.
 
 use std::fs::File;
 use std::io::Write;
@@ -60,7 +61,11 @@ impl Side {
 }
 
 /// A point around what is done to the host: one of [`HOST`].
+///
+/// # Panics
+/// When a test asks for it.
 pub fn point(name: &'static str) {
+    handling(name);
     if let Some(test) = &*TEST {
         debug_assert!(HOST.contains(&name), "{name} is missing in the list of points");
         test.meet(name);
@@ -68,11 +73,37 @@ pub fn point(name: &'static str) {
 }
 
 /// A point on one side of a commit that records these.
+///
+/// # Panics
+/// When a test asks for it.
 pub fn commit(side: Side, what: impl Iterator<Item = &'static str>) {
+    handling(match side {
+        Side::Before => "before a commit",
+        Side::After => "after a commit",
+    });
     if let Some(test) = &*TEST {
         what.for_each(|what| test.meet(&side.of(what)));
     }
 }
+
+/// As [`point`], for what happens in memory only: a kill there is the kill at the point before it.
+///
+/// # Panics
+/// When a test asks for it.
+pub fn handling(name: &str) {
+    let Some(panics) = &*PANICS else { return };
+    let asked_for = {
+        let mut names = panics.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = names.iter().position(|asked| asked == name);
+        found.map(|index| names.remove(index)).is_some()
+    };
+    assert!(!asked_for, "a test asked for it: {name}");
+}
+
+static PANICS: LazyLock<Option<Mutex<Vec<String>>>> = LazyLock::new(|| {
+    let names = std::env::var("DEPLOYD_PANIC_IN").ok()?;
+    Some(Mutex::new(names.split(',').map(str::to_string).collect()))
+});
 
 static TEST: LazyLock<Option<Test>> = LazyLock::new(Test::from_environment);
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix::{Actor, Addr, Context, Handler, Recipient};
+use actix::Addr;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -40,8 +40,10 @@ use crate::task::{Caller, Reason};
 
 /// How long the spawner of an earlier daemon may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(30);
-/// How often container logs and old tasks are looked at.
+/// How often old tasks are looked at.
 const HOUSEKEEPING: Duration = Duration::from_mins(1);
+/// How often container logs are: what floods its log fills the disk for no longer.
+const LOGS: Duration = Duration::from_secs(5);
 
 /// Why the daemon does not run, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +115,8 @@ pub struct Signals {
 pub async fn run(config: Config, signals: Signals) -> Result<(), DaemonError> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     crate::spawn::keep_descriptors()
-        .map_err(|source| DaemonError::Io { what: "keep descriptors from children", source })?;
+        .and_then(|()| crate::spawn::expect_children())
+        .map_err(|source| DaemonError::Io { what: "prepare for children", source })?;
     let _lock = prepare_state(&config.state_dir)?;
     let store =
         Store::open(&config.state_dir.join("deployd.redb"), &Integrity::Child(config.binary.clone()))?;
@@ -164,8 +167,9 @@ async fn serve(
     let claims = claims.into_iter().map(|claim| claim.0);
     let tidied = executor.clone();
     let supervisor = PlanSupervisor::new(store.clone(), means, catalog_sender, claims, held_sender);
-    let (crash, crashed) = Watchman::start();
-    let supervisor = guard::start("the plan supervisor".into(), crash, supervisor);
+    let (crash, crashed) = watch::channel(None);
+    let tell = move |told: ChildCrashed| drop(crash.send_replace(Some(told.panic)));
+    let supervisor = guard::start("the plan supervisor".into(), tell, supervisor);
     let draining = Arc::new(AtomicBool::new(false));
     let services_dir = config.services_dir.clone();
     let commander = Arc::new(Supervised {
@@ -189,13 +193,17 @@ async fn serve(
         resume_all(&commander, resumable).await;
     }
     let housekeeping = Housekeeping { store, executor: tidied, retention: config.retention, runtime };
-    let ended = until_told(signals, &housekeeping, crashed, &commander).await;
+    let ended = until_told(signals, &housekeeping, crashed.clone(), &commander).await;
     draining.store(true, Ordering::Relaxed);
-    shut_down(config, store, &supervisor, held).await;
+    // Without the store or the supervisor nothing that still ends could be recorded: no grace.
+    let grace = if ended.is_ok() { config.shutdown_grace } else { Duration::ZERO };
+    shut_down(grace, store, &supervisor, held).await;
     end_of_control.cancel();
     control.await.ok();
     control::listen::remove(&config.socket);
-    ended
+    // It may have crashed over the shutdown itself.
+    let crash = crashed.borrow().clone();
+    ended.and_then(|()| crash.map_or(Ok(()), |panic| Err(DaemonError::Supervisor(panic))))
 }
 
 /// A daemon that is gone leaves its tasks INTERRUPTED, however it went. Each claim comes with
@@ -293,27 +301,6 @@ async fn resume_all(commander: &Arc<Supervised>, tasks: Vec<crate::task::TaskId>
     }
 }
 
-/// Hears that the supervisor has panicked.
-struct Watchman(watch::Sender<Option<String>>);
-
-impl Watchman {
-    fn start() -> (Recipient<ChildCrashed>, watch::Receiver<Option<String>>) {
-        let (tell, told) = watch::channel(None);
-        (Actor::start(Self(tell)).recipient(), told)
-    }
-}
-
-impl Actor for Watchman {
-    type Context = Context<Self>;
-}
-
-impl Handler<ChildCrashed> for Watchman {
-    type Result = ();
-    fn handle(&mut self, crash: ChildCrashed, _: &mut Self::Context) {
-        self.0.send_replace(Some(crash.panic));
-    }
-}
-
 /// What is done now and then.
 struct Housekeeping<'a> {
     store: &'a Store,
@@ -323,9 +310,12 @@ struct Housekeeping<'a> {
 }
 
 impl Housekeeping<'_> {
-    async fn run(&self) {
+    async fn rotate_logs(&self) {
         let runtime = self.runtime.clone();
         crate::blocking::run(move || runtime.rotate_logs()).await;
+    }
+
+    async fn run(&self) {
         match retention::prune_tasks(self.store, &self.executor, self.retention).await {
             Ok(0) => {}
             Ok(tasks) => tracing::info!(tasks, "old tasks were forgotten (retention)"),
@@ -343,7 +333,7 @@ async fn until_told(
     commander: &Arc<Supervised>,
 ) -> Result<(), DaemonError> {
     let mut failed = housekeeping.store.failed();
-    let mut tick = tokio::time::interval(HOUSEKEEPING);
+    let (mut tick, mut logs) = (tokio::time::interval(HOUSEKEEPING), tokio::time::interval(LOGS));
     loop {
         tokio::select! {
             () = signals.shutdown.cancelled() => return Ok(()),
@@ -359,20 +349,21 @@ async fn until_told(
                 Err(error) => tracing::error!(%error, "the catalog was not reloaded"),
             },
             _ = tick.tick() => housekeeping.run().await,
+            _ = logs.tick() => housekeeping.rotate_logs().await,
         }
     }
 }
 
 /// Takes no new work, lets what is going on end within the grace, and marks the rest INTERRUPTED.
 async fn shut_down(
-    config: &Config,
+    grace: Duration,
     store: &Store,
     supervisor: &Addr<PlanSupervisor>,
     mut held: watch::Receiver<Held>,
 ) {
     supervisor.send(Drain).await.ok();
     let quiet = held.wait_for(|held| held.is_empty());
-    if tokio::time::timeout(config.shutdown_grace, quiet).await.is_err() {
+    if tokio::time::timeout(grace, quiet).await.is_err() {
         tracing::warn!("operations are still going on after shutdownGrace; their tasks are interrupted");
     }
     supervisor.send(InterruptAll).await.ok();

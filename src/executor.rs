@@ -106,6 +106,8 @@ pub enum Halt {
     Failed(Failure),
     /// It was cut off by the cancellation token: whether it was done is in doubt.
     Cut,
+    /// What was to carry it out is gone, and with it the answer: whether it was done is in doubt.
+    Lost(String),
 }
 
 impl From<Failure> for Halt {

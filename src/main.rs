@@ -148,7 +148,8 @@ fn start_log(default: &str) -> anyhow::Result<()> {
 }
 
 fn serve(overrides: &Overrides) -> anyhow::Result<()> {
-    let config = Config::load(overrides, std::env::current_exe()?)?;
+    // This very program, even if an upgrade puts another one in its place: the two may not understand each other.
+    let config = Config::load(overrides, PathBuf::from("/proc/self/exe"))?;
     let system = actix::System::new();
     system.block_on(async move {
         let signals = Signals::default();

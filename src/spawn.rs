@@ -12,7 +12,7 @@ pub mod server;
 mod sys;
 pub mod tree;
 
-pub use sys::keep_descriptors;
+pub use sys::{expect_children, keep_descriptors};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::deployment::{DeploymentActor, DeploymentDone};
 use super::guard::{self, ChildCrashed};
 use super::ledger::Ledger;
+use crate::crashpoint::handling;
 use crate::executor::{Executor, Subject};
 use crate::task::decide::{Decision, decide};
 use crate::task::event::Event;
@@ -112,7 +113,7 @@ impl BatchActor {
             Box::pin(durable),
             me.clone().recipient(),
         );
-        self.going_on.insert(deployment, (guard::start(name, me.recipient(), actor), place));
+        self.going_on.insert(deployment, (guard::start(name, move |crash| me.do_send(crash), actor), place));
     }
 
     fn await_place(&mut self, context: &mut Context<Self>) {
@@ -133,6 +134,7 @@ impl Actor for BatchActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
+        handling("batch: started");
         self.drive(context);
     }
 }
@@ -144,6 +146,7 @@ struct PlaceFree;
 impl Handler<PlaceFree> for BatchActor {
     type Result = ();
     fn handle(&mut self, _: PlaceFree, context: &mut Self::Context) {
+        handling("batch: PlaceFree");
         self.awaits_place = false;
         self.drive(context);
     }
@@ -152,6 +155,7 @@ impl Handler<PlaceFree> for BatchActor {
 impl Handler<LookAgain> for BatchActor {
     type Result = ();
     fn handle(&mut self, _: LookAgain, context: &mut Self::Context) {
+        handling("batch: LookAgain");
         self.drive(context);
     }
 }
@@ -159,6 +163,7 @@ impl Handler<LookAgain> for BatchActor {
 impl Handler<DeploymentDone> for BatchActor {
     type Result = ();
     fn handle(&mut self, done: DeploymentDone, context: &mut Self::Context) {
+        handling("batch: DeploymentDone");
         self.going_on.remove(&done.deployment);
         self.drive(context);
     }
@@ -166,7 +171,11 @@ impl Handler<DeploymentDone> for BatchActor {
 
 impl Handler<ChildCrashed> for BatchActor {
     type Result = ();
-    fn handle(&mut self, crash: ChildCrashed, _: &mut Self::Context) {
+    fn handle(&mut self, crash: ChildCrashed, context: &mut Self::Context) {
+        handling("batch: ChildCrashed");
         self.crashes.do_send(crash);
+        // The task is over for now. Task and batch know each other: by itself neither would ever end,
+        // and the places would be lost.
+        context.stop();
     }
 }

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 
 use super::guard;
 use super::ledger::Ledger;
+use crate::crashpoint::handling;
 use crate::executor::{Executor, Halt, Subject, Target};
 use crate::plan::Way;
 use crate::store::StoreError;
@@ -56,6 +57,8 @@ impl From<Halt> for Stopped {
         match halt {
             Halt::Failed(failure) => Self::Failed(failure),
             Halt::Cut => Self::Cut,
+            // A crash like any other: the task is interrupted, and its resume looks at what was done.
+            Halt::Lost(why) => std::panic::resume_unwind(Box::new(why)),
         }
     }
 }
@@ -78,6 +81,7 @@ impl Actor for DeploymentActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
+        handling("deployment: started");
         let course = Course {
             ledger: self.ledger.clone(),
             executor: self.executor.clone(),
@@ -108,6 +112,7 @@ struct End;
 impl actix::Handler<End> for DeploymentActor {
     type Result = ();
     fn handle(&mut self, _: End, context: &mut Self::Context) {
+        handling("deployment: End");
         context.stop();
     }
 }

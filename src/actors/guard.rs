@@ -9,7 +9,7 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 
 use actix::dev::ContextFutureSpawner;
-use actix::{Actor, Addr, AsyncContext, Context, Message, Recipient};
+use actix::{Actor, Addr, AsyncContext, Context, Message};
 use futures_util::FutureExt;
 
 /// A child has ended without having said so itself: it panicked.
@@ -22,8 +22,9 @@ pub struct ChildCrashed {
     pub panic: String,
 }
 
-/// Starts an actor; tells `parent` when it panics.
-pub fn start<A>(child: String, parent: Recipient<ChildCrashed>, actor: A) -> Addr<A>
+/// Starts an actor; calls `tell` when it panics. (Not a message to the parent here: whoever passes it
+/// on could panic, too, and nobody would hear of either.)
+pub fn start<A>(child: String, tell: impl FnOnce(ChildCrashed) + 'static, actor: A) -> Addr<A>
 where
     A: Actor<Context = Context<A>>,
 {
@@ -34,7 +35,7 @@ where
         let ran = AssertUnwindSafe(&mut running).catch_unwind().await;
         let dropped = std::panic::catch_unwind(AssertUnwindSafe(move || drop(running)));
         if let Some(panic) = ran.err().or(dropped.err()) {
-            parent.do_send(ChildCrashed { child, panic: panic_text(&*panic) });
+            tell(ChildCrashed { child, panic: panic_text(&*panic) });
         }
     });
     address
@@ -110,7 +111,9 @@ mod tests {
     ) -> (Addr<Parent>, Addr<Child>, tokio::sync::mpsc::UnboundedReceiver<String>) {
         let (tell, told) = tokio::sync::mpsc::unbounded_channel();
         let parent = Parent(tell).start();
-        let child = start("child".into(), parent.clone().recipient(), Child { panic_in_stopping });
+        let told_parent = parent.clone();
+        let tell = move |crash| told_parent.do_send(crash);
+        let child = start("child".into(), tell, Child { panic_in_stopping });
         (parent, child, told)
     }
 
@@ -141,7 +144,8 @@ mod tests {
         let (parent, child, mut told) = family(false);
         child.send(Go::Answer).await.unwrap();
         drop(child);
-        let other = start("other".into(), parent.recipient(), Child { panic_in_stopping: false });
+        let tell = move |crash| parent.do_send(crash);
+        let other = start("other".into(), tell, Child { panic_in_stopping: false });
         other.do_send(Go::PanicInHandler);
         assert_eq!(told.recv().await.unwrap(), "other: in the handler");
     }

@@ -20,6 +20,7 @@ use super::ledger::Ledger;
 use super::task::{Crashed, Rested, TaskActor};
 use super::{Holder, Refused};
 use crate::catalog::{Catalog, ServiceId};
+use crate::crashpoint::handling;
 use crate::store::Store;
 use crate::task::admission::{Admission, Claim, admit};
 use crate::task::event::Event;
@@ -83,8 +84,11 @@ impl PlanSupervisor {
             me.clone().recipient(),
             me.clone().recipient(),
         );
-        let crash = TaskCrash { task: id, run, supervisor: me };
-        let actor = guard::start(format!("task {id}"), crash.start().recipient(), actor);
+        let tell = move |crash: ChildCrashed| {
+            let what = format!("{} crashed: {}", crash.child, crash.panic);
+            me.do_send(Crashed { task: id, run, what });
+        };
+        let actor = guard::start(format!("task {id}"), tell, actor);
         self.active.insert(id, Active { run, ledger, actor, cancel });
         self.publish();
     }
@@ -171,6 +175,7 @@ impl Actor for PlanSupervisor {
 impl Handler<Rested> for PlanSupervisor {
     type Result = AtomicResponse<Self, ()>;
     fn handle(&mut self, rested: Rested, _: &mut Self::Context) -> Self::Result {
+        handling("supervisor: Rested");
         let task = rested.task;
         if !self.is_run(task, rested.run) {
             return nothing();
@@ -191,30 +196,12 @@ fn nothing() -> AtomicResponse<PlanSupervisor, ()> {
 impl Handler<Crashed> for PlanSupervisor {
     type Result = AtomicResponse<Self, ()>;
     fn handle(&mut self, crashed: Crashed, _: &mut Self::Context) -> Self::Result {
+        handling("supervisor: Crashed");
         if !self.is_run(crashed.task, crashed.run) {
             return nothing();
         }
         tracing::error!(task = %crashed.task, what = crashed.what, "an actor crashed; its task is interrupted");
         self.interrupt_at_once(crashed.task, Reason::ActorCrashed)
-    }
-}
-
-/// Tells the supervisor which task it was whose actor panicked.
-struct TaskCrash {
-    task: TaskId,
-    run: u64,
-    supervisor: Addr<PlanSupervisor>,
-}
-
-impl Actor for TaskCrash {
-    type Context = Context<Self>;
-}
-
-impl Handler<ChildCrashed> for TaskCrash {
-    type Result = ();
-    fn handle(&mut self, crash: ChildCrashed, _: &mut Self::Context) {
-        let what = format!("{} crashed: {}", crash.child, crash.panic);
-        self.supervisor.do_send(Crashed { task: self.task, run: self.run, what });
     }
 }
 
@@ -226,6 +213,7 @@ pub struct Drain;
 impl Handler<Drain> for PlanSupervisor {
     type Result = ();
     fn handle(&mut self, _: Drain, _: &mut Self::Context) {
+        handling("supervisor: Drain");
         self.draining = true;
         // Without places nothing begins any more, in no batch of any task.
         self.means.places.close();
@@ -243,6 +231,7 @@ pub struct InterruptAll;
 impl Handler<InterruptAll> for PlanSupervisor {
     type Result = ResponseFuture<()>;
     fn handle(&mut self, _: InterruptAll, _: &mut Self::Context) -> Self::Result {
+        handling("supervisor: InterruptAll");
         let ids: Vec<TaskId> = self.active.keys().copied().collect();
         let recorded: Vec<_> =
             ids.into_iter().filter_map(|id| self.interrupt(id, Reason::DaemonShutDown)).collect();

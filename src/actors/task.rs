@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch::{BatchActor, BatchDone, LookAgain, Means};
 use super::guard::{self, ChildCrashed};
 use super::ledger::Ledger;
+use crate::crashpoint::handling;
 use crate::store::StoreError;
 use crate::task::decide::{Decision, decide};
 use crate::task::event::Event;
@@ -104,7 +105,7 @@ impl TaskActor {
             deployments,
         );
         let name = format!("a batch of task {}", self.ledger.task().id);
-        self.batch = Some(guard::start(name, me.recipient(), batch));
+        self.batch = Some(guard::start(name, move |crash| me.do_send(crash), batch));
     }
 
     fn rest(&mut self, event: Event, context: &mut Context<Self>) {
@@ -129,6 +130,7 @@ impl Actor for TaskActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
+        handling("task: started");
         self.drive(context);
     }
 }
@@ -136,6 +138,7 @@ impl Actor for TaskActor {
 impl Handler<BatchDone> for TaskActor {
     type Result = ();
     fn handle(&mut self, _: BatchDone, context: &mut Self::Context) {
+        handling("task: BatchDone");
         self.batch = None;
         self.drive(context);
     }
@@ -145,6 +148,7 @@ impl Handler<Hold> for TaskActor {
     type Result = ResponseActFuture<Self, Result<(), Unrecorded>>;
 
     fn handle(&mut self, hold: Hold, _: &mut Self::Context) -> Self::Result {
+        handling("task: Hold");
         let durable = match self.ledger.record(hold.0) {
             Ok(durable) => durable,
             Err(illegal) => return Box::pin(actix::fut::ready(Err(Unrecorded::Illegal(illegal)))),
@@ -167,6 +171,7 @@ pub struct HoldBack;
 impl Handler<HoldBack> for TaskActor {
     type Result = ();
     fn handle(&mut self, _: HoldBack, _: &mut Self::Context) {
+        handling("task: HoldBack");
         self.held_back = true;
         if let Some(batch) = &self.batch {
             batch.do_send(LookAgain);
@@ -177,6 +182,7 @@ impl Handler<HoldBack> for TaskActor {
 impl Handler<ChildCrashed> for TaskActor {
     type Result = ();
     fn handle(&mut self, crash: ChildCrashed, _: &mut Self::Context) {
+        handling("task: ChildCrashed");
         let task = self.ledger.task().id;
         let what = format!("{} crashed: {}", crash.child, crash.panic);
         self.crashed.do_send(Crashed { task, run: self.run, what });
@@ -190,6 +196,7 @@ struct End;
 impl Handler<End> for TaskActor {
     type Result = ();
     fn handle(&mut self, _: End, context: &mut Self::Context) {
+        handling("task: End");
         context.stop();
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Executor, Halt, Subject, environment, failure};
+use crate::spawn::SpawnError;
 use crate::spawn::command::{Command, Ended, run};
 use crate::task::Failure;
 use crate::task::deployment::Hook;
@@ -60,6 +61,9 @@ impl Executor {
                     hook.name(),
                     TIMEOUT.as_secs() / 60
                 )
+            }
+            Err(error @ SpawnError::Spawner(_)) => {
+                return Err(Halt::Lost(format!("hook {}: {error}", hook.name())));
             }
             Err(error) => return Err(failure("hookFailed", format!("hook {}: {error}", hook.name())).into()),
         };

@@ -8,7 +8,8 @@ use super::{Executor, Halt, Looked, Target, environment, failure};
 use crate::blocking;
 use crate::catalog::{Probe, Run, expand};
 use crate::probe::{self, ProbeFailure, ResolvedProbe};
-use crate::runtime::{Observation, StartSpec};
+use crate::runtime::{Observation, RuntimeError, StartSpec};
+use crate::spawn::SpawnError;
 use crate::task::Failure;
 use crate::task::evidence::Deeds;
 use crate::task::operation::{Done, Incarnation, OperationEnd, Settled};
@@ -32,7 +33,7 @@ impl Executor {
         let end = match self.carry_out(target, looked).await {
             Ok(done) => Ok(done),
             Err(Halt::Failed(failure)) => Err(failure),
-            Err(Halt::Cut) => return Err(Halt::Cut),
+            Err(halt) => return Err(halt),
         };
         let log = self.logs.open(target.subject.task, target.subject.service.id);
         let (result, detail) = match end {
@@ -53,10 +54,15 @@ impl Executor {
                 let detail = self.stop(target).await?;
                 Ok((Done::Changed(None), detail))
             }
-            Deeds::Stop { running: false } if was_running(target) => {
-                Ok((Done::Changed(None), "stopped before the daemon was interrupted".into()))
+            Deeds::Stop { running: false } => {
+                // Its leader is gone; what that had started may not be.
+                self.stop(target).await?;
+                Ok(if was_running(target) {
+                    (Done::Changed(None), "stopped before the daemon was interrupted".into())
+                } else {
+                    (Done::Unchanged, "already stopped".into())
+                })
             }
-            Deeds::Stop { running: false } => Ok((Done::Unchanged, "already stopped".into())),
             Deeds::Start { stop_first } => self.start(target, stop_first).await,
             Deeds::AwaitHealth => self.await_found(target).await,
             Deeds::Died => Err(self.with_output(target, died_unseen(target)).await.into()),
@@ -93,7 +99,8 @@ impl Executor {
         let argv = environment::argv(&run.command, &environment)?;
         let resolved = self.resolve_probe(target, &run, &environment, release.as_deref())?;
 
-        let stopped = if stop_first { Some(self.stop(target).await?) } else { None };
+        // Even where nothing is to be stopped, something may be left that a dead leader had started.
+        let stopped = Some(self.stop(target).await?).filter(|_| stop_first);
         if let Some(release) = &target.release {
             self.switch(target, release).await?;
         }
@@ -109,7 +116,11 @@ impl Executor {
             release,
         };
         let incarnation = self.runtime.start(spec).await.map_err(|error| {
-            failure("startFailed", format!("cannot start container {}: {error}", target.container.name))
+            let text = format!("cannot start container {}: {error}", target.container.name);
+            match error {
+                RuntimeError::Spawn(SpawnError::Spawner(_)) => Halt::Lost(text),
+                _ => failure("startFailed", text).into(),
+            }
         })?;
         let up = self.await_up(target, resolved, &incarnation, started).await?;
         let detail = stopped.map_or_else(|| up.clone(), |stopped| format!("{stopped}, {up}"));

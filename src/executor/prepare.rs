@@ -11,6 +11,7 @@ use crate::artifact::{Artifact, mask_url};
 use crate::blocking;
 use crate::plan::Way;
 use crate::plan::check::{Repository, resolve_repository};
+use crate::spawn::SpawnError;
 use crate::task::Failure;
 use crate::task::deployment::{Deployment, Pin};
 
@@ -143,6 +144,7 @@ impl Executor {
                 Ok(pin(mask_url(repository), built.artifact, Some(commit.to_string())))
             }
             Err(BuildError::Cancelled) => Err(Halt::Cut),
+            Err(BuildError::Spawn(error @ SpawnError::Spawner(_))) => Err(Halt::Lost(error.to_string())),
             Err(error) => Err(build_failure(&error).into()),
         }
     }

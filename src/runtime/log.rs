@@ -2,7 +2,8 @@
 //!
 //! The container writes to the file itself, so that its output goes on while the daemon is away.
 //! Rotation copies the oldest whole blocks to `output.log.1` and cuts exactly these out of the
-//! file, so that no line is lost; a file system that can't do that gets copied and truncated.
+//! file, so that no line is lost; a file system that can't do that gets copied and truncated. Only
+//! of what grows beyond twice the limit between two looks, the beginning is dropped.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -66,8 +67,11 @@ pub fn rotate(path: &Path, limits: &Limits) -> io::Result<()> {
     }
     let mut log = options().read(true).write(true).open(path)?;
     let oldest = bytes - bytes % BLOCK;
+    // Of what was written faster than we look, only so much is kept.
+    let most = 2 * limits.max_bytes;
+    log.seek(SeekFrom::Start(oldest.saturating_sub(most)))?;
     let mut copy = options().write(true).create(true).truncate(true).mode(0o640).open(numbered(path, 1))?;
-    io::copy(&mut (&mut log).take(oldest), &mut copy)?;
+    io::copy(&mut (&mut log).take(oldest.min(most)), &mut copy)?;
     let length = i64::try_from(oldest).map_err(io::Error::other)?;
     if fallocate(&log, FallocateFlags::FALLOC_FL_COLLAPSE_RANGE, 0, length).is_err() {
         // What is written between the copy and this is lost here, and only here. The rest of the

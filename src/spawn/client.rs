@@ -16,7 +16,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::sync::oneshot;
 
-use crate::crashpoint::point;
+use crate::crashpoint::{handling, point};
 
 use super::server::{Answer, EXEC, Request, encode, read_body};
 use super::{ExitStatus, Launch, SpawnError, Spawned, Spec};
@@ -137,7 +137,13 @@ impl Link {
         let (writer, reader, readers_link) = (ours.try_clone()?, ours, link.clone());
         std::thread::Builder::new().name("spawner-write".into()).spawn(move || write(&writer, &queue))?;
         std::thread::Builder::new().name("spawner-read".into()).spawn(move || {
-            readers_link.read(reader);
+            let read = std::panic::AssertUnwindSafe(|| readers_link.read(&reader));
+            if std::panic::catch_unwind(read).is_err() {
+                tracing::error!("the reader of the spawner panicked; another spawner takes its place");
+            }
+            readers_link.close();
+            // Whatever ended the reading: the spawner has to end, too, or another one can't begin.
+            reader.shutdown(std::net::Shutdown::Both).ok();
             // It has hung up, so it ends: no zombie is left.
             child.wait().ok();
         })?;
@@ -180,7 +186,7 @@ impl Link {
         Ok(told)
     }
 
-    fn read(&self, mut socket: UnixStream) {
+    fn read(&self, mut socket: &UnixStream) {
         let mut length = [0; 4];
         while socket.read_exact(&mut length).is_ok() {
             match read_body(&mut socket, length) {
@@ -188,6 +194,10 @@ impl Link {
                 Err(_) => break,
             }
         }
+    }
+
+    /// Nothing more will be answered.
+    fn close(&self) {
         let mut state = self.state();
         state.closed = true;
         // Dropping the senders tells everybody who waits.
@@ -196,6 +206,7 @@ impl Link {
     }
 
     fn take(&self, answer: Answer) {
+        handling("the reader of the spawner");
         let mut state = self.state();
         match answer {
             Answer::Started { id, pid, start_ticks } => {

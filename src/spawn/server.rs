@@ -75,6 +75,7 @@ struct Server {
 impl Server {
     fn new(lock: &Path) -> io::Result<Self> {
         sys::keep_descriptors()?;
+        sys::expect_children()?;
         // A Ctrl-C on the daemon's terminal must not reach us, or containers could be lost between fork and exec.
         setsid().ok();
         nix::sys::prctl::set_name(c"deployd-spawner").ok();
@@ -170,6 +171,9 @@ impl Server {
                 reader.read_to_string(&mut report).map_err(|error| ("read a pipe".to_string(), error))?;
                 if let Some((errno, step)) = report.split_once(' ') {
                     waitpid(child, None).ok();
+                    if let Some(marker) = &request.marker {
+                        unmark(marker, child.as_raw());
+                    }
                     let errno = errno.parse().unwrap_or(nix::libc::EIO);
                     return Err((step.to_string(), io::Error::from_raw_os_error(errno)));
                 }
@@ -185,11 +189,7 @@ impl Server {
         if let Err((step, error)) = self.prepare(request, image, output) {
             return (step.to_string(), error);
         }
-        let error = sys::execute(&image.program, &image.argv, &image.environment);
-        if let Some(marker) = &request.marker {
-            std::fs::remove_file(&marker.path).ok();
-        }
-        (EXEC.to_string(), error)
+        (EXEC.to_string(), sys::execute(&image.program, &image.argv, &image.environment))
     }
 
     fn prepare(
@@ -230,12 +230,25 @@ impl Server {
             boot_id: self.boot_id.clone(),
         }
         .to_text();
-        let temporary = PathBuf::from(format!("{}.tmp", marker.path));
+        let temporary = temporary(marker);
         let mut file = File::create(&temporary)?;
         file.write_all(text.as_bytes())?;
         drop(file);
         std::fs::rename(&temporary, &marker.path)
     }
+}
+
+/// Removes what a child has left that did not become the program. (By then it may not do so itself.)
+fn unmark(marker: &Marker, child: i32) {
+    std::fs::remove_file(temporary(marker)).ok();
+    let run = std::fs::read_to_string(&marker.path).ok();
+    if run.as_deref().and_then(tree::Run::from_text).is_some_and(|run| run.pid == child) {
+        std::fs::remove_file(&marker.path).ok();
+    }
+}
+
+fn temporary(marker: &Marker) -> PathBuf {
+    PathBuf::from(format!("{}.tmp", marker.path))
 }
 
 fn hold(lock: &Path) -> io::Result<File> {

@@ -53,6 +53,13 @@ pub fn keep_descriptors() -> io::Result<()> {
     Ok(())
 }
 
+/// Whoever ignores SIGCHLD, as some parents let their children do, never learns how a child ends.
+pub fn expect_children() -> io::Result<()> {
+    // SAFETY: the default disposition installs no handler.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
+    Ok(())
+}
+
 /// Ignores these signals.
 pub fn ignore(signals: &[Signal]) -> io::Result<()> {
     for &which in signals {

@@ -140,14 +140,17 @@ pub async fn end(
     timeout: Duration,
 ) -> io::Result<Ending> {
     let begun = Instant::now();
+    let mut session = Session { id: pid, members: Vec::new() };
     let ended_well = tokio::time::timeout(timeout, async {
         if is_alive(pid, start_ticks) {
+            session.members.push((pid, start_ticks));
+            session.grow(&seen(Instant::now()).await);
             point("before a signal");
             signal_group(pid, signal)?;
             point("after a signal");
             gone(pid, start_ticks).await?;
         }
-        end_stragglers(pid, operation, signal).await
+        end_stragglers(&mut session, operation, signal).await
     })
     .await;
     let killed = if let Ok(result) = ended_well {
@@ -158,7 +161,7 @@ pub async fn end(
             signal_group(pid, Signal::SIGKILL)?;
             gone(pid, start_ticks).await?;
         }
-        let kill = end_stragglers(pid, operation, Signal::SIGKILL);
+        let kill = end_stragglers(&mut session, operation, Signal::SIGKILL);
         tokio::time::timeout(Duration::from_secs(30), kill)
             .await
             .map_err(|_| io::Error::other("processes are left that SIGKILL does not end"))??;
@@ -167,15 +170,39 @@ pub async fn end(
     Ok(Ending { killed, took: begun.elapsed() })
 }
 
-/// Ends the members of a group whose leader is gone, and processes that left the group.
-async fn end_stragglers(group: i32, operation: &str, signal: Signal) -> io::Result<()> {
+/// The processes of a session, even those that have cleared their environment.
+///
+/// A session's id is its leader's pid, and not used again while it has a member. So it is ours as long
+/// as one of those lives that were seen in it while the leader was known to live.
+struct Session {
+    id: i32,
+    members: Vec<(i32, u64)>,
+}
+
+impl Session {
+    fn grow(&mut self, all: &[Seen]) {
+        self.members.retain(|&(pid, start_ticks)| is_alive(pid, start_ticks));
+        if !self.members.is_empty() {
+            let ours = all.iter().filter(|process| process.session == self.id);
+            self.members.extend(ours.map(|process| (process.pid, process.start_ticks)));
+        }
+    }
+
+    fn has(&self, process: &Seen) -> bool {
+        self.members.contains(&(process.pid, process.start_ticks))
+    }
+}
+
+/// Ends the members of a session whose leader is gone, and processes that left it.
+async fn end_stragglers(session: &mut Session, operation: &str, signal: Signal) -> io::Result<()> {
     let mut signalled = Vec::new();
     loop {
-        let left: Vec<Tagged> = tagged(Instant::now())
-            .await
+        let all = seen(Instant::now()).await;
+        session.grow(&all);
+        let left: Vec<&Seen> = all
             .iter()
-            .filter(|process| process.operation == operation && is_alive(process.pid, process.start_ticks))
-            .cloned()
+            .filter(|process| process.operation.as_deref() == Some(operation) || session.has(process))
+            .filter(|process| is_alive(process.pid, process.start_ticks))
             .collect();
         if left.is_empty() {
             return Ok(());
@@ -184,7 +211,7 @@ async fn end_stragglers(group: i32, operation: &str, signal: Signal) -> io::Resu
             if !signalled.contains(&(process.pid, process.start_ticks)) {
                 signalled.push((process.pid, process.start_ticks));
                 // Whoever has been told with its group is only told again by SIGKILL.
-                if process.group != group || signal == Signal::SIGKILL {
+                if process.group != session.id || signal == Signal::SIGKILL {
                     ignore_gone(kill(Pid::from_raw(process.pid), signal))?;
                 }
             }
@@ -207,24 +234,26 @@ fn ignore_gone(result: nix::Result<()>) -> io::Result<()> {
     }
 }
 
-/// A process that carries the id of an operation.
+/// A process.
 #[derive(Debug, Clone)]
-pub struct Tagged {
+pub struct Seen {
     /// The process.
     pub pid: i32,
     /// When it started.
     pub start_ticks: u64,
     /// Its group.
     pub group: i32,
+    /// Its session.
+    pub session: i32,
     /// `DEPLOYD_OPERATION`.
-    pub operation: String,
+    pub operation: Option<String>,
 }
 
-/// All processes that carry an operation's id, as they were at `since` or later.
+/// All processes, as they were at `since` or later.
 ///
 /// Many callers at once share one look at `/proc`.
-pub async fn tagged(since: Instant) -> Arc<Vec<Tagged>> {
-    type Look = Option<(Instant, Arc<Vec<Tagged>>)>;
+pub async fn seen(since: Instant) -> Arc<Vec<Seen>> {
+    type Look = Option<(Instant, Arc<Vec<Seen>>)>;
     static LAST: tokio::sync::Mutex<Look> = tokio::sync::Mutex::const_new(None);
     let mut last = LAST.lock().await;
     if let Some((begun, processes)) = &*last
@@ -238,18 +267,18 @@ pub async fn tagged(since: Instant) -> Arc<Vec<Tagged>> {
     processes
 }
 
-fn scan() -> Vec<Tagged> {
+fn scan() -> Vec<Seen> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter_map(|pid: i32| {
-            let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             let operation = environment
                 .split(|&byte| byte == 0)
-                .find_map(|variable| variable.strip_prefix(b"DEPLOYD_OPERATION="))?;
-            let stat = Stat::read(pid).filter(Stat::is_alive)?;
-            let operation = String::from_utf8_lossy(operation).into_owned();
-            Some(Tagged { pid, start_ticks: stat.start_ticks, group: stat.group, operation })
+                .find_map(|variable| variable.strip_prefix(b"DEPLOYD_OPERATION="))
+                .map(|operation| String::from_utf8_lossy(operation).into_owned());
+            let Stat { start_ticks, group, session, .. } = Stat::read(pid).filter(Stat::is_alive)?;
+            Some(Seen { pid, start_ticks, group, session, operation })
         })
         .collect()
 }

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use deployd::spawn::tree::{self, Run};
 use serde_json::Value;
 
-use witness::unchunked;
 pub use witness::{Events, Start};
 
 /// Nothing in these tests takes longer; whatever does is a failure.
@@ -57,6 +56,8 @@ pub struct Daemon {
     process: Option<Child>,
     /// What the daemon gets in its environment at its next launch.
     pub environment: Vec<(&'static str, String)>,
+    /// A command that executes the daemon with the arguments that follow it.
+    pub wrapper: Vec<String>,
 }
 
 impl Daemon {
@@ -64,7 +65,7 @@ impl Daemon {
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("deployd-it").tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let daemon = Self { directory, process: None, environment: Vec::new() };
+        let daemon = Self { directory, process: None, environment: Vec::new(), wrapper: Vec::new() };
         fs::create_dir(daemon.path("services.d")).unwrap();
         daemon.write("deployd.yaml", "");
         daemon
@@ -97,7 +98,9 @@ impl Daemon {
 
     /// The daemon's command line.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_deployd"));
+        let words = [&*self.wrapper, &[env!("CARGO_BIN_EXE_deployd").to_string()]].concat();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command.arg("--config").arg(self.path("deployd.yaml"));
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.path("state"));
@@ -236,7 +239,7 @@ impl Daemon {
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Some((status, head.to_string(), unchunked(head, body)))
+        Some((status, head.to_string(), witness::unchunked(head, body)))
     }
 
     /// A request whose answer is JSON.

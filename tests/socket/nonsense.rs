@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use deployd::control::routes::ROUTES;
 
@@ -167,9 +168,15 @@ fn who_asks_and_leaves_is_in_the_journal_all_the_same() {
         let mut stream = UnixStream::connect(daemon.socket()).unwrap();
         stream.write_all((head + &body).as_bytes()).unwrap();
     }
-    // Whoever comes after them waits for them.
     daemon.ctl_ends(0, &["repo", "create", "last"]);
-    let created = daemon.ctl_ends(0, &["events"]).matches("repository.created").count();
-    let (_, list) = daemon.call("GET", "/v1/repositories", "");
-    assert_eq!(created, list["repositories"].as_array().unwrap().len());
+    // What is still going on comes to its end.
+    let begun = Instant::now();
+    loop {
+        let (_, list) = daemon.call("GET", "/v1/repositories", "");
+        let created = daemon.ctl_ends(0, &["events"]).matches("repository.created").count();
+        if created == list["repositories"].as_array().unwrap().len() {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{created} in the journal: {list:#}");
+    }
 }

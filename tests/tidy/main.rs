@@ -46,7 +46,16 @@ const MAY_USE: [(&str, &[&str]); 25] = [
     (
         "actors",
         &[
-            "artifact", "blocking", "catalog", "clock", "compile", "executor", "mistake", "plan", "store",
+            "artifact",
+            "blocking",
+            "catalog",
+            "clock",
+            "compile",
+            "crashpoint",
+            "executor",
+            "mistake",
+            "plan",
+            "store",
             "task",
         ],
     ),

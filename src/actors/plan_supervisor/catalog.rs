@@ -9,6 +9,7 @@ use crate::actors::stored_plan::unavailable;
 use crate::actors::{Refused, Reloaded};
 use crate::catalog::Catalog;
 use crate::clock;
+use crate::crashpoint::handling;
 use crate::store::Change;
 use crate::task::Caller;
 use crate::task::host_event::HostEvent;
@@ -27,6 +28,7 @@ impl Handler<ReplaceCatalog> for PlanSupervisor {
     type Result = ResponseFuture<Result<Reloaded, Refused>>;
 
     fn handle(&mut self, replace: ReplaceCatalog, _: &mut Self::Context) -> Self::Result {
+        handling("supervisor: ReplaceCatalog");
         let reloaded = compare(&self.catalog.borrow(), &replace.catalog);
         self.catalog.send_replace(replace.catalog);
         let services = u32::try_from(reloaded.services).unwrap_or(u32::MAX);

@@ -8,6 +8,7 @@ use crate::actors::stored_plan::unavailable;
 use crate::actors::task::{Hold, TaskActor, Unrecorded};
 use crate::actors::{Command, Commanded, Refused};
 use crate::clock;
+use crate::crashpoint::handling;
 use crate::store::Change;
 use crate::task::event::Event;
 use crate::task::state::{TaskState, Transition};
@@ -29,6 +30,7 @@ impl Handler<CommandTask> for PlanSupervisor {
     type Result = AtomicResponse<Self, Result<Commanded, Refused>>;
 
     fn handle(&mut self, message: CommandTask, _: &mut Self::Context) -> Self::Result {
+        handling("supervisor: CommandTask");
         let work: ResponseActFuture<Self, _> = match self.judge(&message) {
             Err(refused) => Box::pin(actix::fut::ready(Err(refused))),
             Ok(Verdict::Already) => Box::pin(actix::fut::ready(Ok(Commanded::default()))),

@@ -8,6 +8,7 @@ use crate::actors::stored_plan::{stored_plan, unavailable};
 use crate::actors::{Execute, Refused, Started};
 use crate::clock;
 use crate::compile::compile;
+use crate::crashpoint::handling;
 use crate::store::Change;
 use crate::task::event::{Definition, Event};
 use crate::task::{Task, TaskId};
@@ -20,6 +21,7 @@ impl Handler<Execute> for PlanSupervisor {
     type Result = AtomicResponse<Self, Result<Started, Refused>>;
 
     fn handle(&mut self, execute: Execute, _: &mut Self::Context) -> Self::Result {
+        handling("supervisor: Execute");
         let begun = self.begin(&execute);
         let store = self.store.clone();
         let work = async move {
