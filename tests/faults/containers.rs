@@ -256,7 +256,10 @@ fn however_the_daemon_was_started_what_it_starts_is_clean() {
         // 10 is the shell's own copy of its script.
         assert_eq!(&lines[..3], ["0", "1", "10"], "{said}");
         assert!(lines[3] == "2" && lines[4].is_empty(), "{said}");
-        assert!(lines.last().unwrap().trim_end().ends_with("0000000000000000"), "{said}");
+        let ignored = lines.last().and_then(|line| line.split_whitespace().last()).unwrap();
+        // 32 and 33 belong to the C library, which lets nobody change them.
+        let ignored = u64::from_str_radix(ignored, 16).unwrap() & !0x1_8000_0000;
+        assert_eq!(ignored, 0, "{said}");
         daemon.executed("stop", &items(&[(1, 0, "STOP", "")]), "SUCCEEDED");
         let loose = Command::new("find")
             .arg(daemon.path("state/services"))
