@@ -1,14 +1,19 @@
 //! tar, plain or decompressed on the way.
 
+use std::collections::HashSet;
 use std::io::Read;
 
-use tar::{Archive, EntryType};
+use tar::{Archive, Entry as TarEntry, EntryType, PaxExtensions};
 
 use super::jail::Jail;
 use super::{Entry, UnpackError, is_privileged};
 
 /// The last second of the year 9999.
 const YEAR_9999: u64 = 253_402_300_799;
+
+/// What may be said of all files at once: it changes nothing that is written. (`git archive` writes the
+/// commit as `comment`.)
+const GLOBAL: [&[u8]; 8] = [b"comment", b"mtime", b"atime", b"ctime", b"uid", b"gid", b"uname", b"gname"];
 
 /// Unpacks a tar stream.
 pub fn unpack(reader: impl Read, jail: &mut Jail) -> Result<(), UnpackError> {
@@ -18,15 +23,10 @@ pub fn unpack(reader: impl Read, jail: &mut Jail) -> Result<(), UnpackError> {
         let mut entry = entry.map_err(damaged)?;
         let name = entry.path_bytes().into_owned();
         let kind = entry.header().entry_type();
-        // Times are not kept; but a header that is nonsense in one place may be so in others.
-        let before_1970 = entry.pax_extensions().map_err(damaged)?.is_some_and(|extensions| {
-            extensions
-                .flatten()
-                .any(|field| field.key_bytes() == b"mtime" && field.value_bytes().starts_with(b"-"))
-        });
-        if before_1970 || entry.header().mtime().map_err(damaged)? > YEAR_9999 {
-            return Err(refuse(&name, "its time is no time"));
+        if let Some(extensions) = entry.pax_extensions().map_err(damaged)? {
+            check_extensions(&name, extensions, kind == EntryType::XGlobalHeader)?;
         }
+        check_header(&name, &entry)?;
         match kind {
             EntryType::Regular | EntryType::Continuous => {
                 let mode = entry.header().mode().map_err(damaged)?;
@@ -51,6 +51,42 @@ pub fn unpack(reader: impl Read, jail: &mut Jail) -> Result<(), UnpackError> {
         }
     }
     check_end(archive.into_inner(), jail)
+}
+
+/// Refuses a header that readers understand in different ways.
+fn check_header(name: &[u8], entry: &TarEntry<'_, impl Read>) -> Result<(), UnpackError> {
+    let header = entry.header();
+    // Times are not kept; but a header that is nonsense in one place may be so in others.
+    if header.mtime().map_err(|error| UnpackError::Damaged(error.to_string()))? > YEAR_9999 {
+        return Err(refuse(name, "its time is no time"));
+    }
+    // What GNU keeps there in incremental archives is the beginning of the path to readers of ustar.
+    if header.as_gnu().is_some_and(|gnu| gnu.atime[0] != 0) {
+        return Err(refuse(name, "its header is of two formats at once"));
+    }
+    Ok(())
+}
+
+/// The extensions (pax) of one entry, or of all that follow: readers differ in what they know of them.
+fn check_extensions(name: &[u8], extensions: PaxExtensions<'_>, global: bool) -> Result<(), UnpackError> {
+    let mut keys = HashSet::new();
+    for field in extensions {
+        let field = field.map_err(|error| UnpackError::Damaged(error.to_string()))?;
+        let key = field.key_bytes();
+        if key == b"mtime" && field.value_bytes().starts_with(b"-") {
+            return Err(refuse(name, "its time is no time"));
+        }
+        if key.starts_with(b"GNU.sparse.") {
+            return Err(refuse(name, "it is a sparse file; pack it without --sparse"));
+        }
+        if global && !GLOBAL.contains(&key) {
+            return Err(refuse(name, "it is a header that changes all files after it"));
+        }
+        if !keys.insert(key.to_vec()) {
+            return Err(refuse(name, "its header says something twice"));
+        }
+    }
+    Ok(())
 }
 
 /// Reads on to the end, so that a compressed stream's own checksum is seen, too. Nothing but zeros may
