@@ -181,10 +181,11 @@ fn archives_are_told_by_their_content() {
         assert_eq!(fs::read_to_string(release.join("bin/run")).unwrap(), "#!/bin/sh\n", "{form}");
         let mode = |name: &str| release.join(name).metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("bin/run"), mode("data")), (0o755, 0o644), "{form}");
-        // Cut anywhere, it is refused, and nothing is left.
-        for cut in [1, bytes.len() / 2, bytes.len() - 20] {
+        // Cut anywhere (a tar between two files, too), it is refused, and nothing is left.
+        for cut in [1, 1024, bytes.len() / 2, bytes.len() - 20] {
+            let cut = cut.min(bytes.len() - 1);
             if form == "tar" && cut == bytes.len() - 20 {
-                continue; // the zeros at a tar's end may be missing
+                continue; // some of the zeros at a tar's end may be missing
             }
             fs::write(&archive, &bytes[..cut]).unwrap();
             let other = directory.path().join("other");

@@ -8,6 +8,8 @@ use tar::{Archive, Entry as TarEntry, EntryType, PaxExtensions};
 use super::jail::Jail;
 use super::{Entry, UnpackError, is_privileged};
 
+/// Everything in a tar is as long as some of these, and a block of zeros says that it ends.
+const BLOCK: u64 = 512;
 /// The last second of the year 9999.
 const YEAR_9999: u64 = 253_402_300_799;
 
@@ -17,12 +19,14 @@ const GLOBAL: [&[u8]; 8] = [b"comment", b"mtime", b"atime", b"ctime", b"uid", b"
 
 /// Unpacks a tar stream.
 pub fn unpack(reader: impl Read, jail: &mut Jail) -> Result<(), UnpackError> {
-    let mut archive = Archive::new(reader);
+    let mut archive = Archive::new(Counted { reader, bytes: 0 });
+    let mut ends_at = 0;
     let damaged = |error: std::io::Error| UnpackError::Damaged(error.to_string());
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
         let name = entry.path_bytes().into_owned();
         let kind = entry.header().entry_type();
+        ends_at = entry.raw_file_position() + entry.size().next_multiple_of(BLOCK);
         if let Some(extensions) = entry.pax_extensions().map_err(damaged)? {
             check_extensions(&name, extensions, kind == EntryType::XGlobalHeader)?;
         }
@@ -50,7 +54,26 @@ pub fn unpack(reader: impl Read, jail: &mut Jail) -> Result<(), UnpackError> {
             _ => return Err(refuse(&name, "it is neither a file, a directory nor a link")),
         }
     }
-    check_end(archive.into_inner(), jail)
+    let mut reader = archive.into_inner();
+    // Without its mark a tar that was cut between two files would pass for a whole one.
+    if reader.bytes < ends_at + BLOCK {
+        return Err(UnpackError::Damaged("it is cut off: its end is missing".into()));
+    }
+    check_end(&mut reader, jail)
+}
+
+/// Counts what is read.
+struct Counted<R> {
+    reader: R,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
 }
 
 /// Refuses a header that readers understand in different ways.
