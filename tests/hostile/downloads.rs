@@ -99,7 +99,7 @@ fn answers() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let whole = [chunk(&size, &p), chunk("0", b"")].concat();
     let gzip_bomb = {
         let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        std::io::copy(&mut std::io::Read::take(std::io::repeat(0), 64 << 20), &mut gz).unwrap();
+        std::io::copy(&mut std::io::Read::take(std::io::repeat(0), 9 << 20), &mut gz).unwrap();
         gz.finish().unwrap()
     };
     let bomb = format!("Content-Encoding: gzip\r\nContent-Length: {}\r\n", gzip_bomb.len());
@@ -107,8 +107,13 @@ fn answers() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let continues = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(5000);
     let status =
         |status: &str| answer(status, "Retry-After: 86400\r\nContent-Length: 15\r\n", b"<html>no</html>");
-    let to =
-        |location: &str| answer("302 Found", &format!("Location: {location}\r\nContent-Length: 0\r\n"), b"");
+    let to = |location: &str| {
+        answer(
+            "302 Found",
+            &format!("Location: {location}\r\nConnection: close\r\nContent-Length: 0\r\n"),
+            b"",
+        )
+    };
     let ok = |head: &str| answer("200 OK", head, &p);
     vec![
         ("ok", ok(&length), ""),
@@ -256,7 +261,10 @@ fn timed() -> Vec<(&'static str, Box<dyn Fn(usize, &str) -> Vec<Step> + Send + S
         ),
         (
             "stalls in a chunk",
-            Box::new(always(vec![Step::Say([chunked.clone(), chunk("ff", &half)].concat()), Step::Stall])),
+            Box::new(always(vec![
+                Step::Say([chunked.clone(), b"fff\r\n".to_vec(), half.clone()].concat()),
+                Step::Stall,
+            ])),
             "bytes had come",
         ),
         (
@@ -292,8 +300,8 @@ fn timed() -> Vec<(&'static str, Box<dyn Fn(usize, &str) -> Vec<Step> + Send + S
             "larger than 1048576 bytes",
         ),
         (
-            "100 without end",
-            Box::new(always(vec![Step::Repeat(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(), Duration::ZERO)])),
+            "100 again and again",
+            Box::new(always(vec![Step::Repeat(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(), drip)])),
             "(timeouts.fetch)",
         ),
         (
@@ -319,7 +327,7 @@ fn timed() -> Vec<(&'static str, Box<dyn Fn(usize, &str) -> Vec<Step> + Send + S
         (
             "redirects for ever, to new places",
             Box::new(|number, _| {
-                let to = format!("Location: /{number}\r\nContent-Length: 0\r\n");
+                let to = format!("Location: /{number}\r\nConnection: close\r\nContent-Length: 0\r\n");
                 vec![Step::Say(answer("302 Found", &to, b""))]
             }),
             "more than 5 times",
