@@ -37,6 +37,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long a download may take.
     pub timeouts: Timeouts,
+    /// How long a git command may take.
+    pub git_timeout: Duration,
     /// How many deployments, downloads and builds go on at the same time.
     pub concurrency: Concurrency,
     /// Interrupted tasks are resumed when the daemon starts.
@@ -144,6 +146,7 @@ struct ConcurrencyFile {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct TimeoutsFile {
     fetch: Option<String>,
+    git: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -195,6 +198,7 @@ impl Config {
             allowed_uris: None,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            git_timeout: crate::artifact::git::TIMEOUT,
             concurrency: Concurrency { services: 512, downloads: 4, builds: 2 },
             resume_on_start: false,
             shutdown_grace: Duration::from_secs(30),
@@ -254,6 +258,7 @@ impl Config {
         };
         time(&mut self.shutdown_grace, "shutdownGrace", file.shutdown_grace);
         time(&mut self.timeouts.fetch, "timeouts.fetch", file.timeouts.fetch);
+        time(&mut self.git_timeout, "timeouts.git", file.timeouts.git);
         let mut bytes = |place: &mut u64, key: &str, value: Option<serde_yaml::Value>| {
             let Some(value) = value else { return };
             let read = value.as_u64().or_else(|| size(value.as_str()?));

@@ -242,7 +242,8 @@ fn build_executor(config: &Config, store: &Store) -> Result<(Executor, Arc<Proce
     let releases = Releases::open(services.clone()).map_err(io("open the releases"))?;
     let artifacts = ArtifactStore::open(state.join("artifacts")).map_err(io("open the artifacts"))?;
     let artifacts = Arc::new(artifacts);
-    let git = Git::open(state.join("git"), state.join("git-cache")).map_err(io("open the repositories"))?;
+    let git = Git::open(state.join("git"), state.join("git-cache"), config.git_timeout);
+    let git = git.map_err(io("open the repositories"))?;
     let git = Arc::new(git);
     let builder = Builder::open(launcher.clone(), artifacts.clone(), git.clone(), state.join("builds"))
         .map_err(io("prepare builds"))?;

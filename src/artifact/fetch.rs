@@ -85,7 +85,9 @@ pub enum FetchError {
         tries: u32,
     },
     /// It took too long.
-    #[error("cannot fetch {uri}: it takes longer than {seconds} s (timeouts.fetch); {bytes} bytes had come")]
+    #[error(
+        "cannot fetch {uri}: it takes longer than {seconds} s (timeouts.fetch); {bytes} bytes had come{last}"
+    )]
     TimedOut {
         /// The address.
         uri: String,
@@ -93,6 +95,8 @@ pub enum FetchError {
         seconds: u64,
         /// How much had come.
         bytes: u64,
+        /// Why the try before failed, if there was one.
+        last: String,
     },
     /// It is too large.
     #[error("cannot fetch {uri}: it is larger than {max} bytes (packages.maxBytes)")]

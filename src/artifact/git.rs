@@ -4,6 +4,7 @@
 //! no configuration but ours, no hooks, no filters, no submodules, no helpers, arguments that can't
 //! become options. A repository is never worked in; what is needed of it is fetched into a cache.
 
+mod address;
 mod command;
 pub mod repositories;
 
@@ -13,17 +14,23 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::{hex, mask_url};
+use super::{free_space, hex, mask_url};
+use address::Address;
 use command::GitCommand;
 use repositories::Repositories;
 pub use repositories::repository_names;
 
 /// A tree with more files is not checked out.
-const MAX_FILES: usize = 500_000;
+pub(crate) const MAX_FILES: u64 = 500_000;
+/// Nor is one whose files have more bytes.
+pub(crate) const MAX_BYTES: u64 = 16 << 30;
+/// No git command takes longer, unless the configuration says otherwise.
+pub const TIMEOUT: Duration = Duration::from_mins(15);
 
 /// Where commits come from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -96,7 +103,7 @@ pub enum GitError {
         said: String,
     },
     /// It took too long.
-    #[error("cannot {what} {origin}: git took longer than {seconds} s")]
+    #[error("cannot {what} {origin}: git took longer than {seconds} s (timeouts.git)")]
     TimedOut {
         /// What was tried.
         what: &'static str,
@@ -106,10 +113,20 @@ pub enum GitError {
         seconds: u64,
     },
     /// The tree is too large.
-    #[error("cannot check out {origin}: the commit has more than {MAX_FILES} files")]
+    #[error("cannot check out {origin}: the commit has more than {MAX_FILES} files, or {MAX_BYTES} bytes")]
     TooLarge {
         /// The repository.
         origin: String,
+    },
+    /// The disk is full.
+    #[error(
+        "cannot check out {origin}: {missing} bytes of disk space are missing; make room and execute the plan anew"
+    )]
+    NoSpace {
+        /// The repository.
+        origin: String,
+        /// How much.
+        missing: u64,
     },
     /// The system refused.
     #[error("cannot {what}: {why}")]
@@ -135,18 +152,20 @@ fn branches(branches: &[String]) -> String {
 pub struct Git {
     repositories: Repositories,
     cache: PathBuf,
+    timeout: Duration,
     /// One fetch at a time for each origin.
     locks: Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Git {
-    /// Git with built-in repositories and a cache of others in these directories.
-    pub fn open(repositories: PathBuf, cache: PathBuf) -> io::Result<Self> {
+    /// Git with built-in repositories and a cache of others in these directories; no command takes longer
+    /// than `timeout`.
+    pub fn open(repositories: PathBuf, cache: PathBuf, timeout: Duration) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(&repositories)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&cache)?;
         command::write_config(&cache)?;
         let repositories = Repositories::new(repositories, cache.clone());
-        Ok(Self { repositories, cache, locks: Mutex::default() })
+        Ok(Self { repositories, cache, timeout, locks: Mutex::default() })
     }
 
     /// The built-in repositories.
@@ -164,14 +183,25 @@ impl Git {
     ) -> Result<Pin, GitError> {
         let cache = self.cache_of(origin);
         let lock = self.lock(&cache);
-        let _only = lock.lock().await;
+        let _only = tokio::select! {
+            only = lock.lock() => only,
+            () = cancel.cancelled() => return Err(GitError::Cancelled),
+        };
         let shown = origin.shown();
-        if self.fetch(origin, branch, &cache, cancel).await.is_err() {
+        let mut fetched = self.fetch(origin, branch, &cache, cancel).await;
+        if matches!(fetched, Err(GitError::Failed { .. })) {
             // Whatever a crash has left in the cache must not be in the way: once more, from nothing.
             super::unpack::remove_tree(&cache).ok();
-            self.fetch(origin, branch, &cache, cancel).await?;
+            fetched = self.fetch(origin, branch, &cache, cancel).await;
         }
-        let git = GitCommand { cache: &self.cache, origin: &shown, cancel };
+        if let Err(error) = fetched {
+            if !matches!(error, GitError::NoBranch { .. } | GitError::Missing(_)) {
+                // What it left half done would stay for ever.
+                super::unpack::remove_tree(&cache).ok();
+            }
+            return Err(error);
+        }
+        let git = self.command(&shown, cancel);
         let reference = format!("refs/deployd/{branch}^{{commit}}");
         let tip = git
             .line("read", Some(&cache), &["rev-parse", "--verify", "--end-of-options", &reference])
@@ -197,14 +227,15 @@ impl Git {
         cancel: &CancellationToken,
     ) -> Result<(), GitError> {
         let shown = origin.shown();
-        let git = GitCommand { cache: &self.cache, origin: &shown, cancel };
+        let address = Address::of(&origin.address());
+        let git = GitCommand { environment: address.environment(), ..self.command(&shown, cancel) };
         if !cache.join("HEAD").exists() {
             let path = cache.to_string_lossy();
             git.line("prepare a cache of", None, &["init", "-q", "--bare", "--template=", "--", &path])
                 .await?;
         }
-        let address = origin.address();
-        let heads = git.text("read", None, &["ls-remote", "--heads", "--end-of-options", &address]).await?;
+        let list = ["ls-remote", "--heads", "--end-of-options", &address.plain];
+        let heads = git.text("read", None, &list).await?;
         let branches: Vec<String> =
             heads.lines().filter_map(|line| Some(line.split_once("refs/heads/")?.1.to_string())).collect();
         if !branches.iter().any(|known| known == branch) {
@@ -219,7 +250,7 @@ impl Git {
             "--no-recurse-submodules",
             "--force",
             "--end-of-options",
-            &address,
+            &address.plain,
             &refspec,
         ];
         git.line("fetch from", Some(cache), &fetch).await.map(|_| ())
@@ -235,10 +266,11 @@ impl Git {
     ) -> Result<(), GitError> {
         let cache = self.cache_of(origin);
         let shown = origin.shown();
-        let git = GitCommand { cache: &self.cache, origin: &shown, cancel };
-        let list = ["ls-tree", "-r", "--name-only", "--end-of-options", commit];
-        if git.count_lines(&cache, &list, MAX_FILES).await? > MAX_FILES {
-            return Err(GitError::TooLarge { origin: shown });
+        let git = self.command(&shown, cancel);
+        let bytes = git.size_of(&cache, commit).await?;
+        let free = free_space(into).unwrap_or(u64::MAX);
+        if bytes > free {
+            return Err(GitError::NoSpace { origin: shown, missing: bytes - free });
         }
         let index = into.with_extension("index");
         let done = match git.in_tree(&cache, &index, into, &["read-tree", "--end-of-options", commit]).await {
@@ -247,6 +279,10 @@ impl Git {
         };
         fs::remove_file(index).ok();
         done
+    }
+
+    fn command<'a>(&'a self, origin: &'a str, cancel: &'a CancellationToken) -> GitCommand<'a> {
+        GitCommand { cache: &self.cache, origin, cancel, timeout: self.timeout, environment: Vec::new() }
     }
 
     fn cache_of(&self, origin: &Origin) -> PathBuf {

@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "these are tests, helpers included")]
 
+mod third_party;
+
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use deployd::artifact::fetch::Limits;
@@ -13,6 +16,31 @@ use deployd::artifact::unpack::{UnpackError, Unpacked, unpack};
 
 /// What the archives are judged by: small, so that bombs are found out soon.
 const LIMITS: Limits = Limits { max_bytes: 64 << 20, max_unpacked_bytes: 64 << 20, max_entries: 20_000 };
+
+/// No archive needs more address space than this: code, stacks and the allocator's reserve included.
+const MEMORY: u64 = 256 << 20;
+
+/// Runs a test in a process of its own that gets no more memory than [`MEMORY`]; true in there.
+fn bounded(test: &str) -> bool {
+    if std::env::var_os("DEPLOYD_TEST_BOUNDED").is_some() {
+        return true;
+    }
+    let mut alone = Command::new("prlimit");
+    alone.arg(format!("--as={MEMORY}")).arg(std::env::current_exe().unwrap());
+    alone.args(["--exact", "--nocapture", test]);
+    // An arena for each thread would reserve 64 MiB of addresses each.
+    alone.env("DEPLOYD_TEST_BOUNDED", "1").env("MALLOC_ARENA_MAX", "1");
+    let ended = alone.output().expect("prlimit (util-linux) can be run");
+    let output =
+        [ended.stdout, ended.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(ended.status.success() && output.contains("1 passed"), "{output}");
+    false
+}
+
+/// A directory in memory, where there is one: what is accepted is synced thousands of times here.
+fn in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
 
 struct Case {
     file: PathBuf,
@@ -68,10 +96,13 @@ fn below(directory: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn archives_are_refused_without_a_trace_or_unpacked_without_harm() {
+    if !bounded("archives_are_refused_without_a_trace_or_unpacked_without_harm") {
+        return;
+    }
     let mut wrong = Vec::new();
     let mut counts = [0; 3];
     for case in cases() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = in_memory();
         let releases = directory.path().join("service/releases");
         fs::create_dir_all(&releases).unwrap();
         let begun = Instant::now();
@@ -150,10 +181,11 @@ fn archives_are_told_by_their_content() {
         assert_eq!(fs::read_to_string(release.join("bin/run")).unwrap(), "#!/bin/sh\n", "{form}");
         let mode = |name: &str| release.join(name).metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("bin/run"), mode("data")), (0o755, 0o644), "{form}");
-        // Cut anywhere, it is refused, and nothing is left.
-        for cut in [1, bytes.len() / 2, bytes.len() - 20] {
+        // Cut anywhere (a tar between two files, too), it is refused, and nothing is left.
+        for cut in [1, 1024, bytes.len() / 2, bytes.len() - 20] {
+            let cut = cut.min(bytes.len() - 1);
             if form == "tar" && cut == bytes.len() - 20 {
-                continue; // the zeros at a tar's end may be missing
+                continue; // some of the zeros at a tar's end may be missing
             }
             fs::write(&archive, &bytes[..cut]).unwrap();
             let other = directory.path().join("other");
@@ -167,5 +199,71 @@ fn archives_are_told_by_their_content() {
 fn what_no_attack_planned_exists_outside() {
     for path in ["/tmp/deployd-evil-abs", "/etc/cron.d/deployd-evil", "/tmp/deployd-evil-ds"] {
         assert!(!Path::new(path).exists(), "{path}");
+    }
+}
+
+/// What some readers of tar believe and others pass over decides nothing here.
+#[test]
+fn what_readers_understand_in_different_ways_is_refused() {
+    type Extensions = &'static [(&'static str, &'static str)];
+    let cases: [(&str, u8, Extensions, bool); 6] = [
+        ("harmless", b'x', &[("comment", "1"), ("path", "other")], true),
+        ("sparse", b'x', &[("GNU.sparse.major", "1"), ("GNU.sparse.name", "other")], false),
+        ("said twice", b'x', &[("path", "one"), ("path", "two")], false),
+        ("before 1970", b'x', &[("mtime", "-1")], false),
+        ("a commit for all", b'g', &[("comment", "0123456789abcdef")], true),
+        ("a path for all", b'g', &[("path", "other")], false),
+    ];
+    for (case, kind, extensions, accepted) in cases {
+        let record = |(key, value): &(&str, &str)| {
+            let rest = format!(" {key}={value}\n");
+            // Two digits are enough for all of these; the length counts itself.
+            format!("{}{rest}", rest.len() + 2)
+        };
+        let records = extensions.iter().map(record).collect::<String>();
+        let mut builder = tar::Builder::new(Vec::new());
+        for (kind, content) in [(kind, records.as_str()), (b'0', "content")] {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::new(kind));
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, "file", content.as_bytes()).unwrap();
+        }
+        let directory = in_memory();
+        let archive = directory.path().join("archive");
+        fs::write(&archive, builder.into_inner().unwrap()).unwrap();
+        let result = unpack(&archive, &directory.path().join("release"), &LIMITS, 0, |_| Ok(()));
+        assert_eq!(result.is_ok(), accepted, "{case}: {result:?}");
+    }
+}
+
+/// A zip with the empty file `name`, in whose header stand these flags and extra fields.
+fn zip_of_one(flags: u16, extra: &[u8]) -> Vec<u8> {
+    let field = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap().to_le_bytes();
+    let common = [&[0; 18][..], &field(b"name"), &field(extra)].concat();
+    let header = [b"PK\x03\x04\x14\0".as_slice(), &flags.to_le_bytes(), &common, b"name", extra].concat();
+    let entry = [b"PK\x01\x02\x14\0\x14\0\0\0", &*common, &[0; 14], b"name", extra].concat();
+    let places = [entry.len(), header.len()].map(|place| u32::try_from(place).unwrap().to_le_bytes());
+    [&*header, &entry, b"PK\x05\x06\0\0\0\0\x01\0\x01\0", &places.concat(), b"\0\0"].concat()
+}
+
+#[test]
+fn a_file_of_a_zip_has_one_name_and_one_encryption() {
+    // The checksum of `name`, with which readers tell that the other name belongs to it.
+    let mut crc = flate2::Crc::new();
+    crc.update(b"name");
+    let unicode = |name: &[u8; 4]| [b"up\x09\0\x01", &crc.sum().to_le_bytes()[..], name].concat();
+    let cases = [
+        (0, Vec::new(), true),
+        (0, unicode(b"name"), true),
+        (0, unicode(b"eman"), false),
+        (1, Vec::new(), false),
+    ];
+    for (flags, extra, accepted) in cases {
+        let directory = in_memory();
+        let archive = directory.path().join("archive");
+        fs::write(&archive, zip_of_one(flags, &extra)).unwrap();
+        let result = unpack(&archive, &directory.path().join("release"), &LIMITS, 0, |_| Ok(()));
+        assert_eq!(result.is_ok(), accepted, "{flags} {extra:?}: {result:?}");
     }
 }

@@ -149,7 +149,7 @@ impl House {
         let stage = Arc::new(stage);
         let launcher: Arc<dyn Launch> = Arc::new(NoLaunch);
         let artifacts = Arc::new(ArtifactStore::open(at("artifacts")).unwrap());
-        let git = Arc::new(Git::open(at("git"), at("git-cache")).unwrap());
+        let git = Arc::new(Git::open(at("git"), at("git-cache"), crate::artifact::git::TIMEOUT).unwrap());
         let policy = Policy::default();
         let executor = Executor {
             instance: store.instance().into(),

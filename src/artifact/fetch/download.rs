@@ -25,7 +25,12 @@ pub struct Download {
     shown: String,
     expected: Option<String>,
     part: Part,
+    /// What tells that the file is still the one whose beginning has come.
     validator: Option<String>,
+    /// Its whole length, if the server has said it.
+    total: Option<u64>,
+    /// Why the last try failed.
+    last: Option<String>,
 }
 
 /// The file; removed unless it is complete.
@@ -77,7 +82,8 @@ impl Download {
         let shown = mask_url(&request.uri);
         let part = Part::create(fetcher.store.part_path()).map_err(|error| io_error(&shown, &error))?;
         let expected = request.sha256.clone();
-        Ok(Self { uri: request.uri.clone(), shown, expected, part, validator: None })
+        let uri = request.uri.clone();
+        Ok(Self { uri, shown, expected, part, validator: None, total: None, last: None })
     }
 
     /// Fetches, until it is complete or nothing more is worth trying.
@@ -100,7 +106,8 @@ impl Download {
                     return Err(FetchError::Unreachable { uri: self.shown.clone(), why, tries });
                 }
                 Err(Try::Again { why, after }) => {
-                    tracing::info!(uri = %self.shown, why, tries, "download is tried again");
+                    tracing::info!(uri = self.shown, why, tries, "download is tried again");
+                    self.last = Some(why);
                     let wait = fetcher.timeouts.backoff * 2u32.pow(tries - 1);
                     tokio::time::sleep(after.unwrap_or(wait)).await;
                 }
@@ -114,7 +121,7 @@ impl Download {
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), Try> {
         let answer = self.ask(fetcher).await?;
-        let total = self.begin(&answer, fetcher)?;
+        self.begin(&answer, fetcher)?;
         let mut body = answer.bytes_stream();
         while let Some(chunk) = body.next().await {
             // A cut body is an error of decoding here; whatever it is, what has come is kept.
@@ -125,7 +132,7 @@ impl Download {
             self.part.write(&chunk).map_err(|error| Try::Final(self.write_error(fetcher, &error)))?;
             progress(self.part.bytes);
         }
-        match total {
+        match self.total {
             Some(total) if total != self.part.bytes => {
                 Err(again(format!("only {} of {total} bytes came", self.part.bytes)))
             }
@@ -182,11 +189,9 @@ impl Download {
         }
     }
 
-    /// Decides where the body goes: behind what has come, or anew. The result is the whole length, if known.
-    fn begin(&mut self, answer: &Response, fetcher: &Fetcher) -> Result<Option<u64>, Try> {
-        let continues = answer.status() == StatusCode::PARTIAL_CONTENT
-            && self.part.bytes > 0
-            && range_start(answer) == Some(self.part.bytes);
+    /// Decides where the body goes: behind what has come, or anew.
+    fn begin(&mut self, answer: &Response, fetcher: &Fetcher) -> Result<(), Try> {
+        let continues = answer.status() == StatusCode::PARTIAL_CONTENT && self.is_the_rest(answer);
         if !continues {
             if answer.status() == StatusCode::PARTIAL_CONTENT {
                 self.part.restart().map_err(|error| Try::Final(io_error(&self.shown, &error)))?;
@@ -196,8 +201,8 @@ impl Download {
             self.part.restart().map_err(|error| Try::Final(io_error(&self.shown, &error)))?;
             self.validator = validator(answer);
         }
-        let total = answer.content_length().map(|length| length + self.part.bytes);
-        if let Some(total) = total {
+        self.total = answer.content_length().map(|length| length.saturating_add(self.part.bytes));
+        if let Some(total) = self.total {
             if total > fetcher.limits.max_bytes {
                 return Err(Try::Final(self.too_large(fetcher)));
             }
@@ -208,7 +213,15 @@ impl Download {
                 return Err(Try::Final(FetchError::NoSpace { uri: self.shown.clone(), missing }));
             }
         }
-        Ok(total)
+        Ok(())
+    }
+
+    /// Whether a part is what follows the bytes that have come, of the file that they came from.
+    fn is_the_rest(&self, answer: &Response) -> bool {
+        let same = validator(answer).is_none_or(|now| self.validator.as_ref() == Some(&now));
+        let length = answer.content_length().map(|length| length.saturating_add(self.part.bytes));
+        let as_long = self.total.is_none() || length.is_none() || self.total == length;
+        self.part.bytes > 0 && range_start(answer) == Some(self.part.bytes) && same && as_long
     }
 
     fn copy(&mut self, path: &Path, fetcher: &Fetcher) -> Result<(), FetchError> {
@@ -251,7 +264,13 @@ impl Download {
 
     /// What it comes to when its time is over.
     pub fn timed_out(&self, limit: Duration) -> FetchError {
-        FetchError::TimedOut { uri: self.shown.clone(), seconds: limit.as_secs(), bytes: self.part.bytes }
+        let last = self.last.as_ref().map(|why| format!("; the last try: {why}")).unwrap_or_default();
+        FetchError::TimedOut {
+            uri: self.shown.clone(),
+            seconds: limit.as_secs(),
+            bytes: self.part.bytes,
+            last,
+        }
     }
 
     fn redirect(&self, why: String) -> FetchError {

@@ -7,14 +7,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio_util::sync::CancellationToken;
 
-use super::GitError;
+use super::{GitError, MAX_BYTES, MAX_FILES};
 use crate::crashpoint::point;
 
-/// No git command takes longer.
-const TIMEOUT: Duration = Duration::from_mins(15);
 /// No more of what git prints is read.
 const MAX_OUTPUT: u64 = 16 << 20;
 
@@ -64,6 +62,10 @@ pub struct GitCommand<'a> {
     pub origin: &'a str,
     /// Ends it.
     pub cancel: &'a CancellationToken,
+    /// Then it is ended.
+    pub timeout: Duration,
+    /// Variables beside the usual ones.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl GitCommand<'_> {
@@ -101,25 +103,22 @@ impl GitCommand<'_> {
         self.run("check out", command).await.map(|_| ())
     }
 
-    /// Counts the lines that git prints, up to one more than `limit`.
-    pub async fn count_lines(
-        &self,
-        repository: &Path,
-        args: &[&str],
-        limit: usize,
-    ) -> Result<usize, GitError> {
-        let mut child = self.command(Some(repository), args).spawn().map_err(|error| missing(&error))?;
-        let Some(output) = child.stdout.take() else { return Ok(0) };
-        let mut lines = BufReader::new(output).split(b'\n');
-        let mut count = 0;
-        while count <= limit
-            && lines.next_segment().await.map_err(|error| self.failed("read", &error.to_string()))?.is_some()
-        {
-            count += 1;
+    /// How many bytes the files of a commit have in all. Trees can be forged that name the same ones
+    /// millions of times: the count ends where it is too much.
+    pub async fn size_of(&self, repository: &Path, commit: &str) -> Result<u64, GitError> {
+        let list = ["ls-tree", "-r", "-l", "--end-of-options", commit];
+        let mut git =
+            Running(self.command(Some(repository), &list).spawn().map_err(|error| missing(&error))?);
+        let Some(output) = git.0.stdout.take() else { return Ok(0) };
+        let counted = self.in_time("check out", count(output)).await?;
+        let (files, bytes) = counted.map_err(|error| self.failed("check out", &error.to_string()))?;
+        if files > MAX_FILES || bytes > MAX_BYTES {
+            return Err(GitError::TooLarge { origin: self.origin.to_string() });
         }
-        kill(&child);
-        child.wait().await.ok();
-        Ok(count)
+        match git.0.wait().await {
+            Ok(status) if status.success() => Ok(bytes),
+            _ => Err(self.failed("check out", "its list of files can't be read")),
+        }
     }
 
     fn command(&self, repository: Option<&Path>, args: &[&str]) -> Command {
@@ -142,6 +141,7 @@ impl GitCommand<'_> {
             .env("GIT_ALLOW_PROTOCOL", "file:https:http:ssh")
             .env("GIT_NO_REPLACE_OBJECTS", "1")
             .env("GIT_LFS_SKIP_SMUDGE", "1")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -153,9 +153,9 @@ impl GitCommand<'_> {
 
     async fn run(&self, what: &'static str, mut command: Command) -> Result<String, GitError> {
         point("before git");
-        let mut child = command.spawn().map_err(|error| missing(&error))?;
+        let mut git = Running(command.spawn().map_err(|error| missing(&error))?);
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (stdout, stderr) = (git.0.stdout.take(), git.0.stderr.take());
         let work = async {
             let read_out = async {
                 if let Some(stdout) = stdout {
@@ -168,20 +168,10 @@ impl GitCommand<'_> {
                 }
             };
             tokio::join!(read_out, read_err);
-            child.wait().await
+            git.0.wait().await
         };
-        let status = tokio::select! {
-            status = work => status.map_err(|error| self.failed(what, &error.to_string()))?,
-            () = self.cancel.cancelled() => {
-                kill(&child);
-                return Err(GitError::Cancelled);
-            }
-            () = tokio::time::sleep(TIMEOUT) => {
-                kill(&child);
-                let origin = self.origin.to_string();
-                return Err(GitError::TimedOut { what, origin, seconds: TIMEOUT.as_secs() });
-            }
-        };
+        let status =
+            self.in_time(what, work).await?.map_err(|error| self.failed(what, &error.to_string()))?;
         point("after git");
         if status.success() {
             return Ok(String::from_utf8_lossy(&out).into_owned());
@@ -189,16 +179,62 @@ impl GitCommand<'_> {
         Err(self.failed(what, &said(&err)))
     }
 
+    /// Awaits something of git's: until it takes too long, or the task is cut off.
+    async fn in_time<T>(&self, what: &'static str, work: impl Future<Output = T>) -> Result<T, GitError> {
+        tokio::select! {
+            done = work => Ok(done),
+            () = self.cancel.cancelled() => Err(GitError::Cancelled),
+            () = tokio::time::sleep(self.timeout) => {
+                let origin = self.origin.to_string();
+                Err(GitError::TimedOut { what, origin, seconds: self.timeout.as_secs() })
+            }
+        }
+    }
+
     fn failed(&self, what: &'static str, said: &str) -> GitError {
         GitError::Failed { what, origin: self.origin.to_string(), said: said.to_string() }
     }
 }
 
-/// Ends git with everything that it has started: it leads a group of its own.
-fn kill(child: &Child) {
-    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-        nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).ok();
+/// A git that runs. Whoever stops waiting for it ends it, with everything that it has started: it leads a
+/// group of its own.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Without an id it was waited for, and the number may be another's.
+        if let Some(pid) = self.0.id().and_then(|pid| i32::try_from(pid).ok()) {
+            nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).ok();
+        }
     }
+}
+
+/// Files and their bytes in a list of `ls-tree -l`, as far as there are not too many.
+async fn count(output: ChildStdout) -> io::Result<(u64, u64)> {
+    /// Mode, type, hash and size stand before the path, whose length is up to the repository.
+    const HEAD: usize = 100;
+    let (mut files, mut bytes, mut line) = (0, 0u64, Vec::with_capacity(HEAD));
+    let mut output = BufReader::new(output);
+    while files <= MAX_FILES && bytes <= MAX_BYTES {
+        let chunk = output.fill_buf().await?;
+        if chunk.is_empty() {
+            break;
+        }
+        for &byte in chunk {
+            if byte == b'\n' {
+                let head = String::from_utf8_lossy(&line);
+                let size = head.split_whitespace().nth(3).and_then(|size| size.parse().ok()).unwrap_or(0);
+                bytes = bytes.saturating_add(size);
+                files += 1;
+                line.clear();
+            } else if line.len() < HEAD {
+                line.push(byte);
+            }
+        }
+        let length = chunk.len();
+        output.consume(length);
+    }
+    Ok((files, bytes))
 }
 
 fn missing(error: &io::Error) -> GitError {

@@ -79,10 +79,15 @@ impl Repositories {
         Ok(all)
     }
 
+    fn command<'a>(&'a self, name: &'a str, cancel: &'a CancellationToken) -> GitCommand<'a> {
+        let (cache, timeout) = (&*self.cache, super::TIMEOUT);
+        GitCommand { cache, origin: name, cancel, timeout, environment: Vec::new() }
+    }
+
     async fn info(&self, name: &str) -> Result<RepositoryInfo, GitError> {
         let path = self.path(name);
         let cancel = CancellationToken::new();
-        let git = GitCommand { cache: &self.cache, origin: name, cancel: &cancel };
+        let git = self.command(name, &cancel);
         let arguments = ["for-each-ref", "--format=%(refname:short)", "refs/heads"];
         let heads = git.text("read", Some(&path), &arguments).await?;
         let branches = heads.lines().map(|branch| branch.escape_debug().to_string()).collect();
@@ -95,7 +100,7 @@ impl Repositories {
         let temporary = self.directory.join(format!("{name}.tmp"));
         remove_tree(&temporary).map_err(|error| io_error("create the repository", &error))?;
         let cancel = CancellationToken::new();
-        let git = GitCommand { cache: &self.cache, origin: name, cancel: &cancel };
+        let git = self.command(name, &cancel);
         let text = temporary.to_string_lossy();
         let shared = if nix::unistd::geteuid().is_root() { "--shared=group" } else { "--shared=umask" };
         git.line("create", None, &["init", "-q", "--bare", "--template=", "-b", "main", shared, "--", &text])

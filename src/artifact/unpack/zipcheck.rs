@@ -15,6 +15,10 @@ const CENTRAL: u32 = 0x0201_4b50;
 const END: u32 = 0x0605_4b50;
 const END64: u32 = 0x0606_4b50;
 const LOCATOR64: u32 = 0x0706_4b50;
+/// The extra field of sizes and places that are too large for their own.
+const ZIP64: u16 = 1;
+/// The extra field of Info-ZIP with a name in Unicode, which some readers believe and others pass over.
+const UNICODE_NAME: u16 = 0x7075;
 /// A directory larger than this is nonsense.
 const MAX_DIRECTORY: u64 = 256 << 20;
 /// The flag of a file whose sizes follow its data.
@@ -211,7 +215,7 @@ impl Entry {
         }
         let mut entry = Self { flags, method, crc, packed, size, name, at };
         let mut large = [&mut entry.size, &mut entry.packed, &mut entry.at];
-        read_extra(extra, &mut large)?;
+        read_extra(extra, &entry.name, &mut large)?;
         entry.judge()
     }
 
@@ -245,11 +249,13 @@ impl Entry {
         let mut extra = vec![0; usize::from(head.u16()?)];
         file.read_exact(&mut names)?;
         file.read_exact(&mut extra)?;
-        read_extra(&extra, &mut [&mut size, &mut packed])?;
+        read_extra(&extra, &names, &mut [&mut size, &mut packed])?;
         if names != self.name {
             return Err(differs("its name"));
         }
-        if method != self.method || flags & SIZES_FOLLOW != self.flags & SIZES_FOLLOW {
+        // The directory's entry is not encrypted: then its header must not be, either.
+        let decides = SIZES_FOLLOW | ENCRYPTED;
+        if method != self.method || flags & decides != self.flags & decides {
             return Err(differs("how it is packed"));
         }
         // Who does not know a value yet writes 0 in its place, if the sizes follow the data.
@@ -263,13 +269,19 @@ impl Entry {
 }
 
 /// Reads the extra fields, which have to fill their place exactly; zip64 values take the place of
-/// those that were too large.
-fn read_extra(extra: &[u8], large: &mut [&mut u64]) -> Result<(), UnpackError> {
+/// those that were too large. The file may have its name there once more: as long as it is the same.
+fn read_extra(extra: &[u8], name: &[u8], large: &mut [&mut u64]) -> Result<(), UnpackError> {
     let mut extra = Bytes(extra);
     while !extra.0.is_empty() {
         let (kind, length) = (extra.u16()?, extra.u16()?);
         let mut field = Bytes(extra.take(usize::from(length))?);
-        if kind == 1 {
+        if kind == UNICODE_NAME {
+            // A version and the checksum of the other name stand before it.
+            field.take(5)?;
+            if field.0 != name {
+                return Err(damaged(&format!("{} has another name in Unicode", shown(name))));
+            }
+        } else if kind == ZIP64 {
             for value in large.iter_mut().filter(|value| ***value == 0xffff_ffff) {
                 **value = field.number::<8>()?;
             }

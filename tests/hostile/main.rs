@@ -1,0 +1,14 @@
+//! Hostile input against the daemon: servers, repositories, plans, output. (Archives: `tests/corpora`.)
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::too_many_lines,
+    dead_code,
+    reason = "these are tests, helpers and tables included; the harness is shared"
+)]
+
+mod downloads;
+#[path = "../it/harness.rs"]
+mod harness;
+mod server;
