@@ -103,7 +103,7 @@ fn answers() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         gz.finish().unwrap()
     };
     let bomb = format!("Content-Encoding: gzip\r\nContent-Length: {}\r\n", gzip_bomb.len());
-    let many = (0..5000).map(|number| format!("X-{number}: y\r\n")).collect::<String>();
+    let many = "X-Many: y\r\n".repeat(5000);
     let continues = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(5000);
     let status =
         |status: &str| answer(status, "Retry-After: 86400\r\nContent-Length: 15\r\n", b"<html>no</html>");
@@ -229,8 +229,11 @@ fn whatever_a_server_says_only_the_package_is_taken() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What a server does on the connection of that number, whose request has this head.
+type Script = Box<dyn Fn(usize, &str) -> Vec<Step> + Send + Sync>;
+
 /// What a server does on its connections, each with words of the cause; empty: the package is taken.
-fn timed() -> Vec<(&'static str, Box<dyn Fn(usize, &str) -> Vec<Step> + Send + Sync>, &'static str)> {
+fn timed() -> Vec<(&'static str, Script, &'static str)> {
     let p = package();
     let (half, rest) = (p[..p.len() / 2].to_vec(), p[p.len() / 2..].to_vec());
     let head = |more: &str| answer("200 OK", &format!("Content-Length: {}\r\n{more}", package().len()), b"");

@@ -37,7 +37,7 @@ impl Server {
                     serve(stream, |head| {
                         list.lock().unwrap().push(head.to_string());
                         script(number, head)
-                    })
+                    });
                 });
             }
         });
