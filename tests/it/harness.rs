@@ -145,7 +145,19 @@ impl Daemon {
     /// Waits for the daemon's end; its exit code.
     #[allow(dead_code, reason = "the sweep uses it")]
     pub fn wait(&mut self) -> Option<i32> {
-        self.process.take()?.wait().unwrap().code()
+        let mut process = self.process.take()?;
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = process.try_wait().unwrap() {
+                return status.code();
+            }
+            if begun.elapsed() > PATIENCE {
+                process.kill().unwrap();
+                process.wait().unwrap();
+                panic!("the daemon was expected to end, and lived on:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     pub fn log(&self) -> String {
@@ -236,7 +248,13 @@ impl Daemon {
         stream.write_all(request.as_bytes()).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
+        let read = stream.read_to_string(&mut answer);
+        if let Err(error) = &read
+            && error.kind() == std::io::ErrorKind::WouldBlock
+        {
+            panic!("{method} {path}: no answer in time, but {answer:?}\n{}", self.log());
+        }
+        read.ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Some((status, head.to_string(), witness::unchunked(head, body)))
