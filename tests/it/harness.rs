@@ -14,6 +14,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use deployd::spawn::tree::{self, Run};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use serde_json::Value;
 
 pub use witness::{Events, Start};
@@ -120,7 +122,7 @@ impl Daemon {
         let log = File::options().append(true).create(true).open(self.path("deployd.log")).unwrap();
         self.process = Some(self.command().stderr(log).process_group(0).spawn().unwrap());
         let begun = Instant::now();
-        while UnixStream::connect(self.socket()).is_err() {
+        while !self.listens() {
             if self.process.as_mut().unwrap().try_wait().unwrap().is_some() {
                 self.process = None;
                 return false;
@@ -129,6 +131,12 @@ impl Daemon {
             std::thread::yield_now();
         }
         true
+    }
+
+    /// Whether this daemon answers: for a moment, a child of one that was killed may still hold its socket.
+    fn listens(&self) -> bool {
+        let Ok(stream) = UnixStream::connect(self.socket()) else { return false };
+        getsockopt(&stream, PeerCredentials).is_ok_and(|peer| peer.pid() == self.pid())
     }
 
     /// Whether the daemon has been ended by SIGKILL; if so it can be launched again.
@@ -158,6 +166,12 @@ impl Daemon {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Like [`Self::wait`], also for a daemon that did not come up: its code is not known any more.
+    #[allow(dead_code, reason = "the sweep uses it")]
+    pub fn wait_or_ended(&mut self) -> Option<i32> {
+        if self.process.is_some() { self.wait() } else { Some(1) }
     }
 
     pub fn log(&self) -> String {

@@ -18,6 +18,7 @@ mod http;
 
 mod calls;
 mod check;
+mod refused;
 mod scenes;
 mod stage;
 
