@@ -55,6 +55,7 @@ impl Machine {
     pub fn install(&self) {
         for (file, place) in [
             ("deployd.service", "/etc/systemd/system/deployd.service"),
+            ("deployd.socket", "/etc/systemd/system/deployd.socket"),
             ("deployd.sysusers", "/etc/sysusers.d/deployd.conf"),
             ("deployd.yaml", "/etc/deployd/deployd.yaml"),
         ] {

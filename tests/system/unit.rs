@@ -21,3 +21,61 @@ fn no_container_ends_with_the_daemon() {
     machine.sh("systemctl stop deployd");
     still_there();
 }
+
+#[test]
+fn systemd_knows_how_the_daemon_is() {
+    let Some(machine) = Machine::with_deployd("status", &[("sleeper.yaml", SLEEPER)]) else { return };
+    // Type=notify: whoever has started it finds it ready.
+    assert_eq!(machine.json("list"), serde_json::json!([]));
+    let line = || machine.property("deployd", "StatusText");
+    machine.until("systemctl show -p StatusText --value deployd | grep -qx '0 tasks active, 1 service'");
+    machine.write(
+        "/etc/deployd/services.d/other.yaml",
+        &SLEEPER.replace("Id: 1", "Id: 2").replace("sleeper", "other"),
+    );
+    machine.sh("systemctl reload deployd");
+    machine.until("systemctl show -p StatusText --value deployd | grep -qx '0 tasks active, 2 services'");
+    assert_eq!(machine.property("deployd", "SubState"), "running", "{}", line());
+    // What concerns a task is found by its number.
+    let task = machine.execute("start", "deployPlanItems: [{ serviceId: 1, deployment: START }]\n");
+    machine.until_state(task, "SUCCEEDED");
+    machine.until(&format!(
+        "journalctl -u deployd DEPLOYD_TASK={task} DEPLOYD_SERVICE=sleeper DEPLOYD_CONTAINER=sleeper-1 -o cat \
+         | grep -qx operation.ended"
+    ));
+    machine.sh("test -z \"$(journalctl DEPLOYD_TASK=77 -q)\"");
+    assert_eq!(machine.sh("systemd-analyze verify deployd.service deployd.socket 2>&1"), "");
+}
+
+#[test]
+fn a_daemon_that_is_stuck_is_started_again() {
+    let Some(machine) = Machine::boot("watchdog") else { return };
+    machine.install();
+    machine.write("/etc/systemd/system/deployd.service.d/soon.conf", "[Service]\nWatchdogSec=2s\n");
+    machine.sh("systemctl daemon-reload; systemctl start deployd");
+    let pid = machine.property("deployd", "MainPID");
+    machine.sh(&format!("kill -STOP {pid}"));
+    machine.until(&format!(
+        "test $(systemctl show -p MainPID --value deployd) != {pid} && systemctl is-active deployd"
+    ));
+    machine.until("journalctl -u deployd -o cat | grep -q 'Watchdog timeout'");
+}
+
+#[test]
+fn no_request_is_lost_while_the_daemon_is_restarted() {
+    let Some(machine) = Machine::boot("socket") else { return };
+    machine.install();
+    machine.sh("systemctl start deployd.socket");
+    assert_eq!(machine.sh("stat -c '%a %U %G' /run/deployd/deployd.sock"), "660 root deployd\n");
+    assert_eq!(machine.property("deployd", "ActiveState"), "inactive");
+    // The first who asks starts it.
+    machine.sh("deployctl list");
+    assert_eq!(machine.property("deployd", "ActiveState"), "active");
+    let inode = machine.sh("stat -c %i /run/deployd/deployd.sock");
+    machine.sh(
+        "( for i in $(seq 100); do deployctl list >/dev/null || echo lost; done ) >/tmp/lost 2>&1 & \
+         for i in 1 2 3; do systemctl restart deployd; systemctl kill --kill-whom=main -s KILL deployd; done; wait",
+    );
+    assert_eq!(machine.sh("cat /tmp/lost"), "");
+    assert_eq!(machine.sh("stat -c %i /run/deployd/deployd.sock"), inode);
+}
