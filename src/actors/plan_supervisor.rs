@@ -205,6 +205,16 @@ impl Handler<Crashed> for PlanSupervisor {
     }
 }
 
+/// Whether the supervisor still works through its mailbox.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct AreYouThere;
+
+impl Handler<AreYouThere> for PlanSupervisor {
+    type Result = ();
+    fn handle(&mut self, _: AreYouThere, _: &mut Self::Context) {}
+}
+
 /// The daemon takes no new work.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

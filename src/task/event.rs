@@ -135,6 +135,22 @@ impl Event {
         "task.drained",
     ];
 
+    /// The deployment that it is about, and the operation of it: indices into the task.
+    pub const fn place(&self) -> Option<(usize, Option<usize>)> {
+        match self {
+            Self::DeploymentBegun { deployment }
+            | Self::CommitPinned { deployment, .. }
+            | Self::ArtifactPinned { deployment, .. }
+            | Self::ReleasePrepared { deployment, .. }
+            | Self::HookDone { deployment, .. }
+            | Self::Noted { deployment, .. }
+            | Self::DeploymentEnded { deployment, .. } => Some((*deployment, None)),
+            Self::OperationBegun { deployment, operation, .. }
+            | Self::OperationEnded { deployment, operation, .. } => Some((*deployment, Some(*operation))),
+            _ => None,
+        }
+    }
+
     /// The stable name in the journal's and the event stream's JSON.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -36,7 +36,7 @@ pub fn is_root() -> bool {
 }
 
 /// deployctl's binary. Cargo builds it beside ours in a test of the whole workspace.
-fn deployctl() -> &'static Path {
+pub fn deployctl() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let beside = Path::new(env!("CARGO_BIN_EXE_deployd")).with_file_name("deployctl");

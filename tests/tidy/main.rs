@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the daemon with the modules that it may use.
-const MAY_USE: [(&str, &[&str]); 25] = [
+const MAY_USE: [(&str, &[&str]); 26] = [
     // The domain.
     ("mistake", &[]),
     ("yaml", &["mistake"]),
@@ -64,6 +64,7 @@ const MAY_USE: [(&str, &[&str]); 25] = [
     ("catalog_dir", &["catalog", "mistake"]),
     ("retention", &["artifact", "blocking", "clock", "executor", "store", "task"]),
     ("config", &["artifact", "catalog", "mistake", "retention", "yaml"]),
+    ("notify", &["actors"]),
     ("preflight", &["artifact", "catalog_dir", "config", "plan"]),
     (
         "daemon",
@@ -76,6 +77,7 @@ const MAY_USE: [(&str, &[&str]); 25] = [
             "config",
             "control",
             "executor",
+            "notify",
             "plan",
             "retention",
             "runtime",
