@@ -233,6 +233,19 @@ pub enum Refused {
     /// A task that is active can't be deleted.
     #[error("cannot delete a task that is {0}; stop it first, or wait until it rests")]
     CannotDelete(TaskState),
+    /// A task's state forbids a plan out of it.
+    #[error("cannot make a plan out of task {task}, which is {state}: {why}")]
+    NoPlan {
+        /// The task.
+        task: TaskId,
+        /// Its state.
+        state: TaskState,
+        /// Why, and what to do instead.
+        why: &'static str,
+    },
+    /// A plan out of a task would be empty.
+    #[error("{0}")]
+    NothingToDo(String),
     /// Active tasks hold the services.
     #[error("{}", conflict_text(.0))]
     Conflict(Vec<Holder>),

@@ -7,6 +7,7 @@ mod backup;
 mod body;
 pub mod convert;
 mod events;
+mod followups;
 pub mod listen;
 mod logs;
 pub mod peer;

@@ -11,6 +11,9 @@ pub mod evidence;
 mod fold;
 pub mod host_event;
 pub mod operation;
+pub mod record;
+pub mod retry;
+pub mod rollback;
 pub mod state;
 pub mod summary;
 #[cfg(test)]

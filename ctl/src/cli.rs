@@ -86,6 +86,8 @@ async fn dispatch(cli: Cli, terminal: &mut Terminal) -> Result<u8, Failure> {
         Command::Resume { ids, force, watch } => {
             tasks::command("resume", &ids, force, watch, &client, terminal).await
         }
+        Command::RollbackPlan { id } => plans::of_task(id, "rollback-plan", &client, output, terminal).await,
+        Command::RetryPlan { id } => plans::of_task(id, "retry-plan", &client, output, terminal).await,
         Command::Delete(ids) => tasks::command("delete", &ids, false, false, &client, terminal).await,
         Command::Service(command) => services::service(command, &client, output, terminal).await,
         Command::Repo(command) => services::repo(command, &client, output, terminal).await,

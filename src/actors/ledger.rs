@@ -11,6 +11,7 @@ use std::rc::Rc;
 use crate::clock;
 use crate::store::{Change, Store, StoreError};
 use crate::task::event::Event;
+use crate::task::record;
 use crate::task::summary::TaskSummary;
 use crate::task::{Illegal, Task};
 
@@ -62,7 +63,8 @@ impl Ledger {
         state.task.apply(&event, at)?;
         state.last += 1;
         let summary = TaskSummary::of(&state.task, state.last);
-        let change = Change::Append { task: state.task.id, n: state.last, at, event, summary };
+        let records = record::records(&state.task, &event, at);
+        let change = Change::Append { task: state.task.id, n: state.last, at, event, summary, records };
         let committed = self.inner.store.commit(vec![change]);
         Ok(async move { committed.await.map(|_| ()) })
     }

@@ -128,6 +128,7 @@ impl Task {
         for deployment in &mut self.deployments {
             if deployment.state == DeploymentState::Running {
                 deployment.state = DeploymentState::Interrupted;
+                deployment.was_cut = true;
             }
             for operation in &mut deployment.operations {
                 if operation.state == OperationState::Running {

@@ -106,6 +106,16 @@ pub enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// A plan that takes back what a task has changed, for review
+    #[command(
+        after_help = "Example:\n  deployctl rollback-plan 7 > back.yaml && deployctl execute -f back.yaml --dry-run"
+    )]
+    RollbackPlan { id: u64 },
+    /// A plan of what a failed or stopped task did not get done
+    #[command(
+        after_help = "Example:\n  deployctl retry-plan 7 | deployctl execute -f - --name retry --watch"
+    )]
+    RetryPlan { id: u64 },
     /// Delete tasks that rest
     #[command(after_help = "Example:\n  deployctl delete 5 6 7")]
     Delete(Ids),

@@ -51,7 +51,7 @@ impl Failure {
             Self::Client(ClientError::NotReachable { .. }) => 6,
             Self::Client(ClientError::Problem(problem)) => match &*problem.code {
                 code::NOT_FOUND => 3,
-                code::NOT_POSSIBLE | code::CONFLICT | code::EXISTS => 4,
+                code::NOT_POSSIBLE | code::CONFLICT | code::EXISTS | code::NOTHING_TO_DO => 4,
                 code::PLAN_INVALID | code::CATALOG_INVALID => 5,
                 code::NOT_PERMITTED => 7,
                 _ => 1,

@@ -48,6 +48,8 @@ pub mod code {
     pub const EXISTS: &str = "exists";
     /// The caller may not do that. (403)
     pub const NOT_PERMITTED: &str = "notPermitted";
+    /// There is nothing that a plan could do. (409)
+    pub const NOTHING_TO_DO: &str = "nothingToDo";
     /// The request is malformed. (400)
     pub const BAD_REQUEST: &str = "badRequest";
     /// The method is not offered there. (405)

@@ -2,13 +2,14 @@
 
 use bincode::{Decode, Encode};
 
+use super::host_event::HostV1;
 use super::service::SpecV1;
 use super::{Row, RowError};
 use crate::task::deployment::{Hook, Pin};
 use crate::task::event::{Definition, Event};
 use crate::task::host_event::HostEvent;
 use crate::task::operation::{Done, Evidence, Incarnation, OperationEnd, Settled};
-use crate::task::{Caller, Failure, Reason, TaskId, Timestamp};
+use crate::task::{Caller, Failure, Reason, Timestamp};
 
 /// An entry of the journal.
 #[derive(Debug, Encode, Decode)]
@@ -129,16 +130,15 @@ pub enum ReasonV1 {
     StoreFailed,
 }
 
-#[derive(Debug, Encode, Decode)]
-pub enum HostV1 {
-    DaemonStarted { version: String },
-    DaemonStopped,
-    PlanCreated { name: String, revision: u32, by: CallerV1 },
-    PlanDeleted { name: String, by: CallerV1 },
-    CatalogReloaded { services: u32, by: Option<CallerV1> },
-    TaskDeleted { task: u64, by: Option<CallerV1> },
-    RepositoryCreated { name: String, by: CallerV1 },
-    RepositoryDeleted { name: String, by: CallerV1 },
+impl JournalV1 {
+    /// The artifact that a plan out of the task could need because of this event.
+    pub fn need(self) -> Option<String> {
+        match self {
+            Self::Task(EventV1::ArtifactPinned { pin, .. }) => Some(pin.sha256),
+            Self::Task(EventV1::OperationBegun { evidence, .. }) => evidence.release,
+            _ => None,
+        }
+    }
 }
 
 impl EntryV1 {
@@ -347,43 +347,5 @@ impl From<EndV1> for OperationEnd {
             ResultV1::Failed(failure) => Err(failure.into()),
         };
         Self { result, detail: row.detail, settled: row.settled.map(Into::into) }
-    }
-}
-
-impl From<HostEvent> for HostV1 {
-    fn from(event: HostEvent) -> Self {
-        match event {
-            HostEvent::DaemonStarted { version } => Self::DaemonStarted { version },
-            HostEvent::DaemonStopped => Self::DaemonStopped,
-            HostEvent::PlanCreated { name, revision, by } => {
-                Self::PlanCreated { name, revision, by: by.into() }
-            }
-            HostEvent::PlanDeleted { name, by } => Self::PlanDeleted { name, by: by.into() },
-            HostEvent::CatalogReloaded { services, by } => {
-                Self::CatalogReloaded { services, by: by.map(Into::into) }
-            }
-            HostEvent::TaskDeleted { task, by } => Self::TaskDeleted { task: task.0, by: by.map(Into::into) },
-            HostEvent::RepositoryCreated { name, by } => Self::RepositoryCreated { name, by: by.into() },
-            HostEvent::RepositoryDeleted { name, by } => Self::RepositoryDeleted { name, by: by.into() },
-        }
-    }
-}
-
-impl From<HostV1> for HostEvent {
-    fn from(row: HostV1) -> Self {
-        match row {
-            HostV1::DaemonStarted { version } => Self::DaemonStarted { version },
-            HostV1::DaemonStopped => Self::DaemonStopped,
-            HostV1::PlanCreated { name, revision, by } => Self::PlanCreated { name, revision, by: by.into() },
-            HostV1::PlanDeleted { name, by } => Self::PlanDeleted { name, by: by.into() },
-            HostV1::CatalogReloaded { services, by } => {
-                Self::CatalogReloaded { services, by: by.map(Into::into) }
-            }
-            HostV1::TaskDeleted { task, by } => {
-                Self::TaskDeleted { task: TaskId(task), by: by.map(Into::into) }
-            }
-            HostV1::RepositoryCreated { name, by } => Self::RepositoryCreated { name, by: by.into() },
-            HostV1::RepositoryDeleted { name, by } => Self::RepositoryDeleted { name, by: by.into() },
-        }
     }
 }
