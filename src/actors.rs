@@ -112,7 +112,10 @@ pub struct Started {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// Break off after what is being deployed now.
-    Stop,
+    Stop {
+        /// Cut downloads, builds and health waits of what is being deployed.
+        now: bool,
+    },
     /// Hold back what comes after what is being deployed now.
     Pause,
     /// Go on.

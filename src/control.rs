@@ -8,6 +8,7 @@ mod body;
 pub mod convert;
 mod events;
 mod followups;
+mod history;
 pub mod listen;
 mod logs;
 pub mod peer;

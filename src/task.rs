@@ -9,6 +9,7 @@ pub mod deployment;
 pub mod event;
 pub mod evidence;
 mod fold;
+pub mod forecast;
 pub mod host_event;
 pub mod operation;
 pub mod record;

@@ -74,6 +74,8 @@ fn all_events() -> Vec<Event> {
         },
         Event::DeploymentEnded { deployment, result: Ok(()) },
         Event::DeploymentEnded { deployment, result: Err(failure) },
+        Event::DeploymentCut { deployment },
+        Event::CutRequested { by: by() },
         Event::Interrupted { reason: Reason::ActorCrashed },
         Event::Completed,
         Event::Failed,

@@ -45,7 +45,15 @@ pub fn duration(from: Option<&str>, to: Option<&str>) -> String {
         None => Some(Timestamp::now()),
     };
     let Some(to) = to else { return String::new() };
-    let seconds = to.duration_since(from).as_secs_f64().max(0.0);
+    span(to.duration_since(from).as_secs_f64().max(0.0))
+}
+
+/// Milliseconds, as long as they are worth.
+pub fn millis(millis: u64) -> String {
+    span(std::time::Duration::from_millis(millis).as_secs_f64())
+}
+
+fn span(seconds: f64) -> String {
     if seconds < 0.1 {
         return format!("{:.0} ms", seconds * 1000.0);
     }

@@ -45,6 +45,7 @@ pub struct CallerV1 {
 pub enum EventV1 {
     Started { by: CallerV1, definition: DefinitionV1 },
     StopRequested { by: CallerV1 },
+    CutRequested { by: CallerV1 },
     PauseRequested { by: CallerV1 },
     Resumed { by: CallerV1, force: bool },
     DeploymentBegun { deployment: u64 },
@@ -56,6 +57,7 @@ pub enum EventV1 {
     OperationBegun { deployment: u64, operation: u64, evidence: EvidenceV1, to_release: Option<String> },
     OperationEnded { deployment: u64, operation: u64, end: EndV1 },
     DeploymentEnded { deployment: u64, failure: Option<FailureV1> },
+    DeploymentCut { deployment: u64 },
     Interrupted { reason: ReasonV1 },
     Completed,
     Failed,
@@ -160,6 +162,8 @@ impl From<&Event> for EventV1 {
                 Self::Started { by: by.into(), definition: (&definition).into() }
             }
             Event::StopRequested { by } => Self::StopRequested { by: by.into() },
+            Event::CutRequested { by } => Self::CutRequested { by: by.into() },
+            Event::DeploymentCut { deployment } => Self::DeploymentCut { deployment: deployment as u64 },
             Event::PauseRequested { by } => Self::PauseRequested { by: by.into() },
             Event::Resumed { by, force } => Self::Resumed { by: by.into(), force },
             Event::DeploymentBegun { deployment } => Self::DeploymentBegun { deployment: deployment as u64 },
@@ -207,6 +211,8 @@ impl TryFrom<EventV1> for Event {
                 Self::Started { by: by.into(), definition: definition.try_into()? }
             }
             EventV1::StopRequested { by } => Self::StopRequested { by: by.into() },
+            EventV1::CutRequested { by } => Self::CutRequested { by: by.into() },
+            EventV1::DeploymentCut { deployment } => Self::DeploymentCut { deployment: index(deployment)? },
             EventV1::PauseRequested { by } => Self::PauseRequested { by: by.into() },
             EventV1::Resumed { by, force } => Self::Resumed { by: by.into(), force },
             EventV1::DeploymentBegun { deployment } => {
