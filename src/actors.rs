@@ -28,6 +28,7 @@ use async_trait::async_trait;
 use crate::catalog::{Catalog, ServiceId};
 pub use crate::executor::ContainerView;
 use crate::mistake::{FileMistake, Mistake};
+use crate::task::drift::Drift;
 use crate::task::state::{Refusal, TaskState};
 use crate::task::{Caller, TaskId, Timestamp};
 
@@ -249,6 +250,18 @@ pub enum Refused {
     /// A plan out of a task would be empty.
     #[error("{0}")]
     NothingToDo(String),
+    /// Containers are not as the task left or found them.
+    #[error(
+        "cannot resume task {task}: {} not as the task left or found them; look at them, then \
+         `deployctl resume {task} --force`, or stop it",
+        drifted(.drifts)
+    )]
+    Drifted {
+        /// The task.
+        task: TaskId,
+        /// What differs.
+        drifts: Vec<Drift>,
+    },
     /// Active tasks hold the services.
     #[error("{}", conflict_text(.0))]
     Conflict(Vec<Holder>),
@@ -267,6 +280,15 @@ pub enum Refused {
     /// Something on the host failed.
     #[error("{0}")]
     Host(String),
+}
+
+fn drifted(drifts: &[Drift]) -> String {
+    let mut places: Vec<_> = drifts.iter().map(|drift| (drift.service, &drift.container)).collect();
+    places.dedup();
+    match places.len() {
+        1 => "1 container is".into(),
+        count => format!("{count} containers are"),
+    }
 }
 
 fn conflict_text(holders: &[Holder]) -> String {

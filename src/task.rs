@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod decide;
 pub mod deployment;
+pub mod drift;
 pub mod event;
 pub mod evidence;
 mod fold;

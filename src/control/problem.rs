@@ -2,7 +2,7 @@
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
-use deployctl::wire::problem::{Conflict, PlanError, Problem, code};
+use deployctl::wire::problem::{Conflict, Difference, PlanError, Problem, code};
 
 use super::convert;
 use crate::actors::Refused;
@@ -91,6 +91,9 @@ impl Fault {
             Refused::Conflict(holders) => {
                 problem.conflicts = Some(holders.iter().map(conflict).collect());
             }
+            Refused::Drifted { drifts, .. } => {
+                problem.differences = Some(drifts.iter().map(difference).collect());
+            }
             Refused::PlanInvalid(mistakes) => {
                 problem.errors = Some(mistakes.iter().map(|mistake| plan_error(mistake, None)).collect());
             }
@@ -116,12 +119,26 @@ fn judge_refused(refused: &Refused) -> (StatusCode, &'static str) {
         Refused::NotPossible(_) | Refused::CannotDelete(_) | Refused::NoPlan { .. } => {
             (StatusCode::CONFLICT, code::NOT_POSSIBLE)
         }
+        Refused::Drifted { .. } => (StatusCode::CONFLICT, code::DRIFTED),
         Refused::NothingToDo(_) => (StatusCode::CONFLICT, code::NOTHING_TO_DO),
         Refused::Conflict(_) => (StatusCode::CONFLICT, code::CONFLICT),
         Refused::PlanInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, code::PLAN_INVALID),
         Refused::CatalogInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, code::CATALOG_INVALID),
         Refused::Draining | Refused::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE),
         Refused::Host(_) => (StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL),
+    }
+}
+
+fn difference(drift: &crate::task::drift::Drift) -> Difference {
+    Difference {
+        service_id: drift.service.get(),
+        service: drift.name.clone(),
+        container: drift.container.clone(),
+        what: drift.what.into(),
+        expected: drift.expected.clone(),
+        found: drift.found.clone(),
+        task: drift.by.as_ref().map(|by| by.0.0),
+        user: drift.by.as_ref().map(|by| by.1.clone()),
     }
 }
 

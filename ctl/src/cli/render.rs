@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::terminal::{Terminal, printable};
-use crate::wire::problem::PlanError;
+use crate::wire::problem::{Difference, PlanError};
 use crate::wire::task::Task;
 
 /// A moment, in local time on a terminal.
@@ -85,6 +85,16 @@ pub fn count(number: u64, what: &str) -> String {
 pub fn progress(task: &Task) -> String {
     let counts = &task.progress.deployments;
     format!("{}/{}", counts.succeeded, counts.total)
+}
+
+/// A difference in one line.
+pub fn difference(it: &Difference) -> String {
+    let by = match (it.task, &it.user) {
+        (Some(task), user) => format!("by task {task} of {}", user.as_deref().unwrap_or("?")),
+        (None, _) => "by hand".into(),
+    };
+    let place = format!("{}/{}", it.service, it.container);
+    format!("  {place:20} {:12} {} → {}  {by}", it.what, it.expected, it.found)
 }
 
 /// A mistake in one line.

@@ -36,6 +36,9 @@ impl Handler<CommandTask> for PlanSupervisor {
             Ok(Verdict::Already) => Box::pin(actix::fut::ready(Ok(Commanded::default()))),
             Ok(Verdict::Ask(actor, event)) => self.hold(message.task, &actor, event),
             Ok(Verdict::Cut(actor, events)) => self.cut(message.task, actor, events),
+            Ok(Verdict::Record(event @ Event::Resumed { force: false, .. }, warnings)) => {
+                self.resume_unless_drifted(message.task, event, warnings)
+            }
             Ok(Verdict::Record(event, warnings)) => self.record_at_rest(message.task, event, warnings),
             Ok(Verdict::Delete) => self.delete(message.task, message.by),
         };
@@ -173,7 +176,7 @@ impl PlanSupervisor {
     }
 
     /// A command to a task at rest: stop ends it, resume lets it run.
-    fn record_at_rest(
+    pub(super) fn record_at_rest(
         &mut self,
         id: TaskId,
         event: Event,
