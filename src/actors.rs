@@ -28,6 +28,7 @@ use async_trait::async_trait;
 use crate::catalog::{Catalog, ServiceId};
 pub use crate::executor::ContainerView;
 use crate::mistake::{FileMistake, Mistake};
+use crate::task::drift::Drift;
 use crate::task::state::{Refusal, TaskState};
 use crate::task::{Caller, TaskId, Timestamp};
 
@@ -112,7 +113,10 @@ pub struct Started {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// Break off after what is being deployed now.
-    Stop,
+    Stop {
+        /// Cut downloads, builds and health waits of what is being deployed.
+        now: bool,
+    },
     /// Hold back what comes after what is being deployed now.
     Pause,
     /// Go on.
@@ -233,6 +237,31 @@ pub enum Refused {
     /// A task that is active can't be deleted.
     #[error("cannot delete a task that is {0}; stop it first, or wait until it rests")]
     CannotDelete(TaskState),
+    /// A task's state forbids a plan out of it.
+    #[error("cannot make a plan out of task {task}, which is {state}: {why}")]
+    NoPlan {
+        /// The task.
+        task: TaskId,
+        /// Its state.
+        state: TaskState,
+        /// Why, and what to do instead.
+        why: &'static str,
+    },
+    /// A plan out of a task would be empty.
+    #[error("{0}")]
+    NothingToDo(String),
+    /// Containers are not as the task left or found them.
+    #[error(
+        "cannot resume task {task}: {} not as the task left or found them; look at them, then \
+         `deployctl resume {task} --force`, or stop it",
+        drifted(.drifts)
+    )]
+    Drifted {
+        /// The task.
+        task: TaskId,
+        /// What differs.
+        drifts: Vec<Drift>,
+    },
     /// Active tasks hold the services.
     #[error("{}", conflict_text(.0))]
     Conflict(Vec<Holder>),
@@ -251,6 +280,15 @@ pub enum Refused {
     /// Something on the host failed.
     #[error("{0}")]
     Host(String),
+}
+
+fn drifted(drifts: &[Drift]) -> String {
+    let mut places: Vec<_> = drifts.iter().map(|drift| (drift.service, &drift.container)).collect();
+    places.dedup();
+    match places.len() {
+        1 => "1 container is".into(),
+        count => format!("{count} containers are"),
+    }
 }
 
 fn conflict_text(holders: &[Holder]) -> String {

@@ -98,6 +98,12 @@ pub struct Service {
 }
 
 impl Service {
+    /// The containers that any of these labels chooses, in order; without labels all of them.
+    pub fn chosen(&self, labels: &[Label]) -> Vec<&Container> {
+        let has_one = |c: &&Container| labels.is_empty() || labels.iter().any(|label| c.has(label));
+        self.containers.iter().filter(has_one).collect()
+    }
+
     /// The container with this name.
     pub fn container(&self, name: &str) -> Option<&Container> {
         self.containers.iter().find(|c| c.name == name)
@@ -120,6 +126,13 @@ pub struct Container {
     pub labels: Vec<Label>,
     /// Its own variables; they win over `run.environment`.
     pub environment: BTreeMap<String, String>,
+}
+
+impl Container {
+    /// Whether a label chooses it. Its name is a label of it, too, so that each can be chosen alone.
+    pub fn has(&self, label: &Label) -> bool {
+        self.name == label.0 || self.labels.contains(label)
+    }
 }
 
 /// How a container is run.

@@ -326,7 +326,7 @@ impl Housekeeping<'_> {
             Ok(tasks) => tracing::info!(tasks, "old tasks were forgotten (retention)"),
             Err(error) => tracing::error!(%error, "cannot forget old tasks"),
         }
-        retention::prune_artifacts(&self.executor).await;
+        retention::prune_artifacts(self.store, &self.executor).await;
     }
 }
 

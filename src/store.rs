@@ -14,6 +14,7 @@ mod lock;
 mod open;
 mod overlay;
 mod read;
+mod records;
 mod row;
 mod tables;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
+use crate::task::record::Record;
 use crate::task::summary::TaskSummary;
 use crate::task::{Caller, Illegal, TaskId, Timestamp};
 
@@ -82,6 +84,8 @@ pub enum Change {
         event: Event,
         /// The task after it.
         summary: TaskSummary,
+        /// What it leaves beside the journal.
+        records: Vec<Record>,
     },
     /// A task is forgotten; that it was is not.
     DeleteTask {

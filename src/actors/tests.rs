@@ -59,7 +59,7 @@ async fn pausing_stopping_and_a_failure_while_draining() {
     house.command(id, Command::Pause).await.unwrap();
     assert_eq!(house.task(id).state, TaskState::Pausing);
     house.command(id, Command::Pause).await.unwrap();
-    house.command(id, Command::Stop).await.unwrap();
+    house.command(id, Command::Stop { now: false }).await.unwrap();
     assert_eq!(house.task(id).state, TaskState::Stopping);
     let refused = house.command(id, Command::Pause).await.unwrap_err();
     assert!(matches!(refused, Refused::NotPossible(_)), "{refused}");

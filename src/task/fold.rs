@@ -83,6 +83,11 @@ impl Task {
         match event {
             Event::Started { .. } => Err(Illegal::NotStarted(event.name())),
             Event::StopRequested { .. } => self.move_to(Transition::Stop, Some(Reason::StoppedByUser), at),
+            // Stopping has to be asked for first: this only says how.
+            Event::CutRequested { .. } if self.state == TaskState::Stopping => Ok(()),
+            Event::CutRequested { .. } => {
+                Err(Refusal { state: self.state, transition: Transition::Stop }.into())
+            }
             Event::PauseRequested { .. } => self.move_to(Transition::Pause, Some(Reason::PausedByUser), at),
             Event::Resumed { .. } => {
                 let reason = self.has_failed().then_some(Reason::Failing);
@@ -126,14 +131,7 @@ impl Task {
     fn interrupt(&mut self, reason: Reason, at: Timestamp) -> Result<(), Illegal> {
         self.move_to(Transition::Fault, Some(reason), at)?;
         for deployment in &mut self.deployments {
-            if deployment.state == DeploymentState::Running {
-                deployment.state = DeploymentState::Interrupted;
-            }
-            for operation in &mut deployment.operations {
-                if operation.state == OperationState::Running {
-                    operation.state = OperationState::Interrupted;
-                }
-            }
+            deployment.cut();
         }
         Ok(())
     }
@@ -148,12 +146,15 @@ impl Task {
         | Event::ReleasePrepared { deployment: index, .. }
         | Event::HookDone { deployment: index, .. }
         | Event::Noted { deployment: index, .. }
+        | Event::DeploymentCut { deployment: index }
         | Event::DeploymentEnded { deployment: index, .. }) = event
         else {
             return Err(Illegal::Unknown(event.name()));
         };
         let deployment = self.deployments.get_mut(*index).ok_or(Illegal::Unknown(event.name()))?;
+        let stopping = self.state == TaskState::Stopping;
         let legal = match (event, deployment.state) {
+            (Event::DeploymentCut { .. }, state) => stopping && state == DeploymentState::Running,
             (Event::DeploymentBegun { .. }, DeploymentState::Pending) => may_begin && !failing,
             (Event::DeploymentBegun { .. }, DeploymentState::Interrupted) => may_begin,
             (Event::DeploymentBegun { .. }, _) => false,
@@ -172,6 +173,7 @@ impl Task {
             Event::ReleasePrepared { release, .. } => deployment.release = Some(release.clone()),
             Event::HookDone { hook, .. } => deployment.hooks_done.push(*hook),
             Event::Noted { note, .. } => deployment.notes.push(note.clone()),
+            Event::DeploymentCut { .. } => deployment.cut(),
             Event::DeploymentEnded { result, .. } => {
                 deployment.end(result, at);
                 if result.is_err() && self.state == TaskState::Running {
@@ -224,6 +226,19 @@ impl Task {
 }
 
 impl Deployment {
+    /// What was going on is in doubt.
+    fn cut(&mut self) {
+        if self.state == DeploymentState::Running {
+            self.state = DeploymentState::Interrupted;
+            self.was_cut = true;
+        }
+        for operation in &mut self.operations {
+            if operation.state == OperationState::Running {
+                operation.state = OperationState::Interrupted;
+            }
+        }
+    }
+
     fn end(&mut self, result: &Result<(), super::Failure>, at: Timestamp) {
         self.finished_at = Some(at);
         match result {

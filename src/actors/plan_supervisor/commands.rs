@@ -35,6 +35,10 @@ impl Handler<CommandTask> for PlanSupervisor {
             Err(refused) => Box::pin(actix::fut::ready(Err(refused))),
             Ok(Verdict::Already) => Box::pin(actix::fut::ready(Ok(Commanded::default()))),
             Ok(Verdict::Ask(actor, event)) => self.hold(message.task, &actor, event),
+            Ok(Verdict::Cut(actor, events)) => self.cut(message.task, actor, events),
+            Ok(Verdict::Record(event @ Event::Resumed { force: false, .. }, warnings)) => {
+                self.resume_unless_drifted(message.task, event, warnings)
+            }
             Ok(Verdict::Record(event, warnings)) => self.record_at_rest(message.task, event, warnings),
             Ok(Verdict::Delete) => self.delete(message.task, message.by),
         };
@@ -48,10 +52,25 @@ enum Verdict {
     Already,
     /// The task's actor has to record it.
     Ask(Addr<TaskActor>, Event),
+    /// As above, and then what is going on is cut.
+    Cut(Addr<TaskActor>, Vec<Event>),
     /// The task is at rest: it is recorded here.
     Record(Event, Vec<String>),
     /// It is forgotten.
     Delete,
+}
+
+fn refused(unrecorded: Unrecorded) -> Refused {
+    match unrecorded {
+        Unrecorded::Illegal(Illegal::Refused(refusal)) => refusal.into(),
+        Unrecorded::Illegal(other) => Refused::Unavailable(other.to_string()),
+        Unrecorded::Store(error) => unavailable(&error),
+    }
+}
+
+/// The task came to rest, or crashed, in between.
+fn coming_to_rest() -> Refused {
+    Refused::Unavailable("the task is just coming to rest; try again".into())
 }
 
 impl PlanSupervisor {
@@ -59,12 +78,19 @@ impl PlanSupervisor {
         let (id, by) = (message.task, message.by.clone());
         let state = self.state_of(id)?;
         let (transition, event) = match message.command {
-            Command::Stop => (Transition::Stop, Event::StopRequested { by }),
+            Command::Stop { .. } => (Transition::Stop, Event::StopRequested { by }),
             Command::Pause => (Transition::Pause, Event::PauseRequested { by }),
             Command::Resume { force } => (Transition::Resume, Event::Resumed { by, force }),
             Command::Delete if state.possible().contains(&"delete") => return Ok(Verdict::Delete),
             Command::Delete => return Err(Refused::CannotDelete(state)),
         };
+        if let (Command::Stop { now: true }, true, Some(active)) =
+            (message.command, state.is_active(), self.active.get(&id))
+        {
+            let stop = (state != TaskState::Stopping).then_some(event);
+            let cut = Event::CutRequested { by: message.by.clone() };
+            return Ok(Verdict::Cut(active.actor.clone(), stop.into_iter().chain([cut]).collect()));
+        }
         if state.is_already(transition) {
             return Ok(Verdict::Already);
         }
@@ -101,12 +127,36 @@ impl PlanSupervisor {
             supervisor.refresh_claim(id);
             match answer {
                 Ok(Ok(())) => Ok(Commanded::default()),
-                Ok(Err(Unrecorded::Illegal(Illegal::Refused(refusal)))) => Err(refusal.into()),
-                Ok(Err(Unrecorded::Illegal(other))) => Err(Refused::Unavailable(other.to_string())),
-                Ok(Err(Unrecorded::Store(error))) => Err(unavailable(&error)),
-                // The task came to rest, or crashed, in between.
-                Err(_) => Err(Refused::Unavailable("the task is just coming to rest; try again".into())),
+                Ok(Err(unrecorded)) => Err(refused(unrecorded)),
+                Err(_) => Err(coming_to_rest()),
             }
+        });
+        Box::pin(asked)
+    }
+
+    /// Stops a task, and cuts what is going on in it once that is on disk.
+    fn cut(
+        &self,
+        id: TaskId,
+        actor: Addr<TaskActor>,
+        events: Vec<Event>,
+    ) -> ResponseActFuture<Self, Result<Commanded, Refused>> {
+        let ask = async move {
+            for event in events {
+                match actor.send(Hold(event)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(unrecorded)) => return Err(refused(unrecorded)),
+                    Err(_) => return Err(coming_to_rest()),
+                }
+            }
+            Ok(Commanded::default())
+        };
+        let asked = ask.into_actor(self).map(move |answer, supervisor, _| {
+            supervisor.refresh_claim(id);
+            if let (Ok(_), Some(active)) = (&answer, supervisor.active.get(&id)) {
+                active.cancel.cancel();
+            }
+            answer
         });
         Box::pin(asked)
     }
@@ -126,7 +176,7 @@ impl PlanSupervisor {
     }
 
     /// A command to a task at rest: stop ends it, resume lets it run.
-    fn record_at_rest(
+    pub(super) fn record_at_rest(
         &mut self,
         id: TaskId,
         event: Event,
