@@ -32,15 +32,18 @@ impl Scope {
             return Path::new("/run/systemd/system").is_dir().then_some(Self::System);
         }
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)?;
+        if !runtime.join("systemd").is_dir() {
+            return None;
+        }
         let scope = Self::User(runtime);
-        scope.private_socket().exists().then_some(scope)
+        scope.bus_socket().exists().then_some(scope)
     }
 
-    /// The socket on which it is reached without a bus.
-    pub fn private_socket(&self) -> PathBuf {
+    /// The socket of the bus on which it is reached.
+    pub fn bus_socket(&self) -> PathBuf {
         match self {
-            Self::System => "/run/systemd/private".into(),
-            Self::User(runtime) => runtime.join("systemd/private"),
+            Self::System => "/run/dbus/system_bus_socket".into(),
+            Self::User(runtime) => runtime.join("bus"),
         }
     }
 

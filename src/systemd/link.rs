@@ -182,17 +182,14 @@ impl Systemd {
 
 impl Live {
     async fn open(scope: &Scope) -> Result<Self, SystemdError> {
-        let socket = scope.private_socket();
-        let unreachable = |error: zbus::Error| SystemdError::Unreachable(error.to_string());
+        let socket = scope.bus_socket();
+        let unreachable = |error: zbus::Error| {
+            SystemdError::Unreachable(format!("{error} (is the bus there? {})", socket.display()))
+        };
+        // Not systemd's private socket: what it says there has a sender that the library takes for invalid.
         let address = format!("unix:path={}", socket.display());
         let address: zbus::Address = address.as_str().try_into().map_err(unreachable)?;
-        let private = zbus::connection::Builder::address(address).p2p().build().await;
-        let connection = match (private, scope) {
-            (Ok(connection), _) => connection,
-            // Without the right to its own socket, the bus is asked.
-            (Err(_), Scope::System) => Connection::system().await.map_err(unreachable)?,
-            (Err(_), Scope::User(_)) => Connection::session().await.map_err(unreachable)?,
-        };
+        let connection = zbus::connection::Builder::address(address).build().await.map_err(unreachable)?;
         let live = Self { connection, heard: Arc::default() };
         live.listen().await.map_err(unreachable)?;
         live.call(ROOT, MANAGER, "Subscribe", &()).await?;
@@ -204,10 +201,12 @@ impl Live {
         let rules = [
             zbus::MatchRule::builder()
                 .msg_type(zbus::message::Type::Signal)
+                .sender(SYSTEMD)
                 .interface(MANAGER)
                 .member("JobRemoved"),
             zbus::MatchRule::builder()
                 .msg_type(zbus::message::Type::Signal)
+                .sender(SYSTEMD)
                 .interface("org.freedesktop.DBus.Properties")
                 .member("PropertiesChanged"),
         ];
@@ -234,8 +233,7 @@ impl Live {
     where
         B: serde::Serialize + zbus::DynamicType + Sync,
     {
-        let destination = self.connection.is_bus().then_some(SYSTEMD);
-        let call = self.connection.call_method(destination, path, Some(interface), method, body);
+        let call = self.connection.call_method(Some(SYSTEMD), path, Some(interface), method, body);
         match tokio::time::timeout(ANSWER, call).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(zbus::Error::MethodError(name, message, _))) => {
