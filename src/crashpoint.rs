@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// The points around what is done to the host. Those of a commit are named by what it records.
-pub const HOST: [&str; 26] = [
+pub const HOST: [&str; 36] = [
     "before a process is asked for",
     "after a process was asked for",
     "after a process was started",
@@ -20,6 +20,16 @@ pub const HOST: [&str; 26] = [
     "after a signal",
     "before a run file is removed",
     "after a run file was removed",
+    "before a unit is written",
+    "after a unit was written",
+    "before a unit job",
+    "after a unit job was asked for",
+    "after a unit job",
+    "before systemd is reloaded",
+    "after systemd was reloaded",
+    "before a unit is disabled",
+    "before a unit's mark is removed",
+    "after a unit's mark was removed",
     "before an artifact gets its name",
     "after an artifact got its name",
     "before a release gets its name",

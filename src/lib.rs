@@ -118,6 +118,7 @@ pub mod retention;
 pub mod runtime;
 pub mod spawn;
 pub mod store;
+pub mod systemd;
 pub mod task;
 pub mod tls;
 pub mod yaml;

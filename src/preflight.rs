@@ -23,7 +23,7 @@ pub enum CheckError {
 /// Checks everything; the errors hold all mistakes.
 pub fn check(overrides: &Overrides, plans: &[PathBuf]) -> Result<(), CheckError> {
     let config = Config::load(overrides, PathBuf::new())?;
-    let catalog = catalog_dir::read(&config.services_dir)?;
+    let catalog = catalog_dir::read(&config.services_dir, config.systemd.is_some())?;
     let git = config.state_dir.join("git");
     let names = crate::artifact::git::repository_names(&git).ok();
     let policy = Policy {

@@ -239,6 +239,7 @@ pub fn service(
         description: service.description.clone(),
         runtime: match service.runtime {
             RuntimeKind::Process => "process".into(),
+            RuntimeKind::Systemd => "systemd".into(),
         },
         containers: containers.collect(),
         task: task.map(|task| task.0),

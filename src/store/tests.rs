@@ -42,7 +42,7 @@ fn in_directory() -> (tempfile::TempDir, PathBuf) {
 
 /// Every event there is, with everything in it.
 fn all_events() -> Vec<Event> {
-    let incarnation = Incarnation { boot_id: "b".into(), pid: 4, start_ticks: 5 };
+    let incarnation = Incarnation::Process { boot_id: "b".into(), pid: 4, start_ticks: 5 };
     let failure = Failure { code: "c".into(), message: "m".into(), log: vec!["l".into()] };
     let pin = Pin { source: "s".into(), sha256: "h".into(), bytes: 9, commit: Some("c".into()) };
     let evidence = Evidence { incarnation: Some(incarnation.clone()), release: Some("r".into()) };

@@ -22,8 +22,12 @@ type Shape = (i64, usize, bool, u8);
 fn spec(index: usize, shape: Shape) -> DeploymentSpec {
     let (priority, containers, parallel, way) = shape;
     let containers: Vec<String> = (0..containers).map(|number| format!("c{number}")).collect();
-    let container =
-        |name: &String| Container { name: name.clone(), labels: Vec::new(), environment: BTreeMap::new() };
+    let container = |name: &String| Container {
+        name: name.clone(),
+        labels: Vec::new(),
+        environment: BTreeMap::new(),
+        unit: None,
+    };
     let service = Service {
         id: ServiceId::new(index as u64 + 1).unwrap(),
         name: format!("s{index}"),
@@ -157,7 +161,7 @@ impl Model {
     }
 
     fn begin(&mut self, place: (usize, usize)) {
-        let incarnation = Incarnation { boot_id: "b".into(), pid: 1, start_ticks: 1 };
+        let incarnation = Incarnation::Process { boot_id: "b".into(), pid: 1, start_ticks: 1 };
         let observed = match self.running.get(&place) {
             Some(operation) => Observed::Up { incarnation, operation: operation.clone() },
             None => Observed::Down { ended: None },
@@ -274,7 +278,7 @@ proptest! {
 #[test]
 fn what_remains_to_be_done_is_told_by_what_is_there() {
     let up = |operation: &str| Observed::Up {
-        incarnation: Incarnation { boot_id: "b".into(), pid: 1, start_ticks: 1 },
+        incarnation: Incarnation::Process { boot_id: "b".into(), pid: 1, start_ticks: 1 },
         operation: operation.into(),
     };
     let down = |ended: Option<&str>| Observed::Down { ended: ended.map(str::to_string) };

@@ -367,7 +367,9 @@ impl Daemon {
             .collect();
         let health = if more.contains("health:") { "" } else { "health: { settle: 0s }\n" };
         let containers = containers.concat();
-        let text = format!("serviceId: {id}\nname: s{id}\ncontainers:\n{containers}{run}{health}{more}\n");
+        let text = format!(
+            "serviceId: {id}\nname: s{id}\nruntime: process\ncontainers:\n{containers}{run}{health}{more}\n"
+        );
         self.write(&format!("services.d/s{id}.yaml"), &text);
     }
 

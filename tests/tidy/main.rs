@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the daemon with the modules that it may use.
-const MAY_USE: [(&str, &[&str]); 26] = [
+const MAY_USE: [(&str, &[&str]); 27] = [
     // The domain.
     ("mistake", &[]),
     ("yaml", &["mistake"]),
@@ -23,7 +23,8 @@ const MAY_USE: [(&str, &[&str]); 26] = [
     ("spawn", &["crashpoint"]),
     ("store", &["catalog", "crashpoint", "plan", "task"]),
     ("artifact", &["blocking", "catalog", "crashpoint", "plan", "spawn", "tls"]),
-    ("runtime", &["clock", "crashpoint", "spawn", "task"]),
+    ("systemd", &["crashpoint", "spawn"]),
+    ("runtime", &["blocking", "catalog", "clock", "crashpoint", "spawn", "systemd", "task"]),
     ("probe", &["catalog", "spawn", "tls"]),
     // Deeds.
     (
@@ -38,6 +39,7 @@ const MAY_USE: [(&str, &[&str]); 26] = [
             "probe",
             "runtime",
             "spawn",
+            "systemd",
             "task",
         ],
     ),
@@ -63,7 +65,7 @@ const MAY_USE: [(&str, &[&str]); 26] = [
     // The root.
     ("catalog_dir", &["catalog", "mistake"]),
     ("retention", &["artifact", "blocking", "clock", "executor", "store", "task"]),
-    ("config", &["artifact", "catalog", "mistake", "retention", "yaml"]),
+    ("config", &["artifact", "catalog", "mistake", "retention", "systemd", "yaml"]),
     ("notify", &["actors"]),
     ("preflight", &["artifact", "catalog_dir", "config", "plan"]),
     (
@@ -83,6 +85,7 @@ const MAY_USE: [(&str, &[&str]); 26] = [
             "runtime",
             "spawn",
             "store",
+            "systemd",
             "task",
         ],
     ),

@@ -190,7 +190,7 @@ fn own(event: &Event) -> Value {
 }
 
 fn operation_end(end: &crate::task::operation::OperationEnd) -> Value {
-    use crate::task::operation::Done;
+    use crate::task::operation::{Done, Incarnation};
     let state = match &end.result {
         Ok(Done::Changed(_)) => "SUCCEEDED",
         Ok(Done::Unchanged) => "UNCHANGED",
@@ -198,7 +198,10 @@ fn operation_end(end: &crate::task::operation::OperationEnd) -> Value {
     };
     let mut value = json!({ "state": state, "detail": end.detail });
     if let Ok(Done::Changed(Some(incarnation))) = &end.result {
-        value["pid"] = incarnation.pid.into();
+        match incarnation {
+            Incarnation::Process { pid, .. } => value["pid"] = (*pid).into(),
+            Incarnation::Unit { invocation } => value["invocation"] = invocation.clone().into(),
+        }
     }
     if let Err(error) = &end.result {
         value["error"] = json!(failure(error));

@@ -81,10 +81,9 @@ pub struct PinV1 {
 }
 
 #[derive(Debug, Encode, Decode)]
-pub struct IncarnationV1 {
-    boot_id: String,
-    pid: i32,
-    start_ticks: u64,
+pub enum IncarnationV1 {
+    Process { boot_id: String, pid: i32, start_ticks: u64 },
+    Unit { invocation: String },
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -315,7 +314,27 @@ macro_rules! same_variants {
 
 same_members!(Caller, CallerV1, { uid, user, pid, program });
 same_members!(Pin, PinV1, { source, sha256, bytes, commit });
-same_members!(Incarnation, IncarnationV1, { boot_id, pid, start_ticks });
+
+impl From<Incarnation> for IncarnationV1 {
+    fn from(value: Incarnation) -> Self {
+        match value {
+            Incarnation::Process { boot_id, pid, start_ticks } => Self::Process { boot_id, pid, start_ticks },
+            Incarnation::Unit { invocation } => Self::Unit { invocation },
+        }
+    }
+}
+
+impl From<IncarnationV1> for Incarnation {
+    fn from(row: IncarnationV1) -> Self {
+        match row {
+            IncarnationV1::Process { boot_id, pid, start_ticks } => {
+                Self::Process { boot_id, pid, start_ticks }
+            }
+            IncarnationV1::Unit { invocation } => Self::Unit { invocation },
+        }
+    }
+}
+
 same_members!(Failure, FailureV1, { code, message, log });
 same_variants!(Settled, SettledV1, { FoundDone, Completed });
 same_variants!(Reason, ReasonV1, {
