@@ -14,6 +14,7 @@ mod lock;
 mod open;
 mod overlay;
 mod read;
+mod reread;
 mod row;
 mod tables;
 #[cfg(test)]
@@ -35,6 +36,8 @@ use crate::task::{Caller, Illegal, TaskId, Timestamp};
 pub use lock::StateLock;
 pub use open::{Integrity, VERDICT, verify, verify_with_backend};
 pub use read::{JournalEvent, PlanInfo, Snapshot, StoredEvent};
+#[doc(hidden)]
+pub use reread::reread;
 
 /// A handle; clones share the store.
 #[derive(Clone)]
