@@ -84,10 +84,6 @@ impl Fault {
                 problem.state = Some(refusal.state.name().into());
                 problem.possible = Some(refusal.state.possible().iter().map(ToString::to_string).collect());
             }
-            Refused::CannotDelete(state) => {
-                problem.state = Some(state.name().into());
-                problem.possible = Some(state.possible().iter().map(ToString::to_string).collect());
-            }
             Refused::Conflict(holders) => {
                 problem.conflicts = Some(holders.iter().map(conflict).collect());
             }
@@ -113,7 +109,7 @@ fn judge_refused(refused: &Refused) -> (StatusCode, &'static str) {
         | Refused::NoSuchRepository(_) => (StatusCode::NOT_FOUND, code::NOT_FOUND),
         Refused::Exists(_) => (StatusCode::CONFLICT, code::EXISTS),
         Refused::BadName(_) => (StatusCode::BAD_REQUEST, code::BAD_REQUEST),
-        Refused::NotPossible(_) | Refused::CannotDelete(_) => (StatusCode::CONFLICT, code::NOT_POSSIBLE),
+        Refused::NotPossible(_) => (StatusCode::CONFLICT, code::NOT_POSSIBLE),
         Refused::Conflict(_) => (StatusCode::CONFLICT, code::CONFLICT),
         Refused::PlanInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, code::PLAN_INVALID),
         Refused::CatalogInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, code::CATALOG_INVALID),
