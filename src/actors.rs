@@ -28,6 +28,7 @@ use async_trait::async_trait;
 use crate::catalog::{Catalog, ServiceId};
 pub use crate::executor::ContainerView;
 use crate::mistake::{FileMistake, Mistake};
+pub use crate::task::command::Command;
 use crate::task::drift::Drift;
 use crate::task::state::{Refusal, TaskState};
 use crate::task::{Caller, TaskId, Timestamp};
@@ -107,25 +108,6 @@ pub struct Started {
     pub repeated: bool,
     /// Paused or interrupted tasks over the same services.
     pub warnings: Vec<String>,
-}
-
-/// What a user can ask of a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    /// Break off after what is being deployed now.
-    Stop {
-        /// Cut downloads, builds and health waits of what is being deployed.
-        now: bool,
-    },
-    /// Hold back what comes after what is being deployed now.
-    Pause,
-    /// Go on.
-    Resume {
-        /// Although containers differ.
-        force: bool,
-    },
-    /// Forget it.
-    Delete,
 }
 
 /// A command that was carried out.
@@ -234,9 +216,6 @@ pub enum Refused {
     /// The task's state forbids it.
     #[error(transparent)]
     NotPossible(#[from] Refusal),
-    /// A task that is active can't be deleted.
-    #[error("cannot delete a task that is {0}; stop it first, or wait until it rests")]
-    CannotDelete(TaskState),
     /// A task's state forbids a plan out of it.
     #[error("cannot make a plan out of task {task}, which is {state}: {why}")]
     NoPlan {

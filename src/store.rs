@@ -15,6 +15,7 @@ mod open;
 mod overlay;
 mod read;
 mod records;
+mod reread;
 mod row;
 mod tables;
 #[cfg(test)]
@@ -37,6 +38,8 @@ use crate::task::{Caller, Illegal, TaskId, Timestamp};
 pub use lock::StateLock;
 pub use open::{Integrity, VERDICT, verify, verify_with_backend};
 pub use read::{JournalEvent, PlanInfo, Snapshot, StoredEvent};
+#[doc(hidden)]
+pub use reread::reread;
 
 /// A handle; clones share the store.
 #[derive(Clone)]

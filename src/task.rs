@@ -4,6 +4,7 @@
 //! it is ([`decide`]), so that continuing after a crash is no second path.
 
 pub mod admission;
+pub mod command;
 pub mod decide;
 pub mod deployment;
 pub mod drift;

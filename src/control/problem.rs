@@ -84,7 +84,7 @@ impl Fault {
                 problem.state = Some(refusal.state.name().into());
                 problem.possible = Some(refusal.state.possible().iter().map(ToString::to_string).collect());
             }
-            Refused::CannotDelete(state) | Refused::NoPlan { state, .. } => {
+            Refused::NoPlan { state, .. } => {
                 problem.state = Some(state.name().into());
                 problem.possible = Some(state.possible().iter().map(ToString::to_string).collect());
             }
@@ -116,9 +116,7 @@ fn judge_refused(refused: &Refused) -> (StatusCode, &'static str) {
         | Refused::NoSuchRepository(_) => (StatusCode::NOT_FOUND, code::NOT_FOUND),
         Refused::Exists(_) => (StatusCode::CONFLICT, code::EXISTS),
         Refused::BadName(_) => (StatusCode::BAD_REQUEST, code::BAD_REQUEST),
-        Refused::NotPossible(_) | Refused::CannotDelete(_) | Refused::NoPlan { .. } => {
-            (StatusCode::CONFLICT, code::NOT_POSSIBLE)
-        }
+        Refused::NotPossible(_) | Refused::NoPlan { .. } => (StatusCode::CONFLICT, code::NOT_POSSIBLE),
         Refused::Drifted { .. } => (StatusCode::CONFLICT, code::DRIFTED),
         Refused::NothingToDo(_) => (StatusCode::CONFLICT, code::NOTHING_TO_DO),
         Refused::Conflict(_) => (StatusCode::CONFLICT, code::CONFLICT),

@@ -215,6 +215,17 @@ impl Deployment {
         }
     }
 
+    /// Whether something is being done to a container.
+    pub fn is_operating(&self) -> bool {
+        self.operations.iter().any(|operation| operation.state == OperationState::Running)
+    }
+
+    /// Whether the containers before this one leave it its turn.
+    pub fn is_in_turn(&self, operation: usize) -> bool {
+        self.spec.order == ContainerOrder::Parallel
+            || self.operations.iter().take(operation).all(|earlier| earlier.state.is_done())
+    }
+
     /// Whether any container of it may have been touched.
     pub fn has_touched(&self) -> bool {
         self.operations.iter().any(|operation| operation.state != OperationState::Pending)

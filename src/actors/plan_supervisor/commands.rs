@@ -10,8 +10,9 @@ use crate::actors::{Command, Commanded, Refused};
 use crate::clock;
 use crate::crashpoint::handling;
 use crate::store::Change;
+use crate::task::command::Verdict;
 use crate::task::event::Event;
-use crate::task::state::{TaskState, Transition};
+use crate::task::state::TaskState;
 use crate::task::{Caller, Illegal, TaskId};
 
 /// A command for a task.
@@ -33,23 +34,23 @@ impl Handler<CommandTask> for PlanSupervisor {
         handling("supervisor: CommandTask");
         let work: ResponseActFuture<Self, _> = match self.judge(&message) {
             Err(refused) => Box::pin(actix::fut::ready(Err(refused))),
-            Ok(Verdict::Already) => Box::pin(actix::fut::ready(Ok(Commanded::default()))),
-            Ok(Verdict::Ask(actor, event)) => self.hold(message.task, &actor, event),
-            Ok(Verdict::Cut(actor, events)) => self.cut(message.task, actor, events),
-            Ok(Verdict::Record(event @ Event::Resumed { force: false, .. }, warnings)) => {
+            Ok(Course::Nothing) => Box::pin(actix::fut::ready(Ok(Commanded::default()))),
+            Ok(Course::Ask(actor, event)) => self.hold(message.task, &actor, event),
+            Ok(Course::Cut(actor, events)) => self.cut(message.task, actor, events),
+            Ok(Course::Record(event @ Event::Resumed { force: false, .. }, warnings)) => {
                 self.resume_unless_drifted(message.task, event, warnings)
             }
-            Ok(Verdict::Record(event, warnings)) => self.record_at_rest(message.task, event, warnings),
-            Ok(Verdict::Delete) => self.delete(message.task, message.by),
+            Ok(Course::Record(event, warnings)) => self.record_at_rest(message.task, event, warnings),
+            Ok(Course::Delete) => self.delete(message.task, message.by),
         };
         AtomicResponse::new(work)
     }
 }
 
-/// What a command comes to.
-enum Verdict {
+/// Which way a command goes.
+enum Course {
     /// It is so already.
-    Already,
+    Nothing,
     /// The task's actor has to record it.
     Ask(Addr<TaskActor>, Event),
     /// As above, and then what is going on is cut.
@@ -74,38 +75,29 @@ fn coming_to_rest() -> Refused {
 }
 
 impl PlanSupervisor {
-    fn judge(&mut self, message: &CommandTask) -> Result<Verdict, Refused> {
-        let (id, by) = (message.task, message.by.clone());
+    fn judge(&mut self, message: &CommandTask) -> Result<Course, Refused> {
+        let id = message.task;
         let state = self.state_of(id)?;
-        let (transition, event) = match message.command {
-            Command::Stop { .. } => (Transition::Stop, Event::StopRequested { by }),
-            Command::Pause => (Transition::Pause, Event::PauseRequested { by }),
-            Command::Resume { force } => (Transition::Resume, Event::Resumed { by, force }),
-            Command::Delete if state.possible().contains(&"delete") => return Ok(Verdict::Delete),
-            Command::Delete => return Err(Refused::CannotDelete(state)),
+        let event = match message.command.judge(state, message.by.clone())? {
+            Verdict::Already => return Ok(Course::Nothing),
+            Verdict::Delete => return Ok(Course::Delete),
+            Verdict::Cut(events) => {
+                let active = self.active.get(&id).ok_or_else(coming_to_rest)?;
+                return Ok(Course::Cut(active.actor.clone(), events));
+            }
+            Verdict::Record(event) => event,
         };
-        if let (Command::Stop { now: true }, true, Some(active)) =
-            (message.command, state.is_active(), self.active.get(&id))
-        {
-            let stop = (state != TaskState::Stopping).then_some(event);
-            let cut = Event::CutRequested { by: message.by.clone() };
-            return Ok(Verdict::Cut(active.actor.clone(), stop.into_iter().chain([cut]).collect()));
-        }
-        if state.is_already(transition) {
-            return Ok(Verdict::Already);
-        }
-        state.next(transition)?;
         if let Some(active) = self.active.get(&id).filter(|_| state.is_active()) {
-            return Ok(Verdict::Ask(active.actor.clone(), event));
+            return Ok(Course::Ask(active.actor.clone(), event));
         }
-        if transition != Transition::Resume {
-            return Ok(Verdict::Record(event, Vec::new()));
+        if !matches!(message.command, Command::Resume { .. }) {
+            return Ok(Course::Record(event, Vec::new()));
         }
         if self.draining {
             return Err(Refused::Draining);
         }
         let services = self.claims.get(&id).map(|claim| claim.services.clone()).unwrap_or_default();
-        Ok(Verdict::Record(event, self.admit(Some(id), &services)?))
+        Ok(Course::Record(event, self.admit(Some(id), &services)?))
     }
 
     fn state_of(&self, id: TaskId) -> Result<TaskState, Refused> {
@@ -203,7 +195,9 @@ impl PlanSupervisor {
         Box::pin(recorded)
     }
 
-    fn delete(&self, id: TaskId, by: Caller) -> ResponseActFuture<Self, Result<Commanded, Refused>> {
+    fn delete(&mut self, id: TaskId, by: Caller) -> ResponseActFuture<Self, Result<Commanded, Refused>> {
+        // Its actor may still be ending: what that tells afterwards is of no account.
+        self.dismiss(id);
         let change = Change::DeleteTask { task: id, at: clock::now(), by: Some(by) };
         let deleted = self.store.commit(vec![change]).into_actor(self).map(move |result, supervisor, _| {
             result.map_err(|error| unavailable(&error))?;
