@@ -16,6 +16,7 @@ pub mod deployment;
 pub mod guard;
 pub mod ledger;
 pub mod plan_supervisor;
+mod preview;
 pub mod stored_plan;
 pub mod task;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use crate::executor::ContainerView;
 use crate::mistake::{FileMistake, Mistake};
 pub use crate::task::command::Command;
 use crate::task::drift::Drift;
+use crate::task::forecast::Forecast;
 use crate::task::state::{Refusal, TaskState};
 use crate::task::{Caller, TaskId, Timestamp};
 
@@ -146,10 +148,19 @@ pub struct Repository {
 pub struct Preview {
     /// The revision.
     pub revision: u32,
-    /// Priority and deployments of each batch.
-    pub batches: Vec<(i64, Vec<PreviewDeployment>)>,
+    /// The batches in the order of their execution.
+    pub batches: Vec<PreviewBatch>,
     /// What would fail now.
     pub problems: Vec<String>,
+}
+
+/// One batch of a [`Preview`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewBatch {
+    /// The priority.
+    pub priority: i64,
+    /// Its deployments.
+    pub deployments: Vec<PreviewDeployment>,
 }
 
 /// One deployment of a [`Preview`].
@@ -165,6 +176,8 @@ pub struct PreviewDeployment {
     pub order: &'static str,
     /// Each chosen container as it is now, and what would be done to it.
     pub containers: Vec<(ContainerView, String)>,
+    /// How long it should take.
+    pub usual: Option<Forecast>,
 }
 
 /// An active task that is in the way.

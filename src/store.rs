@@ -65,6 +65,7 @@ struct Request {
 
 /// One change.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "nearly all changes are of the largest kind")]
 pub enum Change {
     /// A task begins. The store gives it its number.
     CreateTask {

@@ -192,15 +192,21 @@ pub fn failure(failure: &task::Failure) -> Failure {
 
 /// What executing a plan would do.
 pub fn dry_run(plan: String, preview: Preview) -> DryRun {
-    let batches = preview.batches.into_iter().map(|(priority, deployments)| DryRunBatch {
-        priority,
-        deployments: deployments
+    let batches = preview.batches.into_iter().map(|batch| DryRunBatch {
+        priority: batch.priority,
+        dominated_by: {
+            let longest = batch.deployments.iter().max_by_key(|it| it.usual.map_or(0, |usual| usual.p50));
+            longest.filter(|it| it.usual.is_some()).map(|it| it.name.clone())
+        },
+        deployments: batch
+            .deployments
             .into_iter()
             .map(|deployment| DryRunDeployment {
                 service_id: deployment.service.get(),
                 service: deployment.name,
                 deployment: deployment.way.into(),
                 container_exec_method: deployment.order.into(),
+                usual: deployment.usual.map(usual_time),
                 containers: deployment
                     .containers
                     .into_iter()

@@ -5,6 +5,7 @@ use actix_web::{HttpResponse, web};
 use super::ControlState;
 use super::problem::Fault;
 use crate::actors::Refused;
+use crate::plan::draft::Draft;
 use crate::task::state::TaskState;
 use crate::task::{TaskId, retry, rollback};
 
@@ -27,7 +28,7 @@ pub async fn rollback_plan(state: State, id: web::Path<u64>) -> Result<HttpRespo
         })
     });
     failed.map_or(Ok(()), Err)?;
-    yaml(&draft.map_err(Refused::NothingToDo)?.to_string())
+    Ok(yaml(&draft.map_err(Refused::NothingToDo)?))
 }
 
 /// `GET /v1/tasks/{id}/retry-plan`
@@ -42,9 +43,9 @@ pub async fn retry_plan(state: State, id: web::Path<u64>) -> Result<HttpResponse
     if let Some(why) = why {
         return Err(Refused::NoPlan { task: id, state: task.state, why }.into());
     }
-    yaml(&retry::retry(&task).map_err(Refused::NothingToDo)?.to_string())
+    Ok(yaml(&retry::retry(&task).map_err(Refused::NothingToDo)?))
 }
 
-fn yaml(text: &str) -> Result<HttpResponse, Fault> {
-    Ok(HttpResponse::Ok().content_type("application/yaml").body(text.to_string()))
+fn yaml(draft: &Draft) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/yaml").body(draft.to_string())
 }

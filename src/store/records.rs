@@ -48,7 +48,7 @@ pub fn write(transaction: &WriteTransaction, task: TaskId, seq: u64, record: &Re
             let mut changes = transaction.open_table(CHANGES)?;
             let service = change.service.get();
             changes.insert((service, seq), &*encode(&ChangeV1::from(change)))?;
-            if seq % TRIM_EVERY == 0 {
+            if seq.is_multiple_of(TRIM_EVERY) {
                 let range = (service, 0)..=(service, u64::MAX);
                 let surplus = changes.range(range.clone())?.count().saturating_sub(CHANGES_KEPT);
                 let old: Vec<u64> = changes

@@ -15,6 +15,9 @@ use crate::plan::Way;
 /// Which container.
 pub type Place = (ServiceId, String);
 
+/// A container, its service's name, and what the task does to it.
+type Touched<'a> = (Place, &'a str, Vec<(&'a Way, &'a Operation)>);
+
 /// What a look at a container showed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -83,8 +86,8 @@ pub fn drift(
 }
 
 /// Each container of a task with its operations, in their order.
-fn containers(task: &Task) -> Vec<(Place, &str, Vec<(&Way, &Operation)>)> {
-    let mut all: Vec<(Place, &str, Vec<(&Way, &Operation)>)> = Vec::new();
+fn containers(task: &Task) -> Vec<Touched<'_>> {
+    let mut all: Vec<Touched<'_>> = Vec::new();
     let mut places = BTreeMap::new();
     for deployment in &task.deployments {
         let service = &deployment.spec.service;

@@ -92,6 +92,13 @@ fn show_preview(preview: &DryRun, terminal: &mut Terminal) -> Result<(), Failure
         }
     }
     terminal.table(&["PRIORITY", "SERVICE", "DEPLOYMENT", "CONTAINER", "RELEASE", "WOULD"], rows)?;
+    for batch in &preview.batches {
+        let Some(longest) = &batch.dominated_by else { continue };
+        let usual = batch.deployments.iter().find(|it| it.service == *longest).and_then(|it| it.usual);
+        let usual = usual.map(usually).unwrap_or_default();
+        let text = format!("batch of priority {}: {longest} should take longest{usual}", batch.priority);
+        terminal.line(&printable(&text))?;
+    }
     for problem in &preview.problems {
         terminal.line(&printable(&format!("would fail: {problem}")))?;
     }

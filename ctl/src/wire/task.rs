@@ -211,6 +211,9 @@ pub struct DryRun {
 pub struct DryRunBatch {
     /// The priority.
     pub priority: i64,
+    /// The service that should take longest, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dominated_by: Option<String>,
     /// The deployments, all at the same time.
     pub deployments: Vec<DryRunDeployment>,
 }
@@ -228,6 +231,9 @@ pub struct DryRunDeployment {
     pub deployment: String,
     /// `SEQUENTIAL` or `PARALLEL`.
     pub container_exec_method: String,
+    /// How long it usually takes; absent when it was never seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usual: Option<Usual>,
     /// The containers, in order.
     pub containers: Vec<DryRunContainer>,
 }
