@@ -293,15 +293,14 @@ impl Heard {
             else {
                 return;
             };
-            match self.waiting.remove(job.as_str()) {
-                Some(waiting) => drop(waiting.send(result)),
-                None => {
-                    if self.early.len() == EARLY {
-                        self.early.pop_front();
-                    }
-                    self.early.push_back((job.to_string(), result));
-                }
+            if let Some(waiting) = self.waiting.remove(job.as_str()) {
+                waiting.send(result).ok();
+                return;
             }
+            if self.early.len() == EARLY {
+                self.early.pop_front();
+            }
+            self.early.push_back((job.to_string(), result));
         } else if let Some(path) = header.path()
             && let Some(changes) = self.changes.get(path.as_str())
         {

@@ -97,7 +97,7 @@ impl UnitState {
             active: text("ActiveState"),
             sub: text("SubState"),
             kind: text("Type"),
-            invocation: bytes.unwrap_or_default().iter().map(|byte| format!("{byte:02x}")).collect(),
+            invocation: hex(&bytes.unwrap_or_default()),
             result: text("Result"),
             main_pid: number("MainPID").unwrap_or_default(),
             exit,
@@ -114,6 +114,11 @@ impl UnitState {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    let digit = |four: u8| char::from_digit(u32::from(four), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
 /// The object of a unit.
 pub fn path_of(unit: &str) -> String {
     let mut path = String::from("/org/freedesktop/systemd1/unit/");
@@ -121,7 +126,8 @@ pub fn path_of(unit: &str) -> String {
         if byte.is_ascii_alphabetic() || (index > 0 && byte.is_ascii_digit()) {
             path.push(char::from(byte));
         } else {
-            path.push_str(&format!("_{byte:02x}"));
+            path.push('_');
+            path.push_str(&hex(&[byte]));
         }
     }
     path
