@@ -11,7 +11,8 @@ use crate::task::summary::TaskSummary;
 /// Reads `bytes` as each kind of row and takes what can be read into the domain; what comes out
 /// is those, written again.
 pub fn reread(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let rows = [again(bytes, entry), again(bytes, task), again::<PlanV1>(bytes, Some)];
+    let task = |row| Some(TaskV1::from(&TaskSummary::from(row)));
+    let rows = [again(bytes, entry), again::<TaskV1>(bytes, task), again::<PlanV1>(bytes, Some)];
     rows.into_iter().flatten().collect()
 }
 
@@ -25,8 +26,4 @@ fn entry(row: EntryV1) -> Option<EntryV1> {
         JournalV1::Task(event) => Some(EntryV1::of_task(seq, at, &Event::try_from(event).ok()?)),
         JournalV1::Host(event) => Some(EntryV1::of_host(seq, at, event.into())),
     }
-}
-
-fn task(row: TaskV1) -> Option<TaskV1> {
-    Some(TaskV1::from(&TaskSummary::from(row)))
 }

@@ -151,7 +151,8 @@ pub fn tasks(state: &State) -> impl Iterator<Item = (usize, &Task)> {
 /// The supervisor handles nothing else while a command, or a fault, is not on disk.
 fn is_busy(state: &State) -> bool {
     state.queue.iter().any(|(_, event)| {
-        deployment_of(event).is_none() && !matches!(**event, Event::Completed | Event::Failed | Event::Drained)
+        deployment_of(event).is_none()
+            && !matches!(**event, Event::Completed | Event::Failed | Event::Drained)
     })
 }
 
