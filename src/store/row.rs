@@ -5,6 +5,7 @@
 //! row never does. A new version gets a new struct, and the old one its way up.
 
 pub mod event;
+mod incarnation;
 pub mod plan;
 pub mod service;
 pub mod task;
