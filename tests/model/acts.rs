@@ -120,14 +120,16 @@ fn deployments(state: &State, slot: usize, task: &Task, acts: &mut Vec<Act>) {
 fn commands(scenario: &Scenario, state: &State, acts: &mut Vec<Act>) {
     for (slot, task) in tasks(state) {
         let wanted: &[Command] = if scenario.commands {
-            &[Command::Stop, Command::Pause, RESUME, Command::Delete]
+            &[Command::Stop { now: false }, Command::Pause, RESUME, Command::Delete]
         } else {
             &[RESUME]
         };
         for &command in wanted {
             match command.judge(task.state, by()) {
                 Ok(Verdict::Record(_)) if command == RESUME && !is_admitted(state, Some(slot), task) => {}
-                Ok(Verdict::Record(_) | Verdict::Delete) => acts.push(Act::Ask(slot, command)),
+                Ok(Verdict::Record(_) | Verdict::Cut(_) | Verdict::Delete) => {
+                    acts.push(Act::Ask(slot, command));
+                }
                 Ok(Verdict::Already) | Err(_) => {}
             }
         }
@@ -320,7 +322,7 @@ fn proceed(scenario: &Scenario, state: &mut State, index: usize) -> Result<(), S
         state.going.remove(index);
         return Ok(());
     }
-    let incarnation = Incarnation { boot_id: "b".into(), pid: 1, start_ticks: 1 };
+    let incarnation = Incarnation::Process { boot_id: "b".into(), pid: 1, start_ticks: 1 };
     end(
         state,
         index,

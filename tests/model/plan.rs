@@ -72,8 +72,12 @@ pub fn by() -> Caller {
 
 fn spec(item: &Item) -> DeploymentSpec {
     let containers: Vec<String> = (0..item.containers).map(|number| format!("c{number}")).collect();
-    let container =
-        |name: &String| Container { name: name.clone(), labels: Vec::new(), environment: BTreeMap::new() };
+    let container = |name: &String| Container {
+        name: name.clone(),
+        labels: Vec::new(),
+        environment: BTreeMap::new(),
+        unit: None,
+    };
     let hook = item.hooks.then(|| vec!["/bin/true".to_string()]);
     let service = Service {
         id: ServiceId::new(item.service).unwrap(),
