@@ -19,8 +19,12 @@ type Shape = (i64, usize, bool, u8);
 fn spec(index: usize, shape: Shape) -> DeploymentSpec {
     let (priority, containers, parallel, way) = shape;
     let containers: Vec<String> = (0..containers).map(|number| format!("c{number}")).collect();
-    let container =
-        |name: &String| Container { name: name.clone(), labels: Vec::new(), environment: BTreeMap::new() };
+    let container = |name: &String| Container {
+        name: name.clone(),
+        labels: Vec::new(),
+        environment: BTreeMap::new(),
+        unit: None,
+    };
     let service = Service {
         id: ServiceId::new(index as u64 + 1).unwrap(),
         name: format!("s{index}"),
