@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use deployd::config::{Config, ConfigError, Overrides};
 use deployd::daemon::{self, DaemonError, Signals};
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +15,7 @@ const LOG: &str = "info,actix_server=warn,actix_http=off";
 /// Executes ordered releases of several services, once, and survives kill -9.
 #[derive(Parser)]
 #[command(
+    name = "deployd",
     version,
     after_help = "Example:\n  deployd --config /etc/deployd/deployd.yaml\n\nLogs go to standard error; DEPLOYD_LOG=debug shows more.\n\nExit codes: 0 ended as told, 2 usage, 65 the store is damaged, 70 the plan supervisor crashed, 74 the store can't be written, 75 another daemon holds the state directory or the socket, 78 configuration or catalog, 1 anything else."
 )]
@@ -66,6 +67,12 @@ enum Command {
         /// Port on loopback, then words to answer with
         arguments: Vec<String>,
     },
+    /// Write the manual pages and completion scripts of deployd and deployctl
+    #[command(hide = true)]
+    Assets {
+        /// Where to
+        directory: PathBuf,
+    },
     #[command(hide = true)]
     Spawner {
         /// File whose lock says that a spawner lives
@@ -99,6 +106,7 @@ fn main() -> ExitCode {
         Some(Command::Check { plans }) => deployd::preflight::check(&overrides, &plans).map_err(Into::into),
         Some(Command::Demo { keep }) => start_log("error").and_then(|()| deployd::demo::run(keep)),
         Some(Command::DemoService { arguments }) => return deployd::demo::service::serve(&arguments),
+        Some(Command::Assets { directory }) => write_assets(&directory).map_err(Into::into),
         Some(Command::Spawner { lock }) => return deployd::spawn::server::serve(&lock),
         Some(Command::CheckDb { file }) => {
             // What it finds is told in one line.
@@ -113,6 +121,11 @@ fn main() -> ExitCode {
             exit_code(&error)
         }
     }
+}
+
+fn write_assets(directory: &Path) -> std::io::Result<()> {
+    deployd::assets::write(&Cli::command(), "8", directory)?;
+    deployd::assets::write(&deployctl::cli::definition(), "1", directory)
 }
 
 /// What went wrong, for whoever starts the daemon: see [`DaemonError::exit_code`].

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the daemon with the modules that it may use.
-const MAY_USE: [(&str, &[&str]); 26] = [
+const MAY_USE: [(&str, &[&str]); 27] = [
     // The domain.
     ("mistake", &[]),
     ("yaml", &["mistake"]),
@@ -86,6 +86,7 @@ const MAY_USE: [(&str, &[&str]); 26] = [
             "task",
         ],
     ),
+    ("assets", &[]),
     ("demo", &["spawn"]),
 ];
 
