@@ -1,12 +1,14 @@
 //! The daemon's binary: its command line, its signals, its log.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use deployd::config::{Config, ConfigError, Overrides};
 use deployd::daemon::{self, DaemonError, Signals};
+use deployd::preflight::{CheckError, Finding};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What is logged by default. What clients send is no event of ours: actix_http would log their mistakes.
@@ -47,8 +49,10 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Check the configuration, the catalog and plans, without a running daemon
-    #[command(after_help = "Example:\n  deployd check release.yaml")]
+    /// Check the configuration, the catalog, plans and whether this host is fit, without a running daemon
+    #[command(
+        after_help = "Each thing that was looked at is a line: ok, warn or fail, and what to do about it. The mistakes of files go to standard error.\n\nExit codes: 0 nothing failed, 1 this host is not fit, 2 usage, 5 the catalog or a plan is not valid, 78 configuration.\n\nExample:\n  deployd check release.yaml"
+    )]
     Check {
         /// Plans to check
         #[arg(value_name = "PLAN")]
@@ -103,7 +107,9 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         None => start_log(LOG).and_then(|()| serve(&overrides)),
-        Some(Command::Check { plans }) => deployd::preflight::check(&overrides, &plans).map_err(Into::into),
+        Some(Command::Check { plans }) => {
+            deployd::preflight::check(&overrides, &plans, &mut show).map_err(Into::into)
+        }
         Some(Command::Demo { keep }) => start_log("error").and_then(|()| deployd::demo::run(keep)),
         Some(Command::DemoService { arguments }) => return deployd::demo::service::serve(&arguments),
         Some(Command::Assets { directory }) => write_assets(&directory).map_err(Into::into),
@@ -133,8 +139,13 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<DaemonError>() {
         Some(error) => error.exit_code().into(),
         None if error.is::<ConfigError>() => 78.into(),
-        None => ExitCode::FAILURE,
+        None => error.downcast_ref::<CheckError>().map_or(1, CheckError::exit_code).into(),
     }
+}
+
+fn show(finding: &Finding) {
+    // Who no longer reads has heard enough.
+    writeln!(std::io::stdout(), "{finding}").ok();
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where the daemon's binary speaks for itself")]

@@ -65,7 +65,7 @@ const MAY_USE: [(&str, &[&str]); 27] = [
     ("retention", &["artifact", "blocking", "clock", "executor", "store", "task"]),
     ("config", &["artifact", "catalog", "mistake", "retention", "yaml"]),
     ("notify", &["actors"]),
-    ("preflight", &["artifact", "catalog_dir", "config", "plan"]),
+    ("preflight", &["artifact", "catalog", "catalog_dir", "config", "plan"]),
     (
         "daemon",
         &[
