@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::unistd::{AccessFlags, Group, User, access, geteuid};
 
-use super::Finding;
+use super::{Finding, Verdict};
 use crate::artifact::{free_space, hex};
 use crate::catalog::{Catalog, RuntimeKind};
 use crate::config::Config;
@@ -21,6 +21,7 @@ const GIT: (u32, u32) = (2, 32);
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Less than that, and soon nothing can be written down any more.
 const LITTLE_SPACE: u64 = 64 << 20;
+const CATALOG: &str = "catalog directory";
 /// The longest path of a socket.
 const LONGEST_SOCKET: usize = 107;
 /// A bus that does not answer by then is none.
@@ -31,7 +32,7 @@ pub fn look(config: &Config, catalog: &Catalog, user: bool) -> Vec<Finding> {
     let mut findings = systemd(catalog, user);
     findings.push(directory("state directory", &config.state_dir));
     findings.push(socket(&config.socket));
-    findings.push(others_can_write("catalog directory", &config.services_dir));
+    findings.push(catalog_files(&config.services_dir));
     findings.push(space(&config.state_dir, config.limits.max_bytes));
     let builds = catalog.services().any(|service| service.build.is_some());
     findings.push(git(version_of_git().as_deref(), builds));
@@ -122,26 +123,35 @@ fn directory(subject: &str, path: &Path) -> Finding {
     others_can_write(subject, path)
 }
 
-/// Who can write there decides what the daemon does: nobody but root and its own user may.
+/// The catalog's directory, and what lies in it.
+fn catalog_files(directory: &Path) -> Finding {
+    let found = others_can_write(CATALOG, directory);
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path()).filter(|path| path.exists());
+    let files = paths.map(|path| others_can_write(CATALOG, &path));
+    std::iter::once(found.clone()).chain(files).find(|found| found.verdict != Verdict::Ok).unwrap_or(found)
+}
+
+/// Who can write there decides what the daemon does: that should be root and its own user alone.
 fn others_can_write(subject: &str, path: &Path) -> Finding {
+    const ANYBODY: u32 = 0o002;
+    const ONLY_OWN: u32 = 0o1000;
     let shown = path.display();
     let Ok(status) = fs::metadata(path) else {
         return Finding::warn(subject, format!("there is no {shown}; make it: mkdir -p {shown}"));
     };
-    match meddler(status.uid(), status.mode(), geteuid().as_raw()) {
-        Some(who) => {
-            let text = format!("{who} can write to {shown}, and so decide what deployd does");
-            Finding::fail(subject, format!("{text}; chown it to the daemon's user, and chmod o-w"))
-        }
-        None => Finding::ok(subject, shown.to_string()),
+    let (mode, owner) = (status.mode(), status.uid());
+    if mode & ANYBODY != 0 && mode & ONLY_OWN != 0 {
+        Finding::warn(subject, format!("anybody can make files in {shown}; use a directory of its own"))
+    } else if mode & ANYBODY != 0 {
+        let text = format!("anybody can write to {shown}, and so decide what deployd does");
+        Finding::fail(subject, format!("{text}; chmod o-w {shown}"))
+    } else if owner != 0 && owner != geteuid().as_raw() {
+        let text = format!("{shown} is the user's with the id {owner}, who so decides what deployd does");
+        Finding::warn(subject, format!("{text}; chown it to the daemon's user, unless that is meant"))
+    } else {
+        Finding::ok(subject, shown.to_string())
     }
-}
-
-fn meddler(owner: u32, mode: u32, me: u32) -> Option<String> {
-    if mode & 0o002 != 0 {
-        return Some("anybody".into());
-    }
-    (owner != 0 && owner != me).then(|| format!("the user with id {owner}"))
 }
 
 fn socket(path: &Path) -> Finding {
@@ -162,7 +172,7 @@ fn socket(path: &Path) -> Finding {
     }
     let parent = path.parent().unwrap_or(Path::new("/"));
     let found = directory(SUBJECT, parent);
-    if found.verdict == super::Verdict::Ok { Finding::ok(SUBJECT, shown.to_string()) } else { found }
+    if found.verdict == Verdict::Ok { Finding::ok(SUBJECT, shown.to_string()) } else { found }
 }
 
 fn space(path: &Path, largest: u64) -> Finding {
@@ -254,20 +264,29 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
 
-    use super::super::Verdict;
     use super::*;
 
     #[test]
     fn nobody_else_may_write_there() {
-        assert_eq!(meddler(0, 0o755, 7), None);
-        assert_eq!(meddler(7, 0o770, 7), None);
-        assert!(meddler(8, 0o755, 7).unwrap().contains("id 8"));
-        assert_eq!(meddler(7, 0o757, 7).unwrap(), "anybody");
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(super::directory("state", directory.path()).verdict, Verdict::Ok);
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let found = super::directory("state", directory.path());
         assert!(found.verdict == Verdict::Fail && found.text.contains("anybody"), "{found}");
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        assert_eq!(super::directory("state", directory.path()).verdict, Verdict::Warn);
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let file = directory.path().join("web.yaml");
+        fs::File::create(&file).unwrap();
+        assert_eq!(catalog_files(directory.path()).verdict, Verdict::Ok);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        let found = catalog_files(directory.path());
+        assert!(found.verdict == Verdict::Fail && found.text.contains("web.yaml"), "{found}");
+        if geteuid().is_root() {
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+            std::os::unix::fs::chown(&file, Some(65_534), None).unwrap();
+            assert_eq!(catalog_files(directory.path()).verdict, Verdict::Warn);
+        }
     }
 
     #[test]
@@ -275,7 +294,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(super::directory("state", &directory.path().join("a/b")).verdict, Verdict::Ok);
         let file = directory.path().join("file");
-        fs::write(&file, "").unwrap();
+        fs::File::create(&file).unwrap();
         assert!(super::directory("state", &file).text.contains("is no directory"));
         assert!(socket(&file).text.contains("is no socket"));
         assert!(socket(&directory.path().join("s".repeat(200))).text.contains("longer than"));
