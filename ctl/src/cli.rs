@@ -43,6 +43,11 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The definition of the command line, for manual pages.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs a command line inside a program that has a runtime; the exit code.
 pub async fn run<I, T>(arguments: I, terminal: &mut Terminal) -> u8
 where

@@ -12,6 +12,7 @@
 )]
 
 mod artifacts;
+mod check;
 mod commands;
 mod crash;
 mod drift;

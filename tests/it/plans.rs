@@ -201,21 +201,3 @@ fn a_task_keeps_the_services_with_which_it_started() {
     daemon.ctl_ends(0, &["resume", &id.to_string(), "--wait"]);
     assert_eq!(daemon.witness().len(), 2);
 }
-
-#[test]
-fn check_needs_no_daemon() {
-    let mut daemon = daemon();
-    daemon.terminate();
-    let plan = daemon.write("plan.yaml", &items(&[(1, 0, "STRAT", "")]));
-    let check = |daemon: &Daemon| {
-        let output = daemon.command().arg("check").arg(&plan).output().unwrap();
-        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
-    };
-    let (ok, said) = check(&daemon);
-    assert!(!ok && said.contains("did you mean `START`?"), "{said}");
-    daemon.write("plan.yaml", &items(&[(1, 0, "START", "")]));
-    assert!(check(&daemon).0);
-    daemon.write("deployd.yaml", "soket: /x\n");
-    let (ok, said) = check(&daemon);
-    assert!(!ok && said.contains("soket"), "{said}");
-}

@@ -10,4 +10,5 @@
 #[path = "../it/harness.rs"]
 mod harness;
 mod machine;
+mod package;
 mod unit;

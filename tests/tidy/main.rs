@@ -67,7 +67,7 @@ const MAY_USE: [(&str, &[&str]); 27] = [
     ("retention", &["artifact", "blocking", "clock", "executor", "store", "task"]),
     ("config", &["artifact", "catalog", "mistake", "retention", "systemd", "yaml"]),
     ("notify", &["actors"]),
-    ("preflight", &["artifact", "catalog_dir", "config", "plan"]),
+    ("preflight", &["artifact", "catalog", "catalog_dir", "config", "plan"]),
     (
         "daemon",
         &[
@@ -89,6 +89,7 @@ const MAY_USE: [(&str, &[&str]); 27] = [
             "task",
         ],
     ),
+    ("assets", &[]),
     ("demo", &["spawn"]),
 ];
 
