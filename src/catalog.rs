@@ -98,6 +98,12 @@ pub struct Service {
 }
 
 impl Service {
+    /// The containers that any of these labels chooses, in order; without labels all of them.
+    pub fn chosen(&self, labels: &[Label]) -> Vec<&Container> {
+        let has_one = |c: &&Container| labels.is_empty() || labels.iter().any(|label| c.has(label));
+        self.containers.iter().filter(has_one).collect()
+    }
+
     /// The container with this name.
     pub fn container(&self, name: &str) -> Option<&Container> {
         self.containers.iter().find(|c| c.name == name)
@@ -129,6 +135,13 @@ pub struct Container {
 /// The unit that is generated for a container which names none.
 pub fn generated_unit(service: &str, container: &str) -> String {
     format!("deployd-{service}-{container}.service")
+}
+
+impl Container {
+    /// Whether a label chooses it. Its name is a label of it, too, so that each can be chosen alone.
+    pub fn has(&self, label: &Label) -> bool {
+        self.name == label.0 || self.labels.contains(label)
+    }
 }
 
 /// How a container is run.

@@ -28,6 +28,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::control::{self, Access, ControlState};
 use crate::executor::{Deeds, Executor, TaskLogs};
+use crate::notify;
 use crate::plan::check::Policy;
 use crate::retention::{self, Retention};
 use crate::runtime::either::EitherRuntime;
@@ -192,14 +193,17 @@ async fn serve(
     let control = actix_rt::spawn(control);
     host_event(store, HostEvent::DaemonStarted { version: env!("CARGO_PKG_VERSION").into() }).await?;
     tracing::info!(socket = %config.socket.display(), "deployd is ready");
+    notify::ready();
+    actix_rt::spawn(notify::watch(supervisor.clone()));
     if config.resume_on_start {
         resume_all(&commander, resumable).await;
     }
     let housekeeping = Housekeeping { store, executor: tidied, retention: config.retention, runtime };
-    let ended = until_told(signals, &housekeeping, crashed.clone(), &commander).await;
+    let ended = until_told(signals, &housekeeping, crashed.clone(), held.clone(), &commander).await;
     draining.store(true, Ordering::Relaxed);
     // Without the store or the supervisor nothing that still ends could be recorded: no grace.
     let grace = if ended.is_ok() { config.shutdown_grace } else { Duration::ZERO };
+    notify::stopping(grace + PREDECESSOR);
     shut_down(grace, store, &supervisor, held).await;
     end_of_control.cancel();
     control.await.ok();
@@ -329,7 +333,7 @@ impl Housekeeping<'_> {
             Ok(tasks) => tracing::info!(tasks, "old tasks were forgotten (retention)"),
             Err(error) => tracing::error!(%error, "cannot forget old tasks"),
         }
-        retention::prune_artifacts(&self.executor).await;
+        retention::prune_artifacts(self.store, &self.executor).await;
     }
 }
 
@@ -338,11 +342,13 @@ async fn until_told(
     signals: &Signals,
     housekeeping: &Housekeeping<'_>,
     mut crashed: watch::Receiver<Option<String>>,
+    mut held: watch::Receiver<Held>,
     commander: &Arc<Supervised>,
 ) -> Result<(), DaemonError> {
     let mut failed = housekeeping.store.failed();
     let (mut tick, mut logs) = (tokio::time::interval(HOUSEKEEPING), tokio::time::interval(LOGS));
     loop {
+        notify::status(&notify::summary(&held.borrow_and_update(), commander.catalog().services().len()));
         tokio::select! {
             () = signals.shutdown.cancelled() => return Ok(()),
             _ = failed.wait_for(|failed| *failed) => {
@@ -352,14 +358,22 @@ async fn until_told(
                 let panic = crash.ok().and_then(|panic| panic.clone());
                 return Err(DaemonError::Supervisor(panic.unwrap_or_default()));
             }
-            () = signals.reload.notified() => match commander.reload(None).await {
-                Ok(reloaded) => tracing::info!(services = reloaded.services, "the catalog was reloaded"),
-                Err(error) => tracing::error!(%error, "the catalog was not reloaded"),
-            },
+            () = signals.reload.notified() => reload(commander).await,
+            // A supervisor that is gone is seen above.
+            Ok(()) = held.changed() => {}
             _ = tick.tick() => housekeeping.run().await,
             _ = logs.tick() => housekeeping.rotate_logs().await,
         }
     }
+}
+
+async fn reload(commander: &Arc<Supervised>) {
+    notify::reloading();
+    match commander.reload(None).await {
+        Ok(reloaded) => tracing::info!(services = reloaded.services, "the catalog was reloaded"),
+        Err(error) => tracing::error!(%error, "the catalog was not reloaded"),
+    }
+    notify::ready();
 }
 
 /// Takes no new work, lets what is going on end within the grace, and marks the rest INTERRUPTED.
@@ -369,6 +383,7 @@ async fn shut_down(
     supervisor: &Addr<PlanSupervisor>,
     mut held: watch::Receiver<Held>,
 ) {
+    notify::status("ends, and waits for the operations that are going on");
     supervisor.send(Drain).await.ok();
     let quiet = held.wait_for(|held| held.is_empty());
     if tokio::time::timeout(grace, quiet).await.is_err() {

@@ -131,12 +131,23 @@ fn tell(text: &str) {
 
 fn start_log(default: &str) -> anyhow::Result<()> {
     use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
     let filter = match std::env::var("DEPLOYD_LOG") {
         Ok(wanted) => {
             EnvFilter::try_new(&wanted).map_err(|error| anyhow::anyhow!("DEPLOYD_LOG={wanted}: {error}"))?
         }
         Err(_) => EnvFilter::new(default),
     };
+    if is_journal()
+        && let Ok(journal) = tracing_journald::layer()
+    {
+        // `journalctl DEPLOYD_TASK=7`: the fields of each line, by their names.
+        let journal =
+            journal.with_field_prefix(Some("DEPLOYD".into())).with_syslog_identifier("deployd".into());
+        tracing_subscriber::registry().with(filter).with(journal).init();
+        return Ok(());
+    }
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -145,6 +156,13 @@ fn start_log(default: &str) -> anyhow::Result<()> {
         .with_target(false)
         .init();
     Ok(())
+}
+
+/// Whether standard error is the stream that systemd says is the journal's.
+fn is_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").ok();
+    let stat = nix::sys::stat::fstat(std::io::stderr()).ok();
+    stream.zip(stat).is_some_and(|(stream, stat)| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 fn serve(overrides: &Overrides) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ mod args;
 mod backup;
 mod event;
 mod exit;
+mod history;
 mod plans;
 mod render;
 mod report;
@@ -81,16 +82,22 @@ async fn dispatch(cli: Cli, terminal: &mut Terminal) -> Result<u8, Failure> {
         Command::Logs { id, service, follow } => {
             tasks::logs(id, service.as_deref(), follow, &client, terminal).await
         }
-        Command::Stop(ids) => tasks::command("stop", &ids, false, false, &client, terminal).await,
+        Command::Stop { ids, now } => tasks::command("stop", &ids, now, false, &client, terminal).await,
         Command::Pause(ids) => tasks::command("pause", &ids, false, false, &client, terminal).await,
         Command::Resume { ids, force, watch } => {
             tasks::command("resume", &ids, force, watch, &client, terminal).await
         }
+        Command::RollbackPlan { id } => plans::of_task(id, "rollback-plan", &client, output, terminal).await,
+        Command::RetryPlan { id } => plans::of_task(id, "retry-plan", &client, output, terminal).await,
         Command::Delete(ids) => tasks::command("delete", &ids, false, false, &client, terminal).await,
         Command::Service(command) => services::service(command, &client, output, terminal).await,
         Command::Repo(command) => services::repo(command, &client, output, terminal).await,
         Command::Events { follow, task, after } => {
             watch::events(follow, task, after, &client, terminal).await
+        }
+        Command::History { service, user, limit } => {
+            let (service, user) = (service.as_deref(), user.as_deref());
+            history::history(service, user, limit, &client, output, terminal).await
         }
         Command::Info => services::info(&client, output, terminal).await,
         Command::Backup { file } => backup::backup(&file, &client, terminal).await,

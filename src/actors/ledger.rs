@@ -11,8 +11,10 @@ use std::rc::Rc;
 use crate::clock;
 use crate::store::{Change, Store, StoreError};
 use crate::task::event::Event;
+use crate::task::record;
+use crate::task::state::TaskState;
 use crate::task::summary::TaskSummary;
-use crate::task::{Illegal, Task};
+use crate::task::{Illegal, Task, TaskId};
 
 /// The task as its recorded events make it.
 #[derive(Clone)]
@@ -62,8 +64,43 @@ impl Ledger {
         state.task.apply(&event, at)?;
         state.last += 1;
         let summary = TaskSummary::of(&state.task, state.last);
-        let change = Change::Append { task: state.task.id, n: state.last, at, event, summary };
+        let line = Line::of(&state.task, &event);
+        let records = record::records(&state.task, &event, at);
+        let change = Change::Append { task: state.task.id, n: state.last, at, event, summary, records };
         let committed = self.inner.store.commit(vec![change]);
-        Ok(async move { committed.await.map(|_| ()) })
+        Ok(async move {
+            committed.await?;
+            line.log();
+            Ok(())
+        })
+    }
+}
+
+/// What the daemon's log says about an event, with the names by which it is looked for.
+struct Line {
+    task: TaskId,
+    state: TaskState,
+    service: Option<String>,
+    container: Option<String>,
+    event: &'static str,
+}
+
+impl Line {
+    fn of(task: &Task, event: &Event) -> Self {
+        let place = event.place();
+        let deployment = place.and_then(|(deployment, _)| task.deployments.get(deployment));
+        let operation = place.and_then(|(_, operation)| deployment?.operations.get(operation?));
+        Self {
+            task: task.id,
+            state: task.state,
+            service: deployment.map(|deployment| deployment.spec.service.name.clone()),
+            container: operation.map(|operation| operation.container.clone()),
+            event: event.name(),
+        }
+    }
+
+    fn log(self) {
+        let Self { task, state, service, container, event } = self;
+        tracing::info!(%task, %state, service, container, "{event}");
     }
 }

@@ -4,6 +4,7 @@
 mod catalog;
 mod commands;
 mod execute;
+mod guarded;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -203,6 +204,16 @@ impl Handler<Crashed> for PlanSupervisor {
         tracing::error!(task = %crashed.task, what = crashed.what, "an actor crashed; its task is interrupted");
         self.interrupt_at_once(crashed.task, Reason::ActorCrashed)
     }
+}
+
+/// Whether the supervisor still works through its mailbox.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct AreYouThere;
+
+impl Handler<AreYouThere> for PlanSupervisor {
+    type Result = ();
+    fn handle(&mut self, _: AreYouThere, _: &mut Self::Context) {}
 }
 
 /// The daemon takes no new work.

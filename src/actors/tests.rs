@@ -59,7 +59,7 @@ async fn pausing_stopping_and_a_failure_while_draining() {
     house.command(id, Command::Pause).await.unwrap();
     assert_eq!(house.task(id).state, TaskState::Pausing);
     house.command(id, Command::Pause).await.unwrap();
-    house.command(id, Command::Stop).await.unwrap();
+    house.command(id, Command::Stop { now: false }).await.unwrap();
     assert_eq!(house.task(id).state, TaskState::Stopping);
     let refused = house.command(id, Command::Pause).await.unwrap_err();
     assert!(matches!(refused, Refused::NotPossible(_)), "{refused}");
@@ -115,7 +115,8 @@ async fn deleting_and_what_is_gone() {
     let id = house.execute("plan", &[(1, 0, "START")]).await.unwrap().task;
     arrived(&house, "a").await;
     let refused = house.command(id, Command::Delete).await.unwrap_err();
-    assert!(matches!(refused, Refused::CannotDelete(TaskState::Running)), "{refused}");
+    let said = "cannot delete a task that is RUNNING; possible now: stop, pause";
+    assert!(matches!(refused, Refused::NotPossible(_)) && refused.to_string() == said, "{refused}");
     open(&house, "a");
     house.reaches(id, TaskState::Succeeded).await;
     house.command(id, Command::Delete).await.unwrap();

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
+use nix::sys::socket::SockType;
 use rustix::fs::{CWD, RenameFlags};
 
 /// The group whose members may connect.
@@ -34,10 +36,10 @@ pub enum ListenError {
 
 /// Binds the socket, or takes the one that systemd has bound.
 pub fn bind(path: &Path) -> Result<UnixListener, ListenError> {
-    if let Some(listener) = activated() {
+    let io = |source| ListenError::Io { path: path.to_path_buf(), source };
+    if let Some(listener) = activated().map_err(io)? {
         return Ok(listener);
     }
-    let io = |source| ListenError::Io { path: path.to_path_buf(), source };
     let directory = path.parent().unwrap_or_else(|| Path::new("/"));
     fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(io)?;
     match fs::symlink_metadata(path) {
@@ -94,7 +96,7 @@ fn claim(hidden: &Path, path: &Path) -> Result<(), ListenError> {
 
 /// Whether somebody listens there. Who has no time to answer, or for us, is there all the same.
 fn answers(path: &Path) -> bool {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+    use nix::sys::socket::{AddressFamily, SockFlag, UnixAddr, connect, socket};
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let connected = socket(AddressFamily::Unix, SockType::Stream, flags, None)
         .and_then(|client| connect(client.as_raw_fd(), &UnixAddr::new(path)?));
@@ -106,23 +108,38 @@ pub fn remove(path: &Path) {
     let is_ours = |metadata: &fs::Metadata| {
         metadata.file_type().is_socket() && metadata.uid() == nix::unistd::geteuid().as_raw()
     };
-    if std::env::var_os("LISTEN_FDS").is_none() && fs::symlink_metadata(path).is_ok_and(|m| is_ours(&m)) {
+    if !ACTIVATED.load(Ordering::Relaxed) && fs::symlink_metadata(path).is_ok_and(|m| is_ours(&m)) {
         fs::remove_file(path).ok();
     }
 }
 
-/// The socket of socket activation, if this process was started so.
-#[allow(unsafe_code, reason = "the descriptor's number is systemd's promise")]
-fn activated() -> Option<UnixListener> {
-    let pid: u32 = std::env::var("LISTEN_PID").ok()?.parse().ok()?;
-    let count: u32 = std::env::var("LISTEN_FDS").ok()?.parse().ok()?;
-    if pid != std::process::id() || count == 0 {
-        return None;
+/// Whether the socket is systemd's.
+static ACTIVATED: AtomicBool = AtomicBool::new(false);
+
+/// The socket of socket activation, if this process was started so. (The library has checked that the
+/// descriptors are meant for this process, and has made them close-on-exec.)
+fn activated() -> io::Result<Option<UnixListener>> {
+    use nix::sys::socket::{getsockopt, sockopt};
+    let mut passed = sd_notify::listen_fds_with_names()?;
+    let Some((number, name)) = passed.next() else { return Ok(None) };
+    if passed.next().is_some() {
+        return Err(io::Error::other("systemd passed several sockets: deployd has one"));
     }
-    // SAFETY: by the protocol descriptor 3 is ours alone; this is called once, at start.
-    let socket = unsafe { OwnedFd::from_raw_fd(3) };
-    nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).ok()?;
+    let socket = owned(number);
+    if !matches!(getsockopt(&socket, sockopt::SockType), Ok(SockType::Stream))
+        || !matches!(getsockopt(&socket, sockopt::AcceptConn), Ok(true))
+    {
+        return Err(io::Error::other(format!("what systemd passed as {name} is no listening stream socket")));
+    }
     let listener = UnixListener::from(socket);
-    listener.set_nonblocking(true).ok()?;
-    Some(listener)
+    listener.local_addr().map_err(|_| io::Error::other(format!("{name} is no Unix socket")))?;
+    listener.set_nonblocking(true)?;
+    ACTIVATED.store(true, Ordering::Relaxed);
+    Ok(Some(listener))
+}
+
+#[allow(unsafe_code, reason = "the descriptor's number is systemd's promise")]
+fn owned(number: RawFd) -> OwnedFd {
+    // SAFETY: by the protocol the descriptor is ours alone; this is called once, at start.
+    unsafe { OwnedFd::from_raw_fd(number) }
 }

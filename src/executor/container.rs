@@ -4,6 +4,7 @@ use super::{Executor, Subject, Target, failure};
 use crate::blocking;
 use crate::catalog::{Container, RuntimeKind, Service};
 use crate::runtime::{ContainerRef, Form, Observation};
+use crate::task::drift::Seen;
 use crate::task::evidence::{Deeds, Observed, deeds};
 use crate::task::operation::Evidence;
 use crate::task::{Failure, Timestamp};
@@ -52,6 +53,17 @@ impl Executor {
             release: self.current(&target.subject.service.name, &target.container.name).await?,
         };
         Ok(Looked { evidence, deeds: deeds(&target.subject.way, &target.id, &observed) })
+    }
+
+    /// What is there, for the drift guard; `None` when it can't be seen.
+    pub async fn see(&self, service: &Service, container: &str) -> Option<Seen> {
+        let release = self.current(&service.name, container).await.ok()?;
+        let seen = Seen { release, ..Seen::default() };
+        Some(match self.runtime.observe(&reference(service, container)).await.ok()? {
+            Observation::Absent => seen,
+            Observation::Exited { rebooted, .. } => Seen { rebooted, ..seen },
+            Observation::Running { incarnation, .. } => Seen { incarnation: Some(incarnation), ..seen },
+        })
     }
 
     async fn observe(&self, subject: &Subject, container: &str) -> Result<Observed, Failure> {

@@ -37,6 +37,11 @@ impl OperationState {
         }
     }
 
+    /// To be done, or to be settled.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Pending | Self::Interrupted)
+    }
+
     /// Ended well.
     pub const fn is_done(self) -> bool {
         matches!(self, Self::Succeeded | Self::Unchanged)

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "these are tests, helpers included")]
 
+mod repositories;
 mod third_party;
+mod yaml;
 
 use std::fs;
 use std::io::Read;

@@ -8,6 +8,7 @@
     reason = "these are tests, helpers and tables included; the harness is shared"
 )]
 
+mod answers;
 mod downloads;
 #[path = "../it/harness.rs"]
 mod harness;

@@ -14,6 +14,8 @@
 mod artifacts;
 mod commands;
 mod crash;
+mod drift;
+mod followups;
 mod harness;
 mod http;
 mod order;

@@ -196,7 +196,10 @@ impl Workload {
                 let summary = TaskSummary::of(&task, n);
                 content.add(content.last() + 1, at, Some((id, n)), JournalEvent::Task(event.clone()));
                 content.put(summary.clone());
-                requests.push((vec![Change::Append { task: id, n, at, event, summary }], content.clone()));
+                requests.push((
+                    vec![Change::Append { task: id, n, at, event, summary, records: Vec::new() }],
+                    content.clone(),
+                ));
             }
             self.commit(requests);
         }

@@ -143,9 +143,11 @@ fn place(event: &Event) -> (Option<usize>, Option<usize>) {
         | Event::ReleasePrepared { deployment, .. }
         | Event::HookDone { deployment, .. }
         | Event::Noted { deployment, .. }
+        | Event::DeploymentCut { deployment }
         | Event::DeploymentEnded { deployment, .. } => (Some(*deployment), None),
         Event::Started { .. }
         | Event::StopRequested { .. }
+        | Event::CutRequested { .. }
         | Event::PauseRequested { .. }
         | Event::Resumed { .. }
         | Event::Interrupted { .. }
@@ -162,7 +164,10 @@ fn own(event: &Event) -> Value {
             "by": caller(by.clone()), "plan": definition.plan, "revision": definition.revision,
             "deployments": definition.deployments.len(),
         }),
-        Event::StopRequested { by } | Event::PauseRequested { by } => json!({ "by": caller(by.clone()) }),
+        Event::StopRequested { by } | Event::PauseRequested { by } | Event::CutRequested { by } => {
+            json!({ "by": caller(by.clone()) })
+        }
+        Event::DeploymentCut { .. } => json!({ "state": "INTERRUPTED" }),
         Event::Resumed { by, force } => json!({ "by": caller(by.clone()), "force": force }),
         Event::CommitPinned { commit, .. } => json!({ "commit": commit }),
         Event::ArtifactPinned { pin, .. } => {

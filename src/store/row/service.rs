@@ -24,7 +24,7 @@ pub struct SpecV1 {
 }
 
 #[derive(Debug, Encode, Decode)]
-enum WayV1 {
+pub enum WayV1 {
     Start,
     Stop,
     Restart,

@@ -1,0 +1,14 @@
+//! deployd on a real systemd: see [`machine::Machine`] and `lab`, the script that boots it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    dead_code,
+    reason = "these are tests, helpers included; the harness is shared"
+)]
+
+#[path = "../it/harness.rs"]
+mod harness;
+mod machine;
+mod runtime;
+mod unit;

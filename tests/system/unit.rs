@@ -1,0 +1,90 @@
+//! The daemon as a unit.
+
+use crate::machine::Machine;
+
+const SLEEPER: &str = "serviceId: 1\nname: sleeper\ncontainers: [{ name: sleeper-1 }]\n\
+    run: { command: [/bin/sleep, '1000'], user: root }\nhealth: { settle: 0s }\n";
+
+#[test]
+fn no_container_ends_with_the_daemon() {
+    let Some(machine) = Machine::with_deployd("outlive", &[("sleeper.yaml", SLEEPER)]) else { return };
+    machine.until("deployctl list");
+    let task = machine.execute("start", "deployPlanItems: [{ serviceId: 1, deployment: START }]\n");
+    machine.until_state(task, "SUCCEEDED");
+    let pid = machine.sh("pgrep -x sleep");
+    let still_there = || assert_eq!(machine.sh("pgrep -x sleep"), pid);
+    machine.sh("systemctl restart deployd");
+    still_there();
+    machine.sh("systemctl kill --kill-whom=main -s KILL deployd");
+    machine.until("systemctl is-active deployd && deployctl list");
+    still_there();
+    machine.sh("systemctl stop deployd");
+    still_there();
+}
+
+#[test]
+fn systemd_knows_how_the_daemon_is() {
+    let Some(machine) = Machine::with_deployd("status", &[("sleeper.yaml", SLEEPER)]) else { return };
+    // Type=notify: whoever has started it finds it ready.
+    assert_eq!(machine.json("list"), serde_json::json!({ "tasks": [] }));
+    let line = || machine.property("deployd", "StatusText");
+    machine.until("systemctl show -p StatusText --value deployd | grep -qx '0 tasks active, 1 service'");
+    machine.write(
+        "/etc/deployd/services.d/other.yaml",
+        &SLEEPER.replace("Id: 1", "Id: 2").replace("sleeper", "other"),
+    );
+    machine.sh("systemctl reload deployd");
+    machine.until("systemctl show -p StatusText --value deployd | grep -qx '0 tasks active, 2 services'");
+    assert_eq!(machine.property("deployd", "SubState"), "running", "{}", line());
+    // What concerns a task is found by its number.
+    let task = machine.execute("start", "deployPlanItems: [{ serviceId: 1, deployment: START }]\n");
+    machine.until_state(task, "SUCCEEDED");
+    machine.until(&format!(
+        "journalctl -u deployd DEPLOYD_TASK={task} DEPLOYD_SERVICE=sleeper DEPLOYD_CONTAINER=sleeper-1 -o cat \
+         | grep -qx operation.ended"
+    ));
+    machine.sh("test -z \"$(journalctl DEPLOYD_TASK=77 -q)\"");
+    assert_eq!(machine.sh("systemd-analyze verify deployd.service deployd.socket 2>&1"), "");
+}
+
+#[test]
+fn a_daemon_that_is_stuck_is_started_again() {
+    let Some(machine) = Machine::boot("watchdog") else { return };
+    machine.install();
+    machine.write("/etc/systemd/system/deployd.service.d/soon.conf", "[Service]\nWatchdogSec=2s\n");
+    machine.sh("systemctl daemon-reload; systemctl start deployd");
+    let pid = machine.property("deployd", "MainPID");
+    machine.sh(&format!("kill -STOP {pid}"));
+    machine.until(&format!(
+        "test $(systemctl show -p MainPID --value deployd) != {pid} && systemctl is-active deployd"
+    ));
+    machine.until("journalctl -u deployd -o cat | grep -q 'Watchdog timeout'");
+}
+
+#[test]
+fn the_socket_outlives_the_daemon_and_its_clients_wait() {
+    let Some(machine) = Machine::boot("socket") else { return };
+    machine.install();
+    machine.sh("systemctl start deployd.socket");
+    assert_eq!(machine.sh("stat -c '%a %U %G' /run/deployd/deployd.sock"), "660 root deployd\n");
+    assert_eq!(machine.property("deployd", "ActiveState"), "inactive");
+    // The first who asks starts it.
+    machine.sh("deployctl list");
+    assert_eq!(machine.property("deployd", "ActiveState"), "active");
+    let inode = machine.sh("stat -c %i /run/deployd/deployd.sock");
+    // A restart that does not come to its end before somebody has asked.
+    machine.write(
+        "/etc/systemd/system/deployd.service.d/slow.conf",
+        "[Service]\nExecStartPre=/bin/sh -c 'until test -e /run/go; do sleep 0.1; done'\n",
+    );
+    machine.sh("systemctl daemon-reload; systemctl restart --no-block deployd");
+    machine.until("test $(systemctl show -p SubState --value deployd) = start-pre");
+    machine
+        .sh("setsid sh -c 'deployctl list -o json >/run/answer 2>&1; echo $? >/run/ended' >/dev/null 2>&1 &");
+    machine.until("pgrep -x deployctl");
+    machine.sh("touch /run/go");
+    machine.until("test -s /run/ended");
+    assert_eq!(machine.sh("cat /run/ended"), "0\n", "{}", machine.sh("cat /run/answer"));
+    machine.sh("for i in 1 2 3 4 5 6; do systemctl restart deployd; deployctl list; done");
+    assert_eq!(machine.sh("stat -c %i /run/deployd/deployd.sock"), inode);
+}
