@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the daemon with the modules that it may use.
-const MAY_USE: [(&str, &[&str]); 27] = [
+const MAY_USE: &[(&str, &[&str])] = &[
     // The domain.
     ("mistake", &[]),
     ("yaml", &["mistake"]),
