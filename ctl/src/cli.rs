@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::client::{Client, default_socket};
-use args::{Cli, Command};
+use args::{Cli, Command, Output};
 pub use exit::{CTRL_C, Failure};
 pub use terminal::{Terminal, printable};
 
@@ -76,6 +76,11 @@ async fn finish(cli: Cli, terminal: &mut Terminal) -> u8 {
 async fn dispatch(cli: Cli, terminal: &mut Terminal) -> Result<u8, Failure> {
     let client = Client::new(cli.global.socket.clone().unwrap_or_else(default_socket));
     let output = cli.global.output;
+    if matches!(output, Output::Markdown | Output::Html) && !matches!(cli.command, Command::Report { .. }) {
+        return Err(Failure::Usage(
+            "only a report can be shown as markdown or html; use -o json, yaml or table".into(),
+        ));
+    }
     match cli.command {
         Command::Plan(command) => plans::run(command, &client, output, terminal).await,
         Command::Execute(execute) => tasks::execute(execute, &client, output, terminal).await,

@@ -43,6 +43,10 @@ pub enum Output {
     Table,
     Json,
     Yaml,
+    /// Only of a report
+    Markdown,
+    /// Only of a report: one file that needs no network
+    Html,
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,7 +79,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  deployctl wait 7 && echo released")]
     Wait { id: u64 },
     /// The report of a task
-    #[command(after_help = "Example:\n  deployctl report 7 -o json")]
+    #[command(
+        after_help = "Examples:\n  deployctl report 7 -o json\n  deployctl report 7 -o html > report.html"
+    )]
     Report { id: u64 },
     /// What builds, hooks and operations of a task said
     #[command(after_help = "Example:\n  deployctl logs 7 --service web --follow")]
