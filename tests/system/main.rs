@@ -7,8 +7,11 @@
     reason = "these are tests, helpers included; the harness is shared"
 )]
 
+mod deploys;
 #[path = "../it/harness.rs"]
 mod harness;
 mod machine;
 mod runtime;
+mod speed;
 mod unit;
+mod user;
