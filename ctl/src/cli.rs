@@ -5,6 +5,7 @@ mod backup;
 mod event;
 mod exit;
 mod history;
+mod import;
 mod plans;
 mod render;
 mod report;
