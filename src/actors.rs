@@ -16,6 +16,7 @@ pub mod deployment;
 pub mod guard;
 pub mod ledger;
 pub mod plan_supervisor;
+mod preview;
 pub mod stored_plan;
 pub mod task;
 #[cfg(test)]
@@ -28,6 +29,9 @@ use async_trait::async_trait;
 use crate::catalog::{Catalog, ServiceId};
 pub use crate::executor::ContainerView;
 use crate::mistake::{FileMistake, Mistake};
+pub use crate::task::command::Command;
+use crate::task::drift::Drift;
+use crate::task::forecast::Forecast;
 use crate::task::state::{Refusal, TaskState};
 use crate::task::{Caller, TaskId, Timestamp};
 
@@ -108,22 +112,6 @@ pub struct Started {
     pub warnings: Vec<String>,
 }
 
-/// What a user can ask of a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    /// Break off after what is being deployed now.
-    Stop,
-    /// Hold back what comes after what is being deployed now.
-    Pause,
-    /// Go on.
-    Resume {
-        /// Although containers differ.
-        force: bool,
-    },
-    /// Forget it.
-    Delete,
-}
-
 /// A command that was carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Commanded {
@@ -160,10 +148,19 @@ pub struct Repository {
 pub struct Preview {
     /// The revision.
     pub revision: u32,
-    /// Priority and deployments of each batch.
-    pub batches: Vec<(i64, Vec<PreviewDeployment>)>,
+    /// The batches in the order of their execution.
+    pub batches: Vec<PreviewBatch>,
     /// What would fail now.
     pub problems: Vec<String>,
+}
+
+/// One batch of a [`Preview`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewBatch {
+    /// The priority.
+    pub priority: i64,
+    /// Its deployments.
+    pub deployments: Vec<PreviewDeployment>,
 }
 
 /// One deployment of a [`Preview`].
@@ -179,6 +176,8 @@ pub struct PreviewDeployment {
     pub order: &'static str,
     /// Each chosen container as it is now, and what would be done to it.
     pub containers: Vec<(ContainerView, String)>,
+    /// How long it should take.
+    pub usual: Option<Forecast>,
 }
 
 /// An active task that is in the way.
@@ -230,9 +229,31 @@ pub enum Refused {
     /// The task's state forbids it.
     #[error(transparent)]
     NotPossible(#[from] Refusal),
-    /// A task that is active can't be deleted.
-    #[error("cannot delete a task that is {0}; stop it first, or wait until it rests")]
-    CannotDelete(TaskState),
+    /// A task's state forbids a plan out of it.
+    #[error("cannot make a plan out of task {task}, which is {state}: {why}")]
+    NoPlan {
+        /// The task.
+        task: TaskId,
+        /// Its state.
+        state: TaskState,
+        /// Why, and what to do instead.
+        why: &'static str,
+    },
+    /// A plan out of a task would be empty.
+    #[error("{0}")]
+    NothingToDo(String),
+    /// Containers are not as the task left or found them.
+    #[error(
+        "cannot resume task {task}: {} not as the task left or found them; look at them, then \
+         `deployctl resume {task} --force`, or stop it",
+        drifted(.drifts)
+    )]
+    Drifted {
+        /// The task.
+        task: TaskId,
+        /// What differs.
+        drifts: Vec<Drift>,
+    },
     /// Active tasks hold the services.
     #[error("{}", conflict_text(.0))]
     Conflict(Vec<Holder>),
@@ -251,6 +272,15 @@ pub enum Refused {
     /// Something on the host failed.
     #[error("{0}")]
     Host(String),
+}
+
+fn drifted(drifts: &[Drift]) -> String {
+    let mut places: Vec<_> = drifts.iter().map(|drift| (drift.service, &drift.container)).collect();
+    places.dedup();
+    match places.len() {
+        1 => "1 container is".into(),
+        count => format!("{count} containers are"),
+    }
 }
 
 fn conflict_text(holders: &[Holder]) -> String {

@@ -98,6 +98,12 @@ pub struct Service {
 }
 
 impl Service {
+    /// The containers that any of these labels chooses, in order; without labels all of them.
+    pub fn chosen(&self, labels: &[Label]) -> Vec<&Container> {
+        let has_one = |c: &&Container| labels.is_empty() || labels.iter().any(|label| c.has(label));
+        self.containers.iter().filter(has_one).collect()
+    }
+
     /// The container with this name.
     pub fn container(&self, name: &str) -> Option<&Container> {
         self.containers.iter().find(|c| c.name == name)
@@ -109,6 +115,8 @@ impl Service {
 pub enum RuntimeKind {
     /// A supervised process.
     Process,
+    /// A systemd unit.
+    Systemd,
 }
 
 /// One running instance of a service.
@@ -120,6 +128,20 @@ pub struct Container {
     pub labels: Vec<Label>,
     /// Its own variables; they win over `run.environment`.
     pub environment: BTreeMap<String, String>,
+    /// The unit that exists already and is driven as it is; `None`: one is generated, where the runtime is systemd.
+    pub unit: Option<String>,
+}
+
+/// The unit that is generated for a container which names none.
+pub fn generated_unit(service: &str, container: &str) -> String {
+    format!("deployd-{service}-{container}.service")
+}
+
+impl Container {
+    /// Whether a label chooses it. Its name is a label of it, too, so that each can be chosen alone.
+    pub fn has(&self, label: &Label) -> bool {
+        self.name == label.0 || self.labels.contains(label)
+    }
 }
 
 /// How a container is run.
@@ -148,11 +170,15 @@ impl Run {
     }
 }
 
-/// What a container may use; `None` is no limit of ours.
-///
-/// The other limits of the catalog need a runtime with cgroups.
+/// What a container may use; `None` is no limit of ours. All but `open_files` need a runtime with cgroups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
+    /// Bytes of memory.
+    pub memory_max: Option<u64>,
+    /// Percent of one processor.
+    pub cpu_quota: Option<u32>,
+    /// Processes and threads.
+    pub tasks_max: Option<u64>,
     /// RLIMIT_NOFILE.
     pub open_files: Option<u64>,
 }

@@ -29,11 +29,11 @@ fn lines(mistakes: &[FileMistake]) -> String {
 }
 
 /// Reads all `*.yaml` and `*.yml` files of the catalog's directory, in the order of their names. A
-/// directory that does not exist is an empty catalog.
+/// directory that does not exist is an empty catalog. `has_systemd`: the daemon can drive units.
 ///
 /// # Errors
 /// [`CatalogError`] with all mistakes of all files.
-pub fn read(directory: &Path) -> Result<Catalog, CatalogError> {
+pub fn read(directory: &Path, has_systemd: bool) -> Result<Catalog, CatalogError> {
     let cannot = |path: &Path, error: &io::Error| CatalogError::Read {
         path: path.to_path_buf(),
         why: error.to_string(),
@@ -60,6 +60,7 @@ pub fn read(directory: &Path) -> Result<Catalog, CatalogError> {
     let host = Host {
         is_root: uid.is_root(),
         user: own.map_or_else(|| uid.to_string(), |user| user.name),
+        has_systemd,
         has_user: &has_user,
     };
     check::read(&sources, &host).map_err(CatalogError::Invalid)

@@ -1,8 +1,8 @@
 //! A checked plan becomes what a task is to do.
 
-use crate::catalog::{Catalog, Service};
+use crate::catalog::Catalog;
 use crate::mistake::Mistake;
-use crate::plan::{Item, Plan};
+use crate::plan::Plan;
 use crate::task::deployment::DeploymentSpec;
 
 /// The deployments of a plan by descending priority; equal ones stay in the plan's order.
@@ -27,17 +27,9 @@ pub fn compile(plan: &Plan, catalog: &Catalog) -> Result<Vec<DeploymentSpec>, Ve
             way: item.way.clone(),
             order: item.order,
             labels: item.labels.clone(),
-            containers: chosen(item, service),
+            containers: service.chosen(&item.labels).iter().map(|container| container.name.clone()).collect(),
         });
     }
     deployments.sort_by_key(|deployment| std::cmp::Reverse(deployment.priority));
     Ok(deployments)
-}
-
-/// The containers that have any of the item's labels; all of them without labels.
-fn chosen(item: &Item, service: &Service) -> Vec<String> {
-    let has_one = |container: &&crate::catalog::Container| {
-        item.labels.is_empty() || container.labels.iter().any(|label| item.labels.contains(label))
-    };
-    service.containers.iter().filter(has_one).map(|container| container.name.clone()).collect()
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::artifact::fetch::{Limits, Timeouts};
 use crate::catalog::parse::{duration, size};
 use crate::retention::Retention;
+use crate::systemd::Scope;
 use crate::yaml;
 
 /// Where the system's daemon finds its configuration.
@@ -47,6 +48,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// Which tasks are kept.
     pub retention: Retention,
+    /// The systemd that runs containers, if one does.
+    pub systemd: Option<Scope>,
     /// The binary that is started as spawner and for checks.
     pub binary: PathBuf,
 }
@@ -203,6 +206,7 @@ impl Config {
             resume_on_start: false,
             shutdown_grace: Duration::from_secs(30),
             retention: Retention { tasks: 10_000, age: None },
+            systemd: Scope::find(false),
             binary,
         }
     }
@@ -218,7 +222,8 @@ impl Config {
         let socket =
             runtime_dir.map_or_else(|| state_dir.clone(), |dir| dir.join("deployd")).join("deployd.sock");
         let services_dir = config_dir.join("services.d");
-        let config = Self { socket, state_dir, services_dir, ..Self::of_system(binary) };
+        let config =
+            Self { socket, state_dir, services_dir, systemd: Scope::find(true), ..Self::of_system(binary) };
         Ok((config, config_dir.join("deployd.yaml")))
     }
 

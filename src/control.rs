@@ -7,6 +7,8 @@ mod backup;
 mod body;
 pub mod convert;
 mod events;
+mod followups;
+mod history;
 pub mod listen;
 mod logs;
 pub mod peer;

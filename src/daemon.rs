@@ -31,9 +31,12 @@ use crate::executor::{Deeds, Executor, TaskLogs};
 use crate::notify;
 use crate::plan::check::Policy;
 use crate::retention::{self, Retention};
+use crate::runtime::either::EitherRuntime;
 use crate::runtime::process::ProcessRuntime;
+use crate::runtime::unit::UnitRuntime;
 use crate::spawn::client::Spawner;
 use crate::store::{Change, Integrity, StateLock, Store, StoreError};
+use crate::systemd::Systemd;
 use crate::task::admission::Claim;
 use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
@@ -153,7 +156,7 @@ async fn serve(
     host: &tokio::runtime::Handle,
 ) -> Result<(), DaemonError> {
     let claims = interrupt_what_was_active(store).await?;
-    let catalog = catalog_dir::read(&config.services_dir)?;
+    let catalog = catalog_dir::read(&config.services_dir, config.systemd.is_some())?;
     let (executor, runtime) = build_executor(config, store)?;
     let executor = Arc::new(executor);
     retention::prune_logs(store, &executor)?;
@@ -172,7 +175,7 @@ async fn serve(
     let tell = move |told: ChildCrashed| drop(crash.send_replace(Some(told.panic)));
     let supervisor = guard::start("the plan supervisor".into(), tell, supervisor);
     let draining = Arc::new(AtomicBool::new(false));
-    let services_dir = config.services_dir.clone();
+    let (services_dir, has_systemd) = (config.services_dir.clone(), config.systemd.is_some());
     let commander = Arc::new(Supervised {
         supervisor: supervisor.clone(),
         store: store.clone(),
@@ -180,7 +183,7 @@ async fn serve(
         host: host.clone(),
         catalog,
         held: held.clone(),
-        read_catalog: Box::new(move || catalog_dir::read(&services_dir).map_err(refused)),
+        read_catalog: Box::new(move || catalog_dir::read(&services_dir, has_systemd).map_err(refused)),
         draining: draining.clone(),
     });
     let listener = control::listen::bind(&config.socket)?;
@@ -253,6 +256,10 @@ fn build_executor(config: &Config, store: &Store) -> Result<(Executor, Arc<Proce
         .map_err(io("prepare builds"))?;
     let runtime =
         Arc::new(ProcessRuntime::new(services.clone(), launcher.clone()).map_err(io("read /proc"))?);
+    let units = config.systemd.clone().map(|scope| {
+        UnitRuntime::new(services.clone(), Arc::new(Systemd::new(scope))).map_err(io("read the boot's id"))
+    });
+    let either = EitherRuntime::new(runtime.clone(), units.transpose()?);
     let policy = Policy {
         repositories: None,
         repository_dir: state.join("git").to_string_lossy().into_owned(),
@@ -263,7 +270,7 @@ fn build_executor(config: &Config, store: &Store) -> Result<(Executor, Arc<Proce
         .map_err(|error| DaemonError::Tls(error.to_string()))?;
     let executor = Executor {
         instance: store.instance().to_string(),
-        runtime: runtime.clone(),
+        runtime: Arc::new(either),
         launcher,
         artifacts,
         fetcher,
@@ -326,7 +333,7 @@ impl Housekeeping<'_> {
             Ok(tasks) => tracing::info!(tasks, "old tasks were forgotten (retention)"),
             Err(error) => tracing::error!(%error, "cannot forget old tasks"),
         }
-        retention::prune_artifacts(&self.executor).await;
+        retention::prune_artifacts(self.store, &self.executor).await;
     }
 }
 

@@ -7,6 +7,7 @@
 mod container;
 mod deeds;
 mod environment;
+mod foresee;
 mod hook;
 mod operate;
 mod prepare;

@@ -47,7 +47,11 @@
 //! - A task whose actors crashed may be resumed at once, in the same daemon. A deed that was begun is
 //!   never cut ([`executor::Deeds`]): the next look at its container waits for it.
 //!
-//! A container is known by pid, start time and boot id, so that a pid that is used again fools nobody.
+//! A container is known by pid, start time and boot id, so that a pid that is used again fools nobody; one
+//! that is a systemd unit, by the InvocationID of its run. A generated unit notes the operation that starts
+//! it together with that id ([`runtime::unit`]), before its program's first instruction. For a unit that is
+//! not ours the note is made before its start is asked for, and says which run was there before: any other
+//! one is this operation's. A look waits first until no job of the unit is under way.
 //! Commit and package are pinned in the journal when they are first resolved, and kept by resume.
 //!
 //! # The socket
@@ -75,7 +79,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | domain: no runtime, no files, no clock, no network | [`plan`], [`catalog`], [`task`], [`mistake`], [`yaml`], [`reading`] |
-//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`spawn`], [`blocking`], [`clock`], [`crashpoint`], [`tls`] |
+//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`spawn`], [`systemd`], [`blocking`], [`clock`], [`crashpoint`], [`tls`] |
 //! | deeds | [`executor`]: an operation becomes calls to the host; evidence is taken before |
 //! | actors: never see a runtime | [`actors`], [`compile`](mod@compile) |
 //! | control | [`control`]: the socket; `deployctl` (the crate beside this one): wire, client, command line |
@@ -87,6 +91,9 @@
 //!   catch it ([`actors::guard`]); the store is a plain thread with a channel.
 //! - *fork and exec in the daemon*: copies its page tables on the executor's thread, and leaves no way to
 //!   know whether a process that was asked for will still appear. Hence the spawner.
+//! - *systemd's private socket* (no bus needed): the D-Bus library refuses the sender of its messages.
+//! - *The operation's id in the unit file*: each start would need a reload of all units. It stands in the
+//!   unit's environment file, which is read at each start; a unit file changes only with the catalog.
 //! - *pid files*: a pid is used again.
 //! - *Reading the release before from a directory*: a listing does not say what was switched; `current`
 //!   and the journal do.
@@ -119,6 +126,7 @@ pub mod retention;
 pub mod runtime;
 pub mod spawn;
 pub mod store;
+pub mod systemd;
 pub mod task;
 pub mod tls;
 pub mod yaml;

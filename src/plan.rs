@@ -2,10 +2,11 @@
 //!
 //! `parse` turns YAML into a [`parse::RawPlan`] with the position of every key,
 //! `check` turns that into a [`Plan`] or into *all* the mistakes at once, and
-//! `schema` describes the file to editors.
+//! `draft` writes plans: those that take a task back, or repeat what it left undone.
 
 mod address;
 pub mod check;
+pub mod draft;
 pub mod parse;
 
 use crate::catalog::{Label, ServiceId};

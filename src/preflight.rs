@@ -99,7 +99,7 @@ pub fn check(
 ) -> Result<(), CheckError> {
     let config = Config::load(overrides, PathBuf::new())?;
     tell(&Finding::ok("configuration", "valid"));
-    let catalog = catalog_dir::read(&config.services_dir);
+    let catalog = catalog_dir::read(&config.services_dir, config.systemd.is_some());
     let invalid = if let Ok(catalog) = &catalog {
         tell(&counted(catalog, &config));
         check_plans(&config, catalog, plans, tell)

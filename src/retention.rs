@@ -1,8 +1,10 @@
 //! Old tasks are forgotten: those beyond `retention.tasks`, and those older than `retention.days`.
 //!
 //! Only what is over is forgotten, oldest first; a paused or interrupted task never is. That a task
-//! was there stays in the journal. An artifact is kept as long as a release made of it is.
+//! was there stays in the journal. An artifact is kept as long as a release made of it is, and as long
+//! as a task is kept that a plan could take back to it, or do again with it.
 
+use std::io;
 use std::time::Duration;
 
 use crate::artifact::releases::SHORT;
@@ -77,11 +79,16 @@ fn remove_log(executor: &Executor, task: TaskId) {
 }
 
 /// Removes artifacts that nobody needs any more.
-pub async fn prune_artifacts(executor: &Executor) {
+pub async fn prune_artifacts(store: &Store, executor: &Executor) {
+    let store = store.clone();
     let (artifacts, releases) = (executor.artifacts.clone(), executor.releases.clone());
     let prune = move || {
         let known = releases.artifacts()?;
-        artifacts.prune(UNUSED_ARTIFACT, |sha256| known.contains(&sha256[..SHORT]))
+        let snapshot = store.snapshot().map_err(io::Error::other)?;
+        artifacts.prune(UNUSED_ARTIFACT, |sha256| {
+            // Of what can't be known it is assumed that it is needed.
+            known.contains(&sha256[..SHORT]) || snapshot.is_needed(&sha256[..SHORT]).unwrap_or(true)
+        })
     };
     match blocking::run(prune).await {
         Ok(0) => {}

@@ -1,7 +1,9 @@
 //! What a container is, technically. To be found again after a crash is part of the trait.
 
+pub mod either;
 pub mod log;
 pub mod process;
+pub mod unit;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,7 +12,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::catalog::Limits;
 use crate::spawn::{ExitStatus, SpawnError};
+use crate::systemd::SystemdError;
 use crate::task::Timestamp;
 use crate::task::operation::Incarnation;
 
@@ -21,6 +25,26 @@ pub struct ContainerRef {
     pub service: String,
     /// The container's name.
     pub container: String,
+    /// What it is, technically.
+    pub form: Form,
+}
+
+/// What a container is, technically.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// A supervised process.
+    Process,
+    /// A unit that is generated for it.
+    GeneratedUnit,
+    /// This unit, which exists already and is driven as it is.
+    Unit(String),
+}
+
+impl ContainerRef {
+    /// The unit that is generated for it, where units are.
+    pub fn generated_unit(&self) -> String {
+        crate::catalog::generated_unit(&self.service, &self.container)
+    }
 }
 
 /// What there is of a container.
@@ -43,7 +67,9 @@ pub enum Observation {
     Running {
         /// Which run.
         incarnation: Incarnation,
-        /// The operation that started it.
+        /// Its main process.
+        pid: Option<i32>,
+        /// The operation that started it; empty when somebody else did.
         operation: String,
         /// The release it was started from.
         release: Option<String>,
@@ -52,7 +78,7 @@ pub enum Observation {
     },
 }
 
-/// How to start a container.
+/// How to start a container. A unit that exists already is driven as it is: it takes none but the last two.
 #[derive(Debug, Clone)]
 pub struct StartSpec {
     /// Which.
@@ -65,8 +91,12 @@ pub struct StartSpec {
     pub directory: PathBuf,
     /// As whom.
     pub user: Option<String>,
-    /// RLIMIT_NOFILE.
-    pub open_files: Option<u64>,
+    /// What it may use.
+    pub limits: Limits,
+    /// How it is asked to end, by a runtime that stops containers by itself.
+    pub stop_signal: String,
+    /// After it comes SIGKILL.
+    pub stop_timeout: Duration,
     /// The operation that starts it.
     pub operation: String,
     /// The release it runs.
@@ -96,9 +126,42 @@ pub enum RuntimeError {
         /// What the system said.
         source: io::Error,
     },
+    /// systemd.
+    #[error(transparent)]
+    Systemd(SystemdError),
+    /// There is no systemd any more.
+    #[error("it is a systemd unit, and no systemd that deployd could drive runs here")]
+    NoSystemd,
+    /// The catalog names a unit that is not there.
+    #[error("unit {unit} is {load}; install it, or change the catalog")]
+    NoUnit {
+        /// Its name.
+        unit: String,
+        /// `not-found`, `masked`, `bad-setting`, …
+        load: String,
+    },
+    /// It was stopped, and is not.
+    #[error("unit {unit} is {state} although it was stopped; does something start it again?")]
+    StillUp {
+        /// Its name.
+        unit: String,
+        /// Its state.
+        state: String,
+    },
     /// No such signal.
     #[error("cannot stop it by {0}: there is no such signal")]
     Signal(String),
+}
+
+impl RuntimeError {
+    /// Whether what was asked for may still be done, or have been done: only a look can tell.
+    pub const fn is_in_doubt(&self) -> bool {
+        match self {
+            Self::Spawn(error) => matches!(error, SpawnError::Spawner(_)),
+            Self::Systemd(error) => error.is_in_doubt(),
+            _ => false,
+        }
+    }
 }
 
 /// Something that runs containers.
@@ -106,6 +169,10 @@ pub enum RuntimeError {
 pub trait Runtime: Send + Sync + 'static {
     /// Looks at a container.
     async fn observe(&self, container: &ContainerRef) -> Result<Observation, RuntimeError>;
+    /// Waits until nothing that was begun on a container, by whomever, is still under way there.
+    async fn settle(&self, _container: &ContainerRef) -> Result<(), RuntimeError> {
+        Ok(())
+    }
     /// Starts a container of which nothing runs.
     async fn start(&self, spec: StartSpec) -> Result<Incarnation, RuntimeError>;
     /// Stops a container, with everything it has started. Afterwards it is [`Observation::Absent`].

@@ -14,6 +14,8 @@ mod lock;
 mod open;
 mod overlay;
 mod read;
+mod records;
+mod reread;
 mod row;
 mod tables;
 #[cfg(test)]
@@ -29,12 +31,15 @@ use tokio::sync::{oneshot, watch};
 
 use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
+use crate::task::record::Record;
 use crate::task::summary::TaskSummary;
 use crate::task::{Caller, Illegal, TaskId, Timestamp};
 
 pub use lock::StateLock;
 pub use open::{Integrity, VERDICT, verify, verify_with_backend};
 pub use read::{JournalEvent, PlanInfo, Snapshot, StoredEvent};
+#[doc(hidden)]
+pub use reread::reread;
 
 /// A handle; clones share the store.
 #[derive(Clone)]
@@ -60,6 +65,7 @@ struct Request {
 
 /// One change.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "nearly all changes are of the largest kind")]
 pub enum Change {
     /// A task begins. The store gives it its number.
     CreateTask {
@@ -82,6 +88,8 @@ pub enum Change {
         event: Event,
         /// The task after it.
         summary: TaskSummary,
+        /// What it leaves beside the journal.
+        records: Vec<Record>,
     },
     /// A task is forgotten; that it was is not.
     DeleteTask {

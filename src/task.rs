@@ -4,13 +4,19 @@
 //! it is ([`decide`]), so that continuing after a crash is no second path.
 
 pub mod admission;
+pub mod command;
 pub mod decide;
 pub mod deployment;
+pub mod drift;
 pub mod event;
 pub mod evidence;
 mod fold;
+pub mod forecast;
 pub mod host_event;
 pub mod operation;
+pub mod record;
+pub mod retry;
+pub mod rollback;
 pub mod state;
 pub mod summary;
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod args;
 mod backup;
 mod event;
 mod exit;
+mod history;
 mod plans;
 mod render;
 mod report;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::client::{Client, default_socket};
-use args::{Cli, Command};
+use args::{Cli, Command, Output};
 pub use exit::{CTRL_C, Failure};
 pub use terminal::{Terminal, printable};
 
@@ -75,6 +76,11 @@ async fn finish(cli: Cli, terminal: &mut Terminal) -> u8 {
 async fn dispatch(cli: Cli, terminal: &mut Terminal) -> Result<u8, Failure> {
     let client = Client::new(cli.global.socket.clone().unwrap_or_else(default_socket));
     let output = cli.global.output;
+    if matches!(output, Output::Markdown | Output::Html) && !matches!(cli.command, Command::Report { .. }) {
+        return Err(Failure::Usage(
+            "only a report can be shown as markdown or html; use -o json, yaml or table".into(),
+        ));
+    }
     match cli.command {
         Command::Plan(command) => plans::run(command, &client, output, terminal).await,
         Command::Execute(execute) => tasks::execute(execute, &client, output, terminal).await,
@@ -86,16 +92,22 @@ async fn dispatch(cli: Cli, terminal: &mut Terminal) -> Result<u8, Failure> {
         Command::Logs { id, service, follow } => {
             tasks::logs(id, service.as_deref(), follow, &client, terminal).await
         }
-        Command::Stop(ids) => tasks::command("stop", &ids, false, false, &client, terminal).await,
+        Command::Stop { ids, now } => tasks::command("stop", &ids, now, false, &client, terminal).await,
         Command::Pause(ids) => tasks::command("pause", &ids, false, false, &client, terminal).await,
         Command::Resume { ids, force, watch } => {
             tasks::command("resume", &ids, force, watch, &client, terminal).await
         }
+        Command::RollbackPlan { id } => plans::of_task(id, "rollback-plan", &client, output, terminal).await,
+        Command::RetryPlan { id } => plans::of_task(id, "retry-plan", &client, output, terminal).await,
         Command::Delete(ids) => tasks::command("delete", &ids, false, false, &client, terminal).await,
         Command::Service(command) => services::service(command, &client, output, terminal).await,
         Command::Repo(command) => services::repo(command, &client, output, terminal).await,
         Command::Events { follow, task, after } => {
             watch::events(follow, task, after, &client, terminal).await
+        }
+        Command::History { service, user, limit } => {
+            let (service, user) = (service.as_deref(), user.as_deref());
+            history::history(service, user, limit, &client, output, terminal).await
         }
         Command::Info => services::info(&client, output, terminal).await,
         Command::Backup { file } => backup::backup(&file, &client, terminal).await,

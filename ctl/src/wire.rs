@@ -5,6 +5,7 @@
 //! with microseconds. Unknown members are ignored by clients, so members may be added.
 
 pub mod event;
+pub mod history;
 pub mod plan;
 pub mod problem;
 pub mod report;

@@ -1,5 +1,6 @@
 //! What the rest of the program asks of the supervisor, and what it can find out by itself.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +10,11 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::plan_supervisor::{CommandTask, Held, PlanSupervisor, ReplaceCatalog};
+use super::preview::preview;
 use super::stored_plan::{policy, stored_plan, unavailable};
 use super::{
-    Command, Commanded, Commander, ContainerView, Execute, PlanSize, Preview, PreviewDeployment, Refused,
-    Reloaded, Repository, Started, StoredPlan,
+    Command, Commanded, Commander, ContainerView, Execute, PlanSize, Preview, Refused, Reloaded, Repository,
+    Started, StoredPlan,
 };
 use crate::catalog::{Catalog, ServiceId};
 use crate::clock;
@@ -20,8 +22,9 @@ use crate::compile::compile;
 use crate::executor::Executor;
 use crate::mistake::Mistake;
 use crate::plan::check::is_repository_name;
-use crate::plan::{Plan, Way, check};
+use crate::plan::{Plan, check};
 use crate::store::{Change, Store};
+use crate::task::forecast::Forecast;
 use crate::task::host_event::HostEvent;
 use crate::task::{Caller, TaskId};
 
@@ -72,6 +75,30 @@ impl Handle {
         let (catalog, executor) = (self.catalog.borrow().clone(), self.executor.clone());
         let work = move || check::read(&text, &catalog, &policy(&executor)).map(|plan| (plan, text));
         crate::blocking::run(work).await
+    }
+
+    /// The active tasks that hold any of these services, in words.
+    fn conflicts(&self, services: &HashSet<ServiceId>) -> Result<Vec<String>, Refused> {
+        let held = self.held.borrow().clone();
+        let mut tasks: Vec<TaskId> = services.iter().filter_map(|id| held.get(id).copied()).collect();
+        tasks.sort_unstable();
+        tasks.dedup();
+        let snapshot = self.store.snapshot().map_err(|error| unavailable(&error))?;
+        let mut found = Vec::new();
+        for id in tasks {
+            let Some(task) = snapshot.task_summary(id).map_err(|error| unavailable(&error))? else {
+                continue;
+            };
+            let mut theirs: Vec<_> =
+                services.iter().filter(|service| held.get(service) == Some(&id)).collect();
+            theirs.sort_unstable();
+            let first = theirs.first().map(ToString::to_string).unwrap_or_default();
+            found.push(format!(
+                "service {first} is being released by task {id} of {} ({})",
+                task.created_by.user, task.state
+            ));
+        }
+        Ok(found)
     }
 
     /// Runs what looks at the host on the host's threads.
@@ -134,34 +161,19 @@ impl Commander for Handle {
         let catalog = self.catalog();
         let (info, plan) = stored_plan(&snapshot, &plan, revision, &catalog, &self.executor)?;
         let deployments = compile(&plan, &catalog).map_err(Refused::PlanInvalid)?;
+        let services = deployments.iter().map(|spec| spec.service.id).collect();
+        // What is in the way now: of a task that is yet to be.
+        let mut problems = self.conflicts(&services)?;
+        let mut known = Vec::with_capacity(deployments.len());
+        for spec in deployments {
+            let seen = snapshot.durations(spec.service.id, &spec.way).map_err(|error| unavailable(&error))?;
+            known.push((spec, Forecast::of(seen)));
+        }
         let executor = self.executor.clone();
         let look = async move {
-            let mut preview = Preview { revision: info.revision, ..Preview::default() };
-            for spec in deployments {
-                let mut containers = Vec::new();
-                for name in &spec.containers {
-                    let Some(container) = spec.service.container(name) else { continue };
-                    let view = executor.view_container(&spec.service, container).await;
-                    let needs = spec.service.run.as_ref().is_some_and(crate::catalog::Run::needs_release);
-                    if matches!(spec.way, Way::Start | Way::Restart) && view.release.is_none() && needs {
-                        preview.problems.push(format!("{name} of {} has no release yet", spec.service.name));
-                    }
-                    let action = action(&spec.way, view.state == "running");
-                    containers.push((view, action.to_string()));
-                }
-                let deployment = PreviewDeployment {
-                    service: spec.service.id,
-                    name: spec.service.name.clone(),
-                    way: spec.way.name(),
-                    order: spec.order.name(),
-                    containers,
-                };
-                match preview.batches.last_mut() {
-                    Some((priority, batch)) if *priority == spec.priority => batch.push(deployment),
-                    _ => preview.batches.push((spec.priority, vec![deployment])),
-                }
-            }
-            preview
+            let found = preview(&executor, known).await;
+            problems.extend(found.problems);
+            Preview { revision: info.revision, problems, ..found }
         };
         self.on_host(look).await
     }
@@ -249,17 +261,4 @@ async fn host_event(store: &Store, event: HostEvent) -> Result<(), Refused> {
 fn repository(info: crate::artifact::git::repositories::RepositoryInfo) -> Repository {
     let path: PathBuf = info.path;
     Repository { name: info.name, path: path.to_string_lossy().into_owned(), branches: info.branches }
-}
-
-const fn action(way: &Way, running: bool) -> &'static str {
-    match (way, running) {
-        (Way::Start, true) => "leave alone: already running",
-        (Way::Start, false) => "start",
-        (Way::Stop, true) => "stop",
-        (Way::Stop, false) => "leave alone: already stopped",
-        (Way::Restart, true) => "restart",
-        (Way::Restart, false) => "start (it does not run)",
-        (Way::HttpUpload { .. } | Way::Compile { .. }, true) => "stop, switch to the new release, start",
-        (Way::HttpUpload { .. } | Way::Compile { .. }, false) => "switch to the new release, start",
-    }
 }

@@ -137,7 +137,13 @@ impl Course {
                     self.explain(&stopped);
                 }
             }
-            Err(stopped) => self.explain(&stopped),
+            Err(stopped) => {
+                if let Stopped::Cut = stopped {
+                    // Refused unless a user has cut it: a task that is cut off by a fault has said so itself.
+                    self.record(Event::DeploymentCut { deployment: self.subject.deployment }).await.ok();
+                }
+                self.explain(&stopped);
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use crate::clock;
 use crate::store::{Change, Store, StoreError};
 use crate::task::event::Event;
+use crate::task::record;
 use crate::task::state::TaskState;
 use crate::task::summary::TaskSummary;
 use crate::task::{Illegal, Task, TaskId};
@@ -64,7 +65,8 @@ impl Ledger {
         state.last += 1;
         let summary = TaskSummary::of(&state.task, state.last);
         let line = Line::of(&state.task, &event);
-        let change = Change::Append { task: state.task.id, n: state.last, at, event, summary };
+        let records = record::records(&state.task, &event, at);
+        let change = Change::Append { task: state.task.id, n: state.last, at, event, summary, records };
         let committed = self.inner.store.commit(vec![change]);
         Ok(async move {
             committed.await?;

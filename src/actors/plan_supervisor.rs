@@ -4,6 +4,7 @@
 mod catalog;
 mod commands;
 mod execute;
+mod guarded;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

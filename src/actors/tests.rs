@@ -6,7 +6,7 @@ use super::plan_supervisor::{Drain, InterruptAll};
 use super::{Command, Refused};
 use crate::task::Reason;
 use crate::task::event::Event;
-use crate::task::operation::Settled;
+use crate::task::operation::{OperationState, Settled};
 use crate::task::state::TaskState;
 use house::{House, Stage, arrived, gated, open};
 
@@ -59,7 +59,7 @@ async fn pausing_stopping_and_a_failure_while_draining() {
     house.command(id, Command::Pause).await.unwrap();
     assert_eq!(house.task(id).state, TaskState::Pausing);
     house.command(id, Command::Pause).await.unwrap();
-    house.command(id, Command::Stop).await.unwrap();
+    house.command(id, Command::Stop { now: false }).await.unwrap();
     assert_eq!(house.task(id).state, TaskState::Stopping);
     let refused = house.command(id, Command::Pause).await.unwrap_err();
     assert!(matches!(refused, Refused::NotPossible(_)), "{refused}");
@@ -115,13 +115,28 @@ async fn deleting_and_what_is_gone() {
     let id = house.execute("plan", &[(1, 0, "START")]).await.unwrap().task;
     arrived(&house, "a").await;
     let refused = house.command(id, Command::Delete).await.unwrap_err();
-    assert!(matches!(refused, Refused::CannotDelete(TaskState::Running)), "{refused}");
+    let said = "cannot delete a task that is RUNNING; possible now: stop, pause";
+    assert!(matches!(refused, Refused::NotPossible(_)) && refused.to_string() == said, "{refused}");
     open(&house, "a");
     house.reaches(id, TaskState::Succeeded).await;
     house.command(id, Command::Delete).await.unwrap();
     let refused = house.command(id, Command::Delete).await.unwrap_err();
     assert!(matches!(refused, Refused::NoSuchTask(gone) if gone == id), "{refused}");
     assert!(house.store.snapshot().unwrap().task(id).unwrap().is_none());
+}
+
+/// Its actor is still ending when it is deleted: what that tells later brings nothing back.
+#[actix::test]
+async fn a_task_that_is_deleted_in_the_very_moment_of_coming_to_rest_leaves_nothing() {
+    let house = House::new(gated(&["a"]));
+    let id = house.execute("plan", &[(1, 9, "START"), (2, 8, "START")]).await.unwrap().task;
+    arrived(&house, "a").await;
+    house.command(id, Command::Pause).await.unwrap();
+    open(&house, "a");
+    while house.command(id, Command::Delete).await.is_err() {}
+    let next = house.execute("next", &[(2, 0, "START")]).await.unwrap();
+    assert!(next.warnings.is_empty(), "{:?}", next.warnings);
+    house.reaches(next.task, TaskState::Succeeded).await;
 }
 
 #[actix::test]
@@ -141,6 +156,18 @@ async fn the_journal_of_a_task_is_what_happened_in_this_order() {
     let expected: Vec<_> =
         ["task.started"].into_iter().chain(deployment).chain(deployment).chain(["task.succeeded"]).collect();
     assert_eq!(names, expected);
+}
+
+#[actix::test]
+async fn what_is_about_to_be_done_is_on_disk_before_it_is_done() {
+    let house = House::new(gated(&["a"]));
+    let id = house.execute("plan", &[(1, 0, "START")]).await.unwrap().task;
+    arrived(&house, "a").await;
+    // The journal as the next daemon would read it, while the host is being touched.
+    let task = house.store.snapshot().unwrap().task(id).unwrap().unwrap();
+    assert_eq!(task.deployments[0].operations[0].state, OperationState::Running);
+    open(&house, "a");
+    house.reaches(id, TaskState::Succeeded).await;
 }
 
 #[actix::test]

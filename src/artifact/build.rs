@@ -222,6 +222,11 @@ impl Builder {
         }
     }
 
+    /// What was built of a commit before, if it is here.
+    pub fn find(&self, request: &BuildRequest) -> Option<Artifact> {
+        self.built_before(&key(request))
+    }
+
     fn built_before(&self, key: &str) -> Option<Artifact> {
         let sha256 = fs::read_to_string(self.store.builds().join(key)).ok()?;
         self.store.find(sha256.trim())

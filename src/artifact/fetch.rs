@@ -229,6 +229,23 @@ impl Fetcher {
         Ok(fetched)
     }
 
+    /// Asks whether a package is there, without fetching it.
+    ///
+    /// # Errors
+    /// Why it seems not to be.
+    pub async fn probe(&self, uri: &str) -> Result<(), String> {
+        let shown = super::mask_url(uri);
+        if let Some(path) = uri.strip_prefix("file://") {
+            return std::fs::metadata(path).map(drop).map_err(|error| format!("{shown}: {error}"));
+        }
+        let answer = self.client.head(uri).send().await;
+        // Not the error's own words: the address stands in them, with its credentials.
+        let status = answer.map_err(|_| format!("{shown} is not reachable"))?.status();
+        // Some servers don't answer HEAD; where a redirect leads is seen when it is followed.
+        let fine = status.is_success() || status.is_redirection() || matches!(status.as_u16(), 405 | 501);
+        if fine { Ok(()) } else { Err(format!("{shown}: the server answers {status}")) }
+    }
+
     /// The slot of a request. Slots of earlier tasks are forgotten when nobody uses them.
     fn single(&self, request: &FetchRequest) -> Single {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);

@@ -219,6 +219,30 @@ impl Git {
         Ok(Pin { commit: full, branch_tip: tip })
     }
 
+    /// Asks whether a repository has a branch, without fetching it.
+    ///
+    /// # Errors
+    /// [`GitError::NoBranch`] when it has not.
+    pub async fn find_branch(
+        &self,
+        origin: &Origin,
+        branch: &str,
+        cancel: &CancellationToken,
+    ) -> Result<(), GitError> {
+        let shown = origin.shown();
+        let address = Address::of(&origin.address());
+        let git = GitCommand { environment: address.environment(), ..self.command(&shown, cancel) };
+        let list = ["ls-remote", "--heads", "--end-of-options", &address.plain];
+        let heads = git.text("read", None, &list).await?;
+        let branches: Vec<String> =
+            heads.lines().filter_map(|line| Some(line.split_once("refs/heads/")?.1.to_string())).collect();
+        if branches.iter().any(|known| known == branch) {
+            return Ok(());
+        }
+        let others = branches.into_iter().take(10).map(|name| name.escape_debug().to_string()).collect();
+        Err(GitError::NoBranch { origin: shown, branch: branch.into(), others })
+    }
+
     async fn fetch(
         &self,
         origin: &Origin,
@@ -234,14 +258,7 @@ impl Git {
             git.line("prepare a cache of", None, &["init", "-q", "--bare", "--template=", "--", &path])
                 .await?;
         }
-        let list = ["ls-remote", "--heads", "--end-of-options", &address.plain];
-        let heads = git.text("read", None, &list).await?;
-        let branches: Vec<String> =
-            heads.lines().filter_map(|line| Some(line.split_once("refs/heads/")?.1.to_string())).collect();
-        if !branches.iter().any(|known| known == branch) {
-            let others = branches.into_iter().take(10).map(|name| name.escape_debug().to_string()).collect();
-            return Err(GitError::NoBranch { origin: shown, branch: branch.into(), others });
-        }
+        self.find_branch(origin, branch, cancel).await?;
         let refspec = format!("+refs/heads/{branch}:refs/deployd/{branch}");
         let fetch = [
             "fetch",

@@ -64,6 +64,13 @@ pub enum UnpackError {
     Io(#[from] io::Error),
 }
 
+impl UnpackError {
+    /// Why may quote the archive: what it holds never reaches a terminal as it is.
+    fn damaged(why: &dyn std::fmt::Display) -> Self {
+        Self::Damaged(why.to_string().escape_debug().to_string())
+    }
+}
+
 /// What an entry of an archive is.
 enum Entry {
     Directory,

@@ -1,9 +1,11 @@
 //! The catalog's files, read and checked: all services, or all mistakes of all files.
 
 mod fields;
+mod run;
 
 use std::collections::HashMap;
 
+use super::generated_unit;
 use super::parse::is_name;
 use super::{Build, Catalog, Container, Hooks, RuntimeKind, Service, ServiceId};
 use crate::mistake::{FileMistake, similar};
@@ -45,6 +47,8 @@ pub struct Host<'a> {
     pub is_root: bool,
     /// The daemon's own user.
     pub user: String,
+    /// Whether systemd runs here, as the one that the daemon drives.
+    pub has_systemd: bool,
     /// Whether there is such a user.
     pub has_user: &'a dyn Fn(&str) -> bool,
 }
@@ -63,7 +67,10 @@ pub fn read(sources: &[Source], host: &Host<'_>) -> Result<Catalog, Vec<FileMist
             Ok(root) => {
                 if let Some(entries) = found.map(&root, "", &SERVICE_KEYS) {
                     unique.check(entries, &source.file, &mut found);
-                    services.extend(service(root.place, entries, host, &mut found));
+                    if let Some(service) = service(root.place, entries, host, &mut found) {
+                        unique.check_units(root.place, &service, &source.file, &mut found);
+                        services.push(service);
+                    }
                 }
             }
             Err(errors) => found.extend(errors),
@@ -94,6 +101,23 @@ impl Unique {
     }
 }
 
+impl Unique {
+    /// Two containers with one unit would start and stop each other.
+    fn check_units(&mut self, place: Place, service: &Service, file: &str, mistakes: &mut Mistakes) {
+        if service.runtime != RuntimeKind::Systemd {
+            return;
+        }
+        for (index, container) in service.containers.iter().enumerate() {
+            let unit =
+                container.unit.clone().unwrap_or_else(|| generated_unit(&service.name, &container.name));
+            if let Some(other) = self.seen.insert(("unit", unit.clone()), file.to_string()) {
+                let text = format!("unit {unit} belongs to another container already, in {other}");
+                mistakes.add(place, &format!("containers[{index}]"), text);
+            }
+        }
+    }
+}
+
 fn service(place: Place, entries: Entries<'_>, host: &Host<'_>, mistakes: &mut Mistakes) -> Option<Service> {
     let mut fields = Fields { place, path: String::new(), entries, mistakes };
     let id = fields.required("serviceId").and_then(|node| {
@@ -103,17 +127,23 @@ fn service(place: Place, entries: Entries<'_>, host: &Host<'_>, mistakes: &mut M
     let name = fields.required_text("name");
     check_name(name.as_ref(), "name", fields.mistakes);
     let description = fields.text("description").map(|text| text.value);
-    let runtime = runtime(&mut fields);
+    let runtime = runtime(&mut fields, host);
     let keep_releases = fields.section("releases", &["keep"], |releases| releases.number("keep", 1, 10_000));
     let strip_components = fields.number("stripComponents", 0, 16);
     let shared_paths = fields.shared_paths();
-    let containers = containers(&mut fields);
-    let run = fields.run(host);
+    let containers = containers(&mut fields, runtime);
+    let units_only = containers.iter().flatten().all(|(_, container)| container.unit.is_some());
+    let run = if units_only && get(fields.entries, "run").is_none() {
+        fields.units_only();
+        Some(None)
+    } else {
+        fields.run(host, runtime).map(Some)
+    };
     let health = fields.health();
     let build = build(&mut fields, host);
     let hooks = hooks(&mut fields);
     let containers = containers?;
-    if let Some((run, places)) = &run {
+    if let Some(Some((run, places))) = &run {
         fields.check_variables(run, &containers, health.as_ref(), places);
     }
     Some(Service {
@@ -122,7 +152,7 @@ fn service(place: Place, entries: Entries<'_>, host: &Host<'_>, mistakes: &mut M
         description,
         runtime: runtime?,
         containers: containers.into_iter().map(|container| container.1).collect(),
-        run: Some(run?.0),
+        run: run?.map(|run| run.0),
         health: health?.0,
         build: build?,
         hooks: hooks?,
@@ -144,12 +174,21 @@ fn check_name(name: Option<&Spanned<String>>, path: &str, mistakes: &mut Mistake
     }
 }
 
-fn runtime(fields: &mut Fields<'_, '_>) -> Option<RuntimeKind> {
-    let Some(written) = fields.text("runtime") else { return Some(RuntimeKind::Process) };
+fn runtime(fields: &mut Fields<'_, '_>, host: &Host<'_>) -> Option<RuntimeKind> {
+    let auto = if host.has_systemd { RuntimeKind::Systemd } else { RuntimeKind::Process };
+    let Some(written) = fields.text("runtime") else { return Some(auto) };
     match &*written.value {
-        "auto" | "process" => Some(RuntimeKind::Process),
-        known @ ("systemd" | "podman" | "docker") => {
-            let text = format!("runtime {known} is not part of this version; use `process` or `auto`");
+        "auto" => Some(auto),
+        "process" => Some(RuntimeKind::Process),
+        "systemd" if host.has_systemd => Some(RuntimeKind::Systemd),
+        "systemd" => {
+            let text = "no systemd that deployd could drive runs here; use `process` or `auto`";
+            fields.mistakes.add(written.place, "runtime", text);
+            None
+        }
+        known @ ("podman" | "docker") => {
+            let text =
+                format!("runtime {known} is not part of this version; use `systemd`, `process` or `auto`");
             fields.mistakes.add(written.place, "runtime", text);
             None
         }
@@ -165,7 +204,7 @@ fn runtime(fields: &mut Fields<'_, '_>) -> Option<RuntimeKind> {
     }
 }
 
-fn containers(fields: &mut Fields<'_, '_>) -> Option<Vec<(Place, Container)>> {
+fn containers(fields: &mut Fields<'_, '_>, runtime: Option<RuntimeKind>) -> Option<Vec<(Place, Container)>> {
     let node = fields.required("containers")?;
     let nodes = fields.mistakes.list(node, "containers")?;
     if nodes.is_empty() {
@@ -179,7 +218,7 @@ fn containers(fields: &mut Fields<'_, '_>) -> Option<Vec<(Place, Container)>> {
         let known = ["name", "labels", "environment", "unit"];
         let Some(entries) = fields.mistakes.map(node, &path, &known) else { continue };
         let mut fields = Fields { place: node.place, path, entries, mistakes: fields.mistakes };
-        fields.needs("unit", "needs runtime systemd");
+        let unit = fields.unit(runtime);
         let name = fields.required_text("name");
         let path = fields.path_of("name");
         check_name(name.as_ref(), &path, fields.mistakes);
@@ -190,7 +229,7 @@ fn containers(fields: &mut Fields<'_, '_>) -> Option<Vec<(Place, Container)>> {
             let text = format!("container {} stands in line {first} already", name.value.escape_debug());
             fields.mistakes.add(name.place, &path, text);
         }
-        containers.push((node.place, Container { name: name.value, labels, environment }));
+        containers.push((node.place, Container { name: name.value, labels, environment, unit }));
     }
     Some(containers)
 }

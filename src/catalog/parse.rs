@@ -48,6 +48,23 @@ pub fn size(text: &str) -> Option<u64> {
     amount.checked_mul(1 << shift)
 }
 
+/// The name of a service unit that can be started: no template without an instance.
+pub fn is_service_unit(name: &str) -> bool {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
+    let Some(stem) = name.strip_suffix(".service") else { return false };
+    name.len() <= 255
+        && !stem.is_empty()
+        && stem.bytes().all(valid)
+        && !stem.starts_with(['@', '.', '-'])
+        && !stem.ends_with('@')
+}
+
+/// `50%`, `250%`: of one processor.
+pub fn percent(text: &str) -> Option<u32> {
+    let percent: u32 = text.strip_suffix('%')?.parse().ok()?;
+    (1..=1_000_000).contains(&percent).then_some(percent)
+}
+
 /// A relative path without `.`, `..` and empty parts.
 pub fn is_inner_path(path: &str) -> bool {
     !path.is_empty()
@@ -122,6 +139,20 @@ mod tests {
         for text in ["", "M", "1X", "-1", "99999999999999T"] {
             assert_eq!(size(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn service_units() {
+        for name in ["web.service", "web@1.service", "a\\x2db.service"] {
+            assert!(is_service_unit(name), "{name}");
+        }
+        for name in
+            ["web", "web.socket", "web@.service", "@1.service", ".service", "../a.service", "a b.service"]
+        {
+            assert!(!is_service_unit(name), "{name}");
+        }
+        assert_eq!(percent("250%"), Some(250));
+        assert_eq!([percent("0%"), percent("5"), percent("-5%"), percent("1.5%")], [None; 4]);
     }
 
     #[test]

@@ -6,14 +6,16 @@ use deployctl::wire;
 use deployctl::wire::report::{Artifact, Deployment, Failure, Operation, Report};
 use deployctl::wire::task::{
     Batch, DeploymentCounts, DryRun, DryRunBatch, DryRunContainer, DryRunDeployment, OperationCounts,
-    Progress, Task, TaskStatus, Waiting,
+    Progress, Task, TaskStatus, Usual, Waiting,
 };
 
 use crate::actors::{ContainerView, Preview};
 use crate::catalog::{RuntimeKind, Service};
 use crate::store::StoredEvent;
 use crate::task::deployment::{self, DeploymentState, DeploymentStep};
+use crate::task::forecast::{self, Forecast};
 use crate::task::operation::{self, OperationState, Settled};
+use crate::task::state::TaskState;
 use crate::task::summary::TaskSummary;
 use crate::task::{self, Caller, TaskId, Timestamp};
 
@@ -60,8 +62,11 @@ pub fn task(summary: TaskSummary) -> Task {
     }
 }
 
-/// A task and what it waits for.
-pub fn status(task_: &task::Task) -> TaskStatus {
+/// A task and what it waits for; `usual` knows how long deployments take.
+pub fn status(
+    task_: &task::Task,
+    usual: impl Fn(&deployment::DeploymentSpec) -> Option<Forecast>,
+) -> TaskStatus {
     let batches = task_.batches.iter().map(|batch| {
         let mut counts = DeploymentCounts::default();
         for deployment in &task_.deployments[batch.deployments.clone()] {
@@ -78,14 +83,22 @@ pub fn status(task_: &task::Task) -> TaskStatus {
         Batch { priority: batch.priority, deployments: counts }
     });
     let going_on = task_.deployments.iter().filter(|deployment| deployment.state == DeploymentState::Running);
+    let going_on: Vec<_> = going_on.map(|deployment| (deployment, usual(&deployment.spec))).collect();
+    let begun = |it: &deployment::Deployment| it.started_at.unwrap_or(task_.started_at);
+    let drains = matches!(task_.state, TaskState::Stopping | TaskState::Pausing)
+        || task_.reason == Some(task::Reason::Failing);
+    let ends = going_on.iter().map(|(deployment, usual)| (begun(deployment), *usual));
+    let quiet = forecast::quiet(ends).filter(|_| drains);
     TaskStatus {
         task: task(TaskSummary::of(task_, 0)),
         batches: batches.collect(),
-        waiting_for: going_on.map(waiting).collect(),
+        waiting_for: going_on.iter().map(|(deployment, usual)| waiting(deployment, *usual)).collect(),
+        quiet_at: quiet.map(|quiet| time(quiet.0)),
+        quiet_by: quiet.map(|quiet| time(quiet.1)),
     }
 }
 
-fn waiting(deployment: &deployment::Deployment) -> Waiting {
+fn waiting(deployment: &deployment::Deployment, usual: Option<Forecast>) -> Waiting {
     let running = deployment.operations.iter().filter(|operation| operation.state == OperationState::Running);
     let containers: Vec<&str> = running.map(|operation| &*operation.container).collect();
     let doing = match deployment.next_step() {
@@ -103,7 +116,12 @@ fn waiting(deployment: &deployment::Deployment) -> Waiting {
         deployment: deployment.spec.way.name().into(),
         doing,
         since: deployment.started_at.map(time).unwrap_or_default(),
+        usual: usual.map(usual_time),
     }
+}
+
+fn usual_time(usual: Forecast) -> Usual {
+    Usual { p50: usual.p50 / 1000, p90: usual.p90 / 1000, samples: usual.samples as u64 }
 }
 
 /// The report of a task.
@@ -174,15 +192,21 @@ pub fn failure(failure: &task::Failure) -> Failure {
 
 /// What executing a plan would do.
 pub fn dry_run(plan: String, preview: Preview) -> DryRun {
-    let batches = preview.batches.into_iter().map(|(priority, deployments)| DryRunBatch {
-        priority,
-        deployments: deployments
+    let batches = preview.batches.into_iter().map(|batch| DryRunBatch {
+        priority: batch.priority,
+        dominated_by: {
+            let longest = batch.deployments.iter().max_by_key(|it| it.usual.map_or(0, |usual| usual.p50));
+            longest.filter(|it| it.usual.is_some()).map(|it| it.name.clone())
+        },
+        deployments: batch
+            .deployments
             .into_iter()
             .map(|deployment| DryRunDeployment {
                 service_id: deployment.service.get(),
                 service: deployment.name,
                 deployment: deployment.way.into(),
                 container_exec_method: deployment.order.into(),
+                usual: deployment.usual.map(usual_time),
                 containers: deployment
                     .containers
                     .into_iter()
@@ -221,6 +245,7 @@ pub fn service(
         description: service.description.clone(),
         runtime: match service.runtime {
             RuntimeKind::Process => "process".into(),
+            RuntimeKind::Systemd => "systemd".into(),
         },
         containers: containers.collect(),
         task: task.map(|task| task.0),

@@ -2,7 +2,7 @@
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
-use deployctl::wire::problem::{Conflict, PlanError, Problem, code};
+use deployctl::wire::problem::{Conflict, Difference, PlanError, Problem, code};
 
 use super::convert;
 use crate::actors::Refused;
@@ -84,12 +84,15 @@ impl Fault {
                 problem.state = Some(refusal.state.name().into());
                 problem.possible = Some(refusal.state.possible().iter().map(ToString::to_string).collect());
             }
-            Refused::CannotDelete(state) => {
+            Refused::NoPlan { state, .. } => {
                 problem.state = Some(state.name().into());
                 problem.possible = Some(state.possible().iter().map(ToString::to_string).collect());
             }
             Refused::Conflict(holders) => {
                 problem.conflicts = Some(holders.iter().map(conflict).collect());
+            }
+            Refused::Drifted { drifts, .. } => {
+                problem.differences = Some(drifts.iter().map(difference).collect());
             }
             Refused::PlanInvalid(mistakes) => {
                 problem.errors = Some(mistakes.iter().map(|mistake| plan_error(mistake, None)).collect());
@@ -113,12 +116,27 @@ fn judge_refused(refused: &Refused) -> (StatusCode, &'static str) {
         | Refused::NoSuchRepository(_) => (StatusCode::NOT_FOUND, code::NOT_FOUND),
         Refused::Exists(_) => (StatusCode::CONFLICT, code::EXISTS),
         Refused::BadName(_) => (StatusCode::BAD_REQUEST, code::BAD_REQUEST),
-        Refused::NotPossible(_) | Refused::CannotDelete(_) => (StatusCode::CONFLICT, code::NOT_POSSIBLE),
+        Refused::NotPossible(_) | Refused::NoPlan { .. } => (StatusCode::CONFLICT, code::NOT_POSSIBLE),
+        Refused::Drifted { .. } => (StatusCode::CONFLICT, code::DRIFTED),
+        Refused::NothingToDo(_) => (StatusCode::CONFLICT, code::NOTHING_TO_DO),
         Refused::Conflict(_) => (StatusCode::CONFLICT, code::CONFLICT),
         Refused::PlanInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, code::PLAN_INVALID),
         Refused::CatalogInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, code::CATALOG_INVALID),
         Refused::Draining | Refused::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE),
         Refused::Host(_) => (StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL),
+    }
+}
+
+fn difference(drift: &crate::task::drift::Drift) -> Difference {
+    Difference {
+        service_id: drift.service.get(),
+        service: drift.name.clone(),
+        container: drift.container.clone(),
+        what: drift.what.into(),
+        expected: drift.expected.clone(),
+        found: drift.found.clone(),
+        task: drift.by.as_ref().map(|by| by.0.0),
+        user: drift.by.as_ref().map(|by| by.1.clone()),
     }
 }
 

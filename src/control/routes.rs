@@ -11,7 +11,9 @@ use deployctl::wire::{Counts, Info};
 
 use super::peer::{Peer, Role, caller};
 use super::problem::Fault;
-use super::{ControlState, backup, convert, events, logs, plans, repositories, services, tasks};
+use super::{
+    ControlState, backup, convert, events, followups, history, logs, plans, repositories, services, tasks,
+};
 use crate::task::state::TaskState;
 
 /// A call.
@@ -40,7 +42,7 @@ const fn route(
 
 /// All calls. What matches an earlier path is not looked for in the later ones.
 #[rustfmt::skip]
-pub const ROUTES: [Route; 29] = [
+pub const ROUTES: [Route; 32] = [
     route("GET", "/v1/info", Role::Viewer, "Version, uptime, runtimes, counts", |to| to.to(info)),
     route("GET", "/v1/openapi.json", Role::Viewer, "This document", |to| to.to(openapi)),
     route("POST", "/v1/plans/check", Role::Viewer, "Everything that is wrong with a plan", |to| to.to(plans::check)),
@@ -57,7 +59,10 @@ pub const ROUTES: [Route; 29] = [
     route("POST", "/v1/tasks/{id}/stop", Role::Operator, "Break off after what is being deployed now", |to| to.to(tasks::stop)),
     route("POST", "/v1/tasks/{id}/pause", Role::Operator, "Hold back what comes after", |to| to.to(tasks::pause)),
     route("POST", "/v1/tasks/{id}/resume", Role::Operator, "Go on", |to| to.to(tasks::resume)),
+    route("GET", "/v1/tasks/{id}/rollback-plan", Role::Viewer, "A plan that takes it back", |to| to.to(followups::rollback_plan)),
+    route("GET", "/v1/tasks/{id}/retry-plan", Role::Viewer, "A plan of what it did not get done", |to| to.to(followups::retry_plan)),
     route("GET", "/v1/events", Role::Viewer, "All events, as a stream", |to| to.to(events::stream)),
+    route("GET", "/v1/history", Role::Viewer, "What was done to containers, by which task, by whom", |to| to.to(history::list)),
     route("POST", "/v1/services/reload", Role::Admin, "Read the catalog anew", |to| to.to(services::reload)),
     route("GET", "/v1/services", Role::Viewer, "The catalog, with what its containers are doing", |to| to.to(services::list)),
     route("GET", "/v1/services/{id}", Role::Viewer, "One service, by id or name", |to| to.to(services::show)),

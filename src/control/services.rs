@@ -54,7 +54,7 @@ pub async fn reload(state: State, request: HttpRequest) -> Result<web::Json<Relo
     Ok(web::Json(Reloaded { services, added: done.added, changed: done.changed, removed: done.removed }))
 }
 
-fn find(state: &State, id: &str) -> Result<Arc<catalog::Service>, Fault> {
+pub fn find(state: &State, id: &str) -> Result<Arc<catalog::Service>, Fault> {
     let catalog = state.commander.catalog();
     let by_id = id.parse().ok().and_then(ServiceId::new).and_then(|id| catalog.get(id));
     let found = by_id.or_else(|| catalog.by_name(id)).cloned();

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use deployctl::wire::report::Report;
-use deployctl::wire::task::{Execute, Resume, Task, TaskList, TaskStatus};
+use deployctl::wire::task::{Execute, Resume, Stop, Task, TaskList, TaskStatus};
 use serde::Deserialize;
 
 use super::body;
@@ -11,6 +11,8 @@ use super::problem::Fault;
 use super::{ControlState, convert};
 use crate::actors::{self, Command, Refused};
 use crate::task::TaskId;
+use crate::task::deployment::DeploymentSpec;
+use crate::task::forecast::Forecast;
 use crate::task::state::TaskState;
 
 type State = web::Data<ControlState>;
@@ -70,8 +72,13 @@ pub async fn list(state: State, filter: web::Query<Filter>) -> Result<web::Json<
 /// `GET /v1/tasks/{id}`
 pub async fn show(state: State, id: web::Path<u64>) -> Result<web::Json<TaskStatus>, Fault> {
     let id = TaskId(*id);
-    let task = state.store.snapshot()?.task(id)?.ok_or(Refused::NoSuchTask(id))?;
-    Ok(web::Json(convert::status(&task)))
+    let snapshot = state.store.snapshot()?;
+    let task = snapshot.task(id)?.ok_or(Refused::NoSuchTask(id))?;
+    // Without its history a task's state is still worth to be known.
+    let usual = |spec: &DeploymentSpec| {
+        Forecast::of(snapshot.durations(spec.service.id, &spec.way).unwrap_or_default())
+    };
+    Ok(web::Json(convert::status(&task, usual)))
 }
 
 /// `GET /v1/tasks/{id}/report`
@@ -83,8 +90,14 @@ pub async fn report(state: State, id: web::Path<u64>) -> Result<web::Json<Report
 }
 
 /// `POST /v1/tasks/{id}/stop`
-pub async fn stop(state: State, request: HttpRequest, id: web::Path<u64>) -> Result<HttpResponse, Fault> {
-    command(&state, &request, *id, Command::Stop).await
+pub async fn stop(
+    state: State,
+    request: HttpRequest,
+    id: web::Path<u64>,
+    body: web::Payload,
+) -> Result<HttpResponse, Fault> {
+    let wanted: Stop = body::json(body).await?.unwrap_or_default();
+    command(&state, &request, *id, Command::Stop { now: wanted.now }).await
 }
 
 /// `POST /v1/tasks/{id}/pause`

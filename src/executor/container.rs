@@ -2,8 +2,9 @@
 
 use super::{Executor, Subject, Target, failure};
 use crate::blocking;
-use crate::catalog::{Container, Service};
-use crate::runtime::{ContainerRef, Observation};
+use crate::catalog::{Container, RuntimeKind, Service};
+use crate::runtime::{ContainerRef, Form, Observation};
+use crate::task::drift::Seen;
 use crate::task::evidence::{Deeds, Observed, deeds};
 use crate::task::operation::Evidence;
 use crate::task::{Failure, Timestamp};
@@ -54,9 +55,25 @@ impl Executor {
         Ok(Looked { evidence, deeds: deeds(&target.subject.way, &target.id, &observed) })
     }
 
+    /// What is there, for the drift guard; `None` when it can't be seen.
+    pub async fn see(&self, service: &Service, container: &str) -> Option<Seen> {
+        let release = self.current(&service.name, container).await.ok()?;
+        let seen = Seen { release, ..Seen::default() };
+        Some(match self.runtime.observe(&reference(service, container)).await.ok()? {
+            Observation::Absent => seen,
+            Observation::Exited { rebooted, .. } => Seen { rebooted, ..seen },
+            Observation::Running { incarnation, .. } => Seen { incarnation: Some(incarnation), ..seen },
+        })
+    }
+
     async fn observe(&self, subject: &Subject, container: &str) -> Result<Observed, Failure> {
         let container = reference(&subject.service, container);
-        let seen = self.runtime.observe(&container).await.map_err(|error| {
+        let settled = self.runtime.settle(&container).await;
+        let seen = match settled {
+            Ok(()) => self.runtime.observe(&container).await,
+            Err(error) => Err(error),
+        };
+        let seen = seen.map_err(|error| {
             failure("observe", format!("cannot look at container {}: {error}", container.container))
         })?;
         Ok(match seen {
@@ -113,9 +130,9 @@ impl Executor {
                     None => "ended; its status is unknown".into(),
                 };
             }
-            Ok(Observation::Running { incarnation, release, since, .. }) => {
+            Ok(Observation::Running { pid, release, since, .. }) => {
                 view.state = "running";
-                view.pid = Some(incarnation.pid);
+                view.pid = pid;
                 view.since = since;
                 view.running_release = release;
             }
@@ -137,5 +154,11 @@ impl Executor {
 
 /// How the runtime knows a container.
 pub fn reference(service: &Service, container: &str) -> ContainerRef {
-    ContainerRef { service: service.name.clone(), container: container.to_string() }
+    let unit = service.container(container).and_then(|container| container.unit.clone());
+    let form = match (service.runtime, unit) {
+        (RuntimeKind::Process, _) => Form::Process,
+        (RuntimeKind::Systemd, None) => Form::GeneratedUnit,
+        (RuntimeKind::Systemd, Some(unit)) => Form::Unit(unit),
+    };
+    ContainerRef { service: service.name.clone(), container: container.to_string(), form }
 }

@@ -35,24 +35,26 @@ pub fn deployd(
 /// The whole environment of a container or a hook: the file, then `run.environment`, then the
 /// container's own, then `DEPLOYD_*`; a later one wins.
 pub fn whole(
-    run: &Run,
+    run: Option<&Run>,
     container: Option<&Container>,
     deployd: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, Failure> {
     let mut environment = BTreeMap::from([("PATH".to_string(), PATH.to_string())]);
-    if let Some(home) = run.user.as_deref().and_then(home_of) {
+    if let Some(home) = run.and_then(|run| run.user.as_deref()).and_then(home_of) {
         environment.insert("HOME".into(), home);
     } else if let Ok(home) = std::env::var("HOME") {
         environment.insert("HOME".into(), home);
     }
-    if let Some(user) = &run.user {
-        environment.insert("USER".into(), user.clone());
-        environment.insert("LOGNAME".into(), user.clone());
+    if let Some(run) = run {
+        if let Some(user) = &run.user {
+            environment.insert("USER".into(), user.clone());
+            environment.insert("LOGNAME".into(), user.clone());
+        }
+        if let Some(path) = &run.environment_file {
+            environment.extend(read_file(path)?);
+        }
+        environment.extend(run.environment.clone());
     }
-    if let Some(path) = &run.environment_file {
-        environment.extend(read_file(path)?);
-    }
-    environment.extend(run.environment.clone());
     if let Some(container) = container {
         environment.extend(container.environment.clone());
     }

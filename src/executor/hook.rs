@@ -29,7 +29,7 @@ impl Executor {
         };
         let operation = format!("{}.{}.{}.{}", self.instance, subject.task, subject.deployment, hook.name());
         let ours = environment::deployd(subject, None, release.as_deref(), &operation);
-        let environment = environment::whole(run_as, None, ours)?;
+        let environment = environment::whole(Some(run_as), None, ours)?;
         let directory = release.map_or_else(
             || std::path::PathBuf::from("/"),
             |release| self.releases.release_dir(&service.name, &release),

@@ -1,5 +1,6 @@
 //! One operation: stop, switch, start, await health; as much of it as remains.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use crate::blocking;
 use crate::catalog::{Probe, Run, expand};
 use crate::probe::{self, ProbeFailure, ResolvedProbe};
 use crate::runtime::{Observation, RuntimeError, StartSpec};
-use crate::spawn::SpawnError;
+use crate::systemd::SystemdError;
 use crate::task::Failure;
 use crate::task::evidence::Deeds;
 use crate::task::operation::{Done, Incarnation, OperationEnd, Settled};
@@ -69,35 +70,41 @@ impl Executor {
         }
     }
 
-    async fn stop(&self, target: &Target) -> Result<String, Failure> {
+    async fn stop(&self, target: &Target) -> Result<String, Halt> {
         let run = run_of(target)?;
+        // A unit that is not ours says itself how it is stopped.
+        let signal = run.map_or("SIGTERM", |run| &run.stop_signal);
+        let timeout = run.map_or(Duration::from_secs(90), |run| run.stop_timeout);
         let container = reference(&target.subject.service, &target.container.name);
-        let report =
-            self.runtime.stop(&container, &run.stop_signal, run.stop_timeout).await.map_err(|error| {
-                failure("stopFailed", format!("cannot stop container {}: {error}", target.container.name))
-            })?;
+        let report = self.runtime.stop(&container, signal, timeout).await.map_err(|error| {
+            let text = format!("cannot stop container {}: {error}", target.container.name);
+            if error.is_in_doubt() { Halt::Lost(text) } else { failure("stopFailed", text).into() }
+        })?;
         let took = seconds(report.took);
         Ok(if report.killed {
-            format!("killed after {took}: it did not end by {} in time", run.stop_signal)
+            format!("killed after {took}: it did not end by {signal} in time")
         } else {
             format!("stopped after {took}")
         })
     }
 
     async fn start(&self, target: &Target, stop_first: bool) -> Result<(Done, String), Halt> {
-        let run = run_of(target)?.clone();
+        let run = run_of(target)?;
         let service = &target.subject.service;
         // All that can be known to fail is found out before what runs is stopped.
         let release = match &target.release {
             Some(release) => Some(release.clone()),
             None => self.current(&service.name, &target.container.name).await?,
         };
-        if release.is_none() && run.needs_release() {
-            return Err(no_release(target, &run).into());
+        if let Some(run) = run
+            && release.is_none()
+            && run.needs_release()
+        {
+            return Err(no_release(target, run).into());
         }
-        let environment = environment_of(target, &run, release.as_deref())?;
-        let argv = environment::argv(&run.command, &environment)?;
-        let resolved = self.resolve_probe(target, &run, &environment, release.as_deref())?;
+        let environment = environment_of(target, run, release.as_deref())?;
+        let resolved = self.resolve_probe(target, run, &environment, release.as_deref())?;
+        let spec = self.spec(target, run, environment, release)?;
 
         // Even where nothing is to be stopped, something may be left that a dead leader had started.
         let stopped = Some(self.stop(target).await?).filter(|_| stop_first);
@@ -105,34 +112,56 @@ impl Executor {
             self.switch(target, release).await?;
         }
         let started = Instant::now();
-        let spec = StartSpec {
-            container: reference(service, &target.container.name),
-            argv,
-            environment,
-            directory: self.directory_of(target, release.as_deref()),
-            user: run.user.clone(),
-            open_files: run.limits.open_files,
-            operation: target.id.clone(),
-            release,
+        let incarnation = match self.runtime.start(spec).await {
+            Ok(incarnation) => incarnation,
+            Err(error) => return Err(self.not_started(target, &error).await),
         };
-        let incarnation = self.runtime.start(spec).await.map_err(|error| {
-            let text = format!("cannot start container {}: {error}", target.container.name);
-            match error {
-                RuntimeError::Spawn(SpawnError::Spawner(_)) => Halt::Lost(text),
-                _ => failure("startFailed", text).into(),
-            }
-        })?;
         let up = self.await_up(target, resolved, &incarnation, started).await?;
         let detail = stopped.map_or_else(|| up.clone(), |stopped| format!("{stopped}, {up}"));
         Ok((Done::Changed(Some(incarnation)), detail))
     }
 
+    fn spec(
+        &self,
+        target: &Target,
+        run: Option<&Run>,
+        environment: BTreeMap<String, String>,
+        release: Option<String>,
+    ) -> Result<StartSpec, Failure> {
+        let argv = run.map(|run| environment::argv(&run.command, &environment)).transpose()?;
+        Ok(StartSpec {
+            container: reference(&target.subject.service, &target.container.name),
+            argv: argv.unwrap_or_default(),
+            environment,
+            directory: self.directory_of(target, release.as_deref()),
+            user: run.and_then(|run| run.user.clone()),
+            limits: run.map(|run| run.limits.clone()).unwrap_or_default(),
+            stop_signal: run.map_or_else(|| "SIGTERM".into(), |run| run.stop_signal.clone()),
+            stop_timeout: run.map_or(Duration::from_secs(90), |run| run.stop_timeout),
+            operation: target.id.clone(),
+            release,
+        })
+    }
+
+    async fn not_started(&self, target: &Target, error: &RuntimeError) -> Halt {
+        let text = format!("cannot start container {}: {error}", target.container.name);
+        if error.is_in_doubt() {
+            return Halt::Lost(text);
+        }
+        let failure = failure("startFailed", text);
+        // What has run says why; what was never executed has said nothing.
+        match error {
+            RuntimeError::Systemd(SystemdError::Job { .. }) => self.with_output(target, failure).await.into(),
+            _ => failure.into(),
+        }
+    }
+
     /// This operation had started the container before a crash: only its health is still open.
     async fn await_found(&self, target: &Target) -> Result<(Done, String), Halt> {
-        let run = run_of(target)?.clone();
+        let run = run_of(target)?;
         let release = self.current(&target.subject.service.name, &target.container.name).await?;
-        let environment = environment_of(target, &run, release.as_deref())?;
-        let resolved = self.resolve_probe(target, &run, &environment, release.as_deref())?;
+        let environment = environment_of(target, run, release.as_deref())?;
+        let resolved = self.resolve_probe(target, run, &environment, release.as_deref())?;
         let container = reference(&target.subject.service, &target.container.name);
         let Ok(Observation::Running { incarnation, .. }) = self.runtime.observe(&container).await else {
             return Err(self.with_output(target, died_unseen(target)).await.into());
@@ -180,8 +209,8 @@ impl Executor {
     fn resolve_probe(
         &self,
         target: &Target,
-        run: &Run,
-        environment: &std::collections::BTreeMap<String, String>,
+        run: Option<&Run>,
+        environment: &BTreeMap<String, String>,
         release: Option<&str>,
     ) -> Result<ResolvedProbe, Failure> {
         let health = |error| failure("environment", format!("cannot expand the health check: {error}"));
@@ -193,7 +222,7 @@ impl Executor {
                 argv: environment::argv(command, environment)?,
                 environment: environment.clone(),
                 directory: self.directory_of(target, release),
-                user: run.user.clone(),
+                user: run.and_then(|run| run.user.clone()),
             },
         })
     }
@@ -216,17 +245,22 @@ impl Executor {
 
 fn environment_of(
     target: &Target,
-    run: &Run,
+    run: Option<&Run>,
     release: Option<&str>,
-) -> Result<std::collections::BTreeMap<String, String>, Failure> {
+) -> Result<BTreeMap<String, String>, Failure> {
     let ours = environment::deployd(&target.subject, Some(&target.container.name), release, &target.id);
     environment::whole(run, Some(&target.container), ours)
 }
 
-fn run_of(target: &Target) -> Result<&Run, Failure> {
-    target.subject.service.run.as_ref().ok_or_else(|| {
-        failure("catalog", format!("service {} says nothing about how it runs", target.subject.service.name))
-    })
+/// How the container is run; `None` for a unit that exists already.
+fn run_of(target: &Target) -> Result<Option<&Run>, Failure> {
+    let service = &target.subject.service;
+    match &service.run {
+        None if target.container.unit.is_none() => {
+            Err(failure("catalog", format!("service {} says nothing about how it runs", service.name)))
+        }
+        run => Ok(run.as_ref()),
+    }
 }
 
 fn was_running(target: &Target) -> bool {

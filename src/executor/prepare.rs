@@ -30,6 +30,13 @@ impl Executor {
         let Way::Compile { repository, branch, commit } = &subject.way else {
             return Err(failure("internal", "only COMPILE_DEPLOY has a branch").into());
         };
+        // What was built of a whole commit before was on the branch then: it needs no network.
+        if let Some(commit) = commit.as_deref().filter(|commit| commit.len() == 40)
+            && let Some(request) = self.build_request(subject, repository, commit)?
+            && self.builder.find(&request).is_some()
+        {
+            return Ok(Resolved { commit: commit.to_string(), tip: commit.to_string() });
+        }
         let origin = self.origin(repository)?;
         match self.git.resolve(&origin, branch, commit.as_deref(), &subject.cancel).await {
             Ok(pin) => Ok(Resolved { commit: pin.commit, tip: pin.branch_tip }),
@@ -119,20 +126,9 @@ impl Executor {
     }
 
     async fn compile(&self, subject: &Subject, repository: &str, commit: &str) -> Result<Pin, Halt> {
-        let Some(definition) = subject.service.build.clone() else {
-            return Err(failure(
-                "catalog",
-                format!("service {} has no `build` in the catalog", subject.service.name),
-            )
-            .into());
-        };
-        let operation = format!("{}.{}.{}.build", self.instance, subject.task, subject.deployment);
-        let request = BuildRequest {
-            origin: self.origin(repository)?,
-            commit: commit.to_string(),
-            definition,
-            environment: environment::deployd(subject, None, None, &operation),
-        };
+        let request = self.build_request(subject, repository, commit)?.ok_or_else(|| {
+            failure("catalog", format!("service {} has no `build` in the catalog", subject.service.name))
+        })?;
         let _place = self.builds.acquire().await;
         let log = self.logs.open(subject.task, subject.service.id);
         log.line("build", &format!("building commit {commit} of {}", mask_url(repository)));
@@ -147,6 +143,22 @@ impl Executor {
             Err(BuildError::Spawn(error @ SpawnError::Spawner(_))) => Err(Halt::Lost(error.to_string())),
             Err(error) => Err(build_failure(&error).into()),
         }
+    }
+
+    fn build_request(
+        &self,
+        subject: &Subject,
+        repository: &str,
+        commit: &str,
+    ) -> Result<Option<BuildRequest>, Failure> {
+        let Some(definition) = subject.service.build.clone() else { return Ok(None) };
+        let operation = format!("{}.{}.{}.build", self.instance, subject.task, subject.deployment);
+        Ok(Some(BuildRequest {
+            origin: self.origin(repository)?,
+            commit: commit.to_string(),
+            definition,
+            environment: environment::deployd(subject, None, None, &operation),
+        }))
     }
 
     /// Where a repository of a plan is.

@@ -224,7 +224,7 @@ fn labels(raw: &RawItem, service: Option<&Service>, mistakes: &mut Mistakes) -> 
     }
     let service = service?;
     for label in &labels {
-        if service.containers.iter().any(|container| container.labels.contains(label)) {
+        if service.containers.iter().any(|container| container.has(label)) {
             continue;
         }
         let mut has: Vec<&str> = service

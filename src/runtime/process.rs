@@ -99,8 +99,10 @@ impl Runtime for ProcessRuntime {
             });
         }
         let since = started_at(run.start_ticks);
-        let incarnation = Incarnation { boot_id: run.boot_id, pid: run.pid, start_ticks: run.start_ticks };
-        Ok(Observation::Running { incarnation, operation: run.operation, release: run.release, since })
+        let pid = Some(run.pid);
+        let incarnation =
+            Incarnation::Process { boot_id: run.boot_id, pid: run.pid, start_ticks: run.start_ticks };
+        Ok(Observation::Running { incarnation, pid, operation: run.operation, release: run.release, since })
     }
 
     async fn start(&self, spec: StartSpec) -> Result<Incarnation, RuntimeError> {
@@ -123,7 +125,7 @@ impl Runtime for ProcessRuntime {
                 directory: spec.directory,
                 user: spec.user,
                 output: output.into(),
-                open_files: spec.open_files,
+                open_files: spec.limits.open_files,
                 marker: Some(marker),
             })
             .await?;
@@ -142,7 +144,7 @@ impl Runtime for ProcessRuntime {
                 tell.send(Some(status)).ok();
             }
         });
-        Ok(Incarnation { boot_id: self.boot_id.clone(), pid: key.0, start_ticks: key.1 })
+        Ok(Incarnation::Process { boot_id: self.boot_id.clone(), pid: key.0, start_ticks: key.1 })
     }
 
     async fn stop(
@@ -170,17 +172,18 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn exited(&self, _: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus> {
-        let told = self.exits().get(&(incarnation.pid, incarnation.start_ticks)).cloned();
+        let Incarnation::Process { boot_id, pid, start_ticks } = incarnation else { return None };
+        let told = self.exits().get(&(*pid, *start_ticks)).cloned();
         if let Some(mut told) = told
             && let Ok(status) = told.wait_for(Option::is_some).await
         {
             return *status;
         }
         // Started by an earlier daemon, or the spawner is gone: the process itself is watched.
-        if incarnation.boot_id == self.boot_id
-            && let Err(error) = tree::gone(incarnation.pid, incarnation.start_ticks).await
+        if *boot_id == self.boot_id
+            && let Err(error) = tree::gone(*pid, *start_ticks).await
         {
-            tracing::warn!(pid = incarnation.pid, %error, "cannot watch a container");
+            tracing::warn!(pid, %error, "cannot watch a container");
             return std::future::pending().await;
         }
         None

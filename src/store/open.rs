@@ -15,7 +15,8 @@ use super::file::{self, Place};
 use super::overlay::Overlay;
 use super::read::Snapshot;
 use super::tables::{
-    COUNTERS, EVENTS, FEED, HOST_EVENTS, KEYS, OPEN_TASKS, PLANS, REVISIONS, SCHEMA, TASKS, counter,
+    CHANGES, COUNTERS, DURATIONS, EVENTS, FEED, HOST_EVENTS, KEYS, NEEDS, OPEN_TASKS, PLANS, RELEASES,
+    REVISIONS, SCHEMA, TASKS, counter,
 };
 use super::{Inner, Store, StoreError, writer};
 
@@ -145,6 +146,10 @@ fn make_tables(database: &Database) -> Result<(), Box<dyn std::error::Error>> {
         transaction.open_table(HOST_EVENTS)?;
         transaction.open_table(FEED)?;
         transaction.open_table(KEYS)?;
+        transaction.open_table(RELEASES)?;
+        transaction.open_table(NEEDS)?;
+        transaction.open_table(DURATIONS)?;
+        transaction.open_table(CHANGES)?;
     }
     transaction.commit()?;
     Ok(())

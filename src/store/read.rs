@@ -273,6 +273,7 @@ impl Snapshot {
             self.task(summary.id)?;
         }
         self.plans()?;
+        self.verify_records()?;
         let mut after = 0;
         loop {
             let entries = self.feed(after, None, 1024)?;
@@ -316,10 +317,14 @@ fn plan_info(name: &str, revision: u32, bytes: &[u8]) -> Result<PlanInfo, StoreE
     })
 }
 
-fn row_of<R: Row>(table: &'static str, key: &impl ToString, bytes: &[u8]) -> Result<R, StoreError> {
+pub(super) fn row_of<R: Row>(
+    table: &'static str,
+    key: &impl ToString,
+    bytes: &[u8],
+) -> Result<R, StoreError> {
     decode(bytes).map_err(|error| StoreError::Row { table, key: key.to_string(), why: error.to_string() })
 }
 
-fn read(error: impl std::fmt::Display) -> StoreError {
+pub(super) fn read(error: impl std::fmt::Display) -> StoreError {
     StoreError::Read(error.to_string())
 }

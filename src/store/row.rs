@@ -5,7 +5,10 @@
 //! row never does. A new version gets a new struct, and the old one its way up.
 
 pub mod event;
+mod host_event;
+mod incarnation;
 pub mod plan;
+pub mod record;
 pub mod service;
 pub mod task;
 

@@ -10,6 +10,10 @@
 //! host_events  seq                 -> EntryV1     the journal of everything else
 //! feed         seq                 -> (task, n)   all entries in their order; (0, 0): host_events
 //! keys         idempotency key     -> (task, at)
+//! releases     (service, release)  -> ReleaseV1   how each release was made
+//! needs        (artifact, task)    -> ()          what a plan out of a task that is kept could need
+//! durations    (service, way, seq) -> microseconds of deployments that ended well
+//! changes      (service, seq)      -> ChangeV1    what was done to containers
 //! ```
 //!
 //! Keys ascend, so that a commit of many records touches few pages.
@@ -25,6 +29,10 @@ pub const EVENTS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("eve
 pub const HOST_EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("host_events");
 pub const FEED: TableDefinition<u64, (u64, u64)> = TableDefinition::new("feed");
 pub const KEYS: TableDefinition<&str, (u64, i64)> = TableDefinition::new("keys");
+pub const RELEASES: TableDefinition<(u64, &str), &[u8]> = TableDefinition::new("releases");
+pub const NEEDS: TableDefinition<(&str, u64), ()> = TableDefinition::new("needs");
+pub const DURATIONS: TableDefinition<(u64, &str, u64), u64> = TableDefinition::new("durations");
+pub const CHANGES: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("changes");
 
 /// The layout above. A newer one is refused, an older one is migrated.
 pub const SCHEMA: u64 = 1;

@@ -42,7 +42,7 @@ fn in_directory() -> (tempfile::TempDir, PathBuf) {
 
 /// Every event there is, with everything in it.
 fn all_events() -> Vec<Event> {
-    let incarnation = Incarnation { boot_id: "b".into(), pid: 4, start_ticks: 5 };
+    let incarnation = Incarnation::Process { boot_id: "b".into(), pid: 4, start_ticks: 5 };
     let failure = Failure { code: "c".into(), message: "m".into(), log: vec!["l".into()] };
     let pin = Pin { source: "s".into(), sha256: "h".into(), bytes: 9, commit: Some("c".into()) };
     let evidence = Evidence { incarnation: Some(incarnation.clone()), release: Some("r".into()) };
@@ -74,6 +74,8 @@ fn all_events() -> Vec<Event> {
         },
         Event::DeploymentEnded { deployment, result: Ok(()) },
         Event::DeploymentEnded { deployment, result: Err(failure) },
+        Event::DeploymentCut { deployment },
+        Event::CutRequested { by: by() },
         Event::Interrupted { reason: Reason::ActorCrashed },
         Event::Completed,
         Event::Failed,
@@ -93,7 +95,10 @@ async fn what_was_committed_is_there_after_reopening() {
         task.apply(&Event::Completed, Timestamp(5)).unwrap();
         let summary = TaskSummary::of(&task, 2);
         let (at, event) = (Timestamp(5), Event::Completed);
-        store.commit(vec![Change::Append { task: TaskId(1), n: 2, at, event, summary }]).await.unwrap();
+        store
+            .commit(vec![Change::Append { task: TaskId(1), n: 2, at, event, summary, records: Vec::new() }])
+            .await
+            .unwrap();
         store.close();
         assert!(matches!(store.commit(vec![create(3)]).await, Err(StoreError::Closed)));
         store.instance().to_string()
@@ -242,7 +247,10 @@ async fn retention_keeps_what_is_open_and_the_newest() {
         task.apply(&Event::Completed, Timestamp(at * 10)).unwrap();
         let summary = TaskSummary::of(&task, 2);
         let (at, event) = (Timestamp(at * 10), Event::Completed);
-        store.commit(vec![Change::Append { task: id, n: 2, at, event, summary }]).await.unwrap();
+        store
+            .commit(vec![Change::Append { task: id, n: 2, at, event, summary, records: Vec::new() }])
+            .await
+            .unwrap();
     }
     let outdated = |keep, oldest: Option<i64>| -> Vec<u64> {
         let found = store.snapshot().unwrap().outdated(keep, oldest.map(Timestamp), 10).unwrap();

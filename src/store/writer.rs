@@ -1,6 +1,6 @@
 //! The only writer: a thread that puts whatever waits into one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, mpsc};
 
@@ -126,8 +126,11 @@ impl<'a> Writing<'a> {
             Change::CreateTask { at, event, key } => {
                 answer.task = Some(self.create_task(*at, event, key.as_deref())?);
             }
-            Change::Append { task, n, at, event, summary } => {
+            Change::Append { task, n, at, event, summary, records } => {
                 self.append(*task, *n, *at, event)?;
+                for record in records {
+                    super::records::write(self.transaction, *task, self.seq, record)?;
+                }
                 self.summaries.insert(task.0, summary.clone());
             }
             Change::DeleteTask { task, at, by } => {
@@ -193,13 +196,16 @@ impl<'a> Writing<'a> {
         let mut events = self.transaction.open_table(EVENTS)?;
         let mut feed = self.transaction.open_table(FEED)?;
         let range = (task.0, 0)..=(task.0, u64::MAX);
+        let mut needs = BTreeSet::new();
         for entry in events.range(range.clone())? {
             let entry: EntryV1 = decode(entry?.1.value())?;
             feed.remove(entry.seq)?;
+            needs.extend(entry.event.need());
         }
         events.retain_in(range, |_, _| false)?;
         self.transaction.open_table(TASKS)?.remove(task.0)?;
         self.transaction.open_table(OPEN_TASKS)?.remove(task.0)?;
+        super::records::forget_needs(self.transaction, task, needs)?;
         self.summaries.remove(&task.0);
         Ok(())
     }

@@ -106,6 +106,8 @@ pub struct Deployment {
     pub release: Option<String>,
     /// Hooks that have ended well.
     pub hooks_done: Vec<Hook>,
+    /// A fault has cut it once: how long it took says nothing.
+    pub was_cut: bool,
     /// One for each chosen container.
     pub operations: Vec<Operation>,
     /// Remarks for the report ("branch main has moved since").
@@ -146,6 +148,7 @@ impl Deployment {
             pin: None,
             release: None,
             hooks_done: Vec::new(),
+            was_cut: false,
             operations,
             notes: Vec::new(),
             error: None,
@@ -197,6 +200,30 @@ impl Deployment {
             Hook::PostDeploy => &hooks.post_deploy,
         };
         command.is_some() && !self.hooks_done.contains(&hook)
+    }
+
+    /// The way that deploys the same once more: with what was pinned, as far as it was.
+    pub fn pinned_way(&self) -> Way {
+        match self.spec.way.clone() {
+            Way::HttpUpload { uri, sha256 } => {
+                Way::HttpUpload { uri, sha256: self.pin.as_ref().map(|pin| pin.sha256.clone()).or(sha256) }
+            }
+            Way::Compile { repository, branch, commit } => {
+                Way::Compile { repository, branch, commit: self.commit.clone().or(commit) }
+            }
+            way @ (Way::Start | Way::Stop | Way::Restart) => way,
+        }
+    }
+
+    /// Whether something is being done to a container.
+    pub fn is_operating(&self) -> bool {
+        self.operations.iter().any(|operation| operation.state == OperationState::Running)
+    }
+
+    /// Whether the containers before this one leave it its turn.
+    pub fn is_in_turn(&self, operation: usize) -> bool {
+        self.spec.order == ContainerOrder::Parallel
+            || self.operations.iter().take(operation).all(|earlier| earlier.state.is_done())
     }
 
     /// Whether any container of it may have been touched.

@@ -21,6 +21,11 @@ pub enum Event {
         /// Who.
         by: Caller,
     },
+    /// A user asked to cut what is going on, in a task that is stopping.
+    CutRequested {
+        /// Who.
+        by: Caller,
+    },
     /// A user asked to pause.
     PauseRequested {
         /// Who.
@@ -100,6 +105,11 @@ pub enum Event {
         /// How.
         result: Result<(), Failure>,
     },
+    /// A deployment was cut, because a user asked for it.
+    DeploymentCut {
+        /// Which.
+        deployment: usize,
+    },
     /// A system-level fault cut the task.
     Interrupted {
         /// Which fault.
@@ -115,9 +125,10 @@ pub enum Event {
 
 impl Event {
     /// All names, in the order in which these things happen.
-    pub const NAMES: [&str; 17] = [
+    pub const NAMES: [&str; 19] = [
         "task.started",
         "task.stopRequested",
+        "task.cutRequested",
         "task.pauseRequested",
         "task.resumed",
         "deployment.begun",
@@ -129,6 +140,7 @@ impl Event {
         "operation.begun",
         "operation.ended",
         "deployment.ended",
+        "deployment.cut",
         "task.interrupted",
         "task.succeeded",
         "task.failed",
@@ -156,6 +168,7 @@ impl Event {
         match self {
             Self::Started { .. } => "task.started",
             Self::StopRequested { .. } => "task.stopRequested",
+            Self::CutRequested { .. } => "task.cutRequested",
             Self::PauseRequested { .. } => "task.pauseRequested",
             Self::Resumed { .. } => "task.resumed",
             Self::DeploymentBegun { .. } => "deployment.begun",
@@ -167,6 +180,7 @@ impl Event {
             Self::OperationBegun { .. } => "operation.begun",
             Self::OperationEnded { .. } => "operation.ended",
             Self::DeploymentEnded { .. } => "deployment.ended",
+            Self::DeploymentCut { .. } => "deployment.cut",
             Self::Interrupted { .. } => "task.interrupted",
             Self::Completed => "task.succeeded",
             Self::Failed => "task.failed",

@@ -4,7 +4,8 @@
 //! illegal in the state it meets is refused: in a running task it is a command that came too late,
 //! in the journal it means that the journal is corrupt.
 
-use super::deployment::{Deployment, DeploymentState};
+use super::decide::{Decision, decide};
+use super::deployment::{Deployment, DeploymentState, DeploymentStep};
 use super::event::{Definition, Event};
 use super::operation::{Done, Operation, OperationEnd, OperationState};
 use super::state::{Refusal, TaskState, Transition};
@@ -83,15 +84,18 @@ impl Task {
         match event {
             Event::Started { .. } => Err(Illegal::NotStarted(event.name())),
             Event::StopRequested { .. } => self.move_to(Transition::Stop, Some(Reason::StoppedByUser), at),
+            // Stopping has to be asked for first: this only says how.
+            Event::CutRequested { .. } if self.state == TaskState::Stopping => Ok(()),
+            Event::CutRequested { .. } => {
+                Err(Refusal { state: self.state, asked: Transition::Stop.name() }.into())
+            }
             Event::PauseRequested { .. } => self.move_to(Transition::Pause, Some(Reason::PausedByUser), at),
             Event::Resumed { .. } => {
                 let reason = self.has_failed().then_some(Reason::Failing);
                 self.move_to(Transition::Resume, reason, at)
             }
             Event::Interrupted { reason } => self.interrupt(*reason, at),
-            Event::Completed => self.move_to(Transition::Complete, None, at),
-            Event::Failed => self.move_to(Transition::Fail, Some(Reason::DeploymentFailed), at),
-            Event::Drained => self.move_to(Transition::Drain, self.reason, at),
+            Event::Completed | Event::Failed | Event::Drained => self.rest(event, at),
             Event::OperationBegun { .. } | Event::OperationEnded { .. } => self.apply_operation(event, at),
             _ => self.apply_deployment(event, at),
         }
@@ -113,6 +117,20 @@ impl Task {
         Ok(())
     }
 
+    /// A task comes to rest by the one event that its deployments decide for.
+    fn rest(&mut self, event: &Event, at: Timestamp) -> Result<(), Illegal> {
+        let (transition, reason) = match event {
+            Event::Completed => (Transition::Complete, None),
+            Event::Failed => (Transition::Fail, Some(Reason::DeploymentFailed)),
+            _ => (Transition::Drain, self.reason),
+        };
+        self.state.next(transition)?;
+        if !matches!(decide(self), Decision::Rest(decided) if decided == *event) {
+            return Err(out_of_order(event, "the task".into(), self.state.name()));
+        }
+        self.move_to(transition, reason, at)
+    }
+
     /// What has not begun when a task ends is held back for good, also in a deployment that was cut.
     fn hold_back(&mut self) {
         for deployment in &mut self.deployments {
@@ -126,38 +144,35 @@ impl Task {
     fn interrupt(&mut self, reason: Reason, at: Timestamp) -> Result<(), Illegal> {
         self.move_to(Transition::Fault, Some(reason), at)?;
         for deployment in &mut self.deployments {
-            if deployment.state == DeploymentState::Running {
-                deployment.state = DeploymentState::Interrupted;
-            }
-            for operation in &mut deployment.operations {
-                if operation.state == OperationState::Running {
-                    operation.state = OperationState::Interrupted;
-                }
-            }
+            deployment.cut();
         }
         Ok(())
     }
 
     fn apply_deployment(&mut self, event: &Event, at: Timestamp) -> Result<(), Illegal> {
         let active = self.state.is_active();
-        let may_begin = self.state == TaskState::Running;
-        let failing = self.has_failed();
         let (Event::DeploymentBegun { deployment: index }
         | Event::CommitPinned { deployment: index, .. }
         | Event::ArtifactPinned { deployment: index, .. }
         | Event::ReleasePrepared { deployment: index, .. }
         | Event::HookDone { deployment: index, .. }
         | Event::Noted { deployment: index, .. }
+        | Event::DeploymentCut { deployment: index }
         | Event::DeploymentEnded { deployment: index, .. }) = event
         else {
             return Err(Illegal::Unknown(event.name()));
         };
+        let may_begin = self.may_begin(*index);
         let deployment = self.deployments.get_mut(*index).ok_or(Illegal::Unknown(event.name()))?;
-        let legal = match (event, deployment.state) {
-            (Event::DeploymentBegun { .. }, DeploymentState::Pending) => may_begin && !failing,
-            (Event::DeploymentBegun { .. }, DeploymentState::Interrupted) => may_begin,
-            (Event::DeploymentBegun { .. }, _) => false,
-            (_, state) => active && state == DeploymentState::Running,
+        let legal = match event {
+            Event::DeploymentBegun { .. } => may_begin,
+            _ if !active || deployment.state != DeploymentState::Running => false,
+            Event::DeploymentCut { .. } => self.state == TaskState::Stopping,
+            Event::DeploymentEnded { result: Ok(()), .. } => {
+                deployment.next_step() == DeploymentStep::Succeed
+            }
+            Event::DeploymentEnded { .. } => !deployment.is_operating(),
+            _ => true,
         };
         if !legal {
             return Err(out_of_order(event, format!("deployment {index}"), deployment.state.name()));
@@ -172,6 +187,7 @@ impl Task {
             Event::ReleasePrepared { release, .. } => deployment.release = Some(release.clone()),
             Event::HookDone { hook, .. } => deployment.hooks_done.push(*hook),
             Event::Noted { note, .. } => deployment.notes.push(note.clone()),
+            Event::DeploymentCut { .. } => deployment.cut(),
             Event::DeploymentEnded { result, .. } => {
                 deployment.end(result, at);
                 if result.is_err() && self.state == TaskState::Running {
@@ -191,12 +207,11 @@ impl Task {
         };
         let deployment = self.deployments.get_mut(*d).ok_or(Illegal::Unknown(event.name()))?;
         let going_on = self.state.is_active() && deployment.state == DeploymentState::Running;
+        let in_turn = deployment.is_in_turn(*o);
         let operation = deployment.operations.get_mut(*o).ok_or(Illegal::Unknown(event.name()))?;
         let legal = going_on
             && match event {
-                Event::OperationBegun { .. } => {
-                    matches!(operation.state, OperationState::Pending | OperationState::Interrupted)
-                }
+                Event::OperationBegun { .. } => in_turn && operation.state.is_open(),
                 _ => operation.state == OperationState::Running,
             };
         if !legal {
@@ -217,6 +232,20 @@ impl Task {
         Ok(())
     }
 
+    /// Whether this deployment may begin now: as [`decide`] says, without looking at its siblings.
+    fn may_begin(&self, deployment: usize) -> bool {
+        let before = self.batch_of(deployment).start;
+        let in_turn =
+            || self.deployments[..before].iter().all(|earlier| earlier.state == DeploymentState::Succeeded);
+        let state = self.deployments.get(deployment).map(|deployment| deployment.state);
+        let open = match state {
+            Some(DeploymentState::Interrupted) => true,
+            Some(DeploymentState::Pending) => !self.has_failed(),
+            _ => false,
+        };
+        self.state == TaskState::Running && open && in_turn()
+    }
+
     /// Whether a deployment has failed.
     pub fn has_failed(&self) -> bool {
         self.deployments.iter().any(|deployment| deployment.state == DeploymentState::Failed)
@@ -224,6 +253,19 @@ impl Task {
 }
 
 impl Deployment {
+    /// What was going on is in doubt.
+    fn cut(&mut self) {
+        if self.state == DeploymentState::Running {
+            self.state = DeploymentState::Interrupted;
+            self.was_cut = true;
+        }
+        for operation in &mut self.operations {
+            if operation.state == OperationState::Running {
+                operation.state = OperationState::Interrupted;
+            }
+        }
+    }
+
     fn end(&mut self, result: &Result<(), super::Failure>, at: Timestamp) {
         self.finished_at = Some(at);
         match result {

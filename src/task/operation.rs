@@ -37,6 +37,11 @@ impl OperationState {
         }
     }
 
+    /// To be done, or to be settled.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Pending | Self::Interrupted)
+    }
+
     /// Ended well.
     pub const fn is_done(self) -> bool {
         matches!(self, Self::Succeeded | Self::Unchanged)
@@ -45,18 +50,29 @@ impl OperationState {
 
 /// One run of a container, told apart from every other one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Incarnation {
-    /// The boot of the machine (`/proc/sys/kernel/random/boot_id`).
-    pub boot_id: String,
-    /// The process, leader of its session.
-    pub pid: i32,
-    /// Its start in clock ticks since boot: a pid that is used again has another one.
-    pub start_ticks: u64,
+pub enum Incarnation {
+    /// A process, leader of its session.
+    Process {
+        /// The boot of the machine (`/proc/sys/kernel/random/boot_id`).
+        boot_id: String,
+        /// Its id.
+        pid: i32,
+        /// Its start in clock ticks since boot: a pid that is used again has another one.
+        start_ticks: u64,
+    },
+    /// A run of a systemd unit.
+    Unit {
+        /// Its InvocationID: another one for each start.
+        invocation: String,
+    },
 }
 
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pid {} (started at tick {})", self.pid, self.start_ticks)
+        match self {
+            Self::Process { pid, start_ticks, .. } => write!(f, "pid {pid} (started at tick {start_ticks})"),
+            Self::Unit { invocation } => write!(f, "invocation {invocation}"),
+        }
     }
 }
 

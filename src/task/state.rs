@@ -86,7 +86,7 @@ impl TaskState {
             (S::Running | S::Stopping | S::Pausing, T::Fault) => Ok(S::Interrupted),
             (S::Paused | S::Interrupted, T::Resume) => Ok(S::Running),
             (S::Paused | S::Interrupted, T::Stop) => Ok(S::Stopped),
-            (state, transition) => Err(Refusal { state, transition }),
+            (state, transition) => Err(Refusal { state, asked: transition.name() }),
         }
     }
 
@@ -171,13 +171,13 @@ impl Transition {
 pub struct Refusal {
     /// The state it is in.
     pub state: TaskState,
-    /// What was asked for.
-    pub transition: Transition,
+    /// What was asked for: the name of a command or a transition.
+    pub asked: &'static str,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {} a task that is {}", self.transition.name(), self.state)?;
+        write!(f, "cannot {} a task that is {}", self.asked, self.state)?;
         match self.state.possible() {
             [] => f.write_str("; it has to come to rest first"),
             possible => write!(f, "; possible now: {}", possible.join(", ")),
@@ -235,7 +235,7 @@ mod tests {
         for state in TaskState::ALL.into_iter().filter(|state| state.is_final()) {
             for transition in Transition::ALL {
                 let refusal = state.next(transition).unwrap_err();
-                assert_eq!((refusal.state, refusal.transition), (state, transition));
+                assert_eq!((refusal.state, refusal.asked), (state, transition.name()));
             }
         }
     }

@@ -25,7 +25,7 @@ fn skip(why: &str) {
 }
 
 /// The folder of an origin; says so when it is not there.
-fn folder(name: &str) -> Option<PathBuf> {
+pub fn folder(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora/third-party").join(name);
     if !path.is_dir() {
         skip(&format!("third-party archives are not here ({})", path.display()));

@@ -29,7 +29,10 @@ async fn commit_tasks(store: &Store, from: i64, to: i64) {
         task.apply(&Event::Completed, Timestamp(at)).unwrap();
         let summary = TaskSummary::of(&task, 2);
         let (event, at) = (Event::Completed, Timestamp(at));
-        store.commit(vec![Change::Append { task: id, n: 2, at, event, summary }]).await.unwrap();
+        store
+            .commit(vec![Change::Append { task: id, n: 2, at, event, summary, records: Vec::new() }])
+            .await
+            .unwrap();
     }
     let text = vec![b'#'; 20_000];
     let (name, at) = ("shop".into(), Timestamp(to));

@@ -248,3 +248,81 @@ fn logs_and_events_are_followed_until_the_task_rests() {
     assert_eq!((&last["type"], &last["state"]), (&"task.succeeded".into(), &"SUCCEEDED".into()));
     daemon.ctl_ends(3, &["logs", &id, "--service", "nothing"]);
 }
+
+#[test]
+fn stop_now_cuts_what_is_going_on() {
+    let daemon = Daemon::gated(2);
+    let id = begun(&daemon, "plan", &items(&PLAN));
+    // Also when the task is stopping already.
+    daemon.ctl_ends(0, &["stop", &id.to_string()]);
+    assert_eq!(daemon.task(id)["state"], "STOPPING");
+    daemon.ctl_ends(11, &["stop", &id.to_string(), "--now", "--wait"]);
+    let report = daemon.report(id);
+    assert_eq!(report["deployments"][0]["state"], "INTERRUPTED");
+    assert_eq!(report["deployments"][0]["operations"][0]["state"], "INTERRUPTED");
+    assert_eq!(report["deployments"][1]["state"], "SKIPPED");
+    let events = report["events"].as_array().unwrap();
+    let cut = events.iter().find(|event| event["type"] == "task.cutRequested").unwrap();
+    assert_eq!(cut["by"]["uid"], nix::unistd::geteuid().as_raw());
+    // The services are free again; what was not done is done by another task.
+    let (status, task) = daemon.call("POST", &format!("/v1/tasks/{id}/stop"), r#"{"now": true}"#);
+    assert_eq!((status, &task["state"]), (202, &"STOPPED".into()));
+    daemon.release("c1");
+    daemon.release("c2");
+    daemon.executed("again", &daemon.ctl_ends(0, &["retry-plan", &id.to_string()]), "SUCCEEDED");
+}
+
+#[test]
+fn a_task_that_drains_says_when_it_should_be_quiet() {
+    let daemon = Daemon::gated(2);
+    daemon.release("c1");
+    daemon.executed("before", &items(&[(1, 0, "START", "")]), "SUCCEEDED");
+    daemon.executed("down", &items(&[(1, 0, "STOP", "")]), "SUCCEEDED");
+    std::fs::remove_file(daemon.path("open-c1")).unwrap();
+    let id = begun(&daemon, "plan", &items(&PLAN));
+    let running = daemon.task(id);
+    assert_eq!(running["waitingFor"][0]["usual"]["samples"], 1);
+    assert!(running.get("quietAt").is_none(), "it does not drain: {running:#}");
+    daemon.ctl_ends(0, &["pause", &id.to_string()]);
+    let draining = daemon.task(id);
+    assert!(draining["quietAt"].is_string() && draining["quietBy"].is_string(), "{draining:#}");
+    let shown = daemon.ctl_ends(0, &["status", &id.to_string()]);
+    assert!(shown.contains("usually") && shown.contains("should be quiet at"), "{shown}");
+    // Who was never seen is not forecast.
+    daemon.release("c1");
+    daemon.until_state(id, "PAUSED");
+    daemon.ctl_ends(0, &["resume", &id.to_string()]);
+    daemon.until(id, |event| event["type"] == "operation.begun" && event["container"] == "c2");
+    daemon.ctl_ends(0, &["pause", &id.to_string()]);
+    assert!(daemon.task(id).get("quietAt").is_none());
+    daemon.release("c2");
+    daemon.until_state(id, "SUCCEEDED");
+}
+
+#[test]
+fn the_history_tells_who_did_what() {
+    let daemon = Daemon::gated(2);
+    daemon.release("c1");
+    daemon.release("c2");
+    let first = daemon.executed("first", &items(&PLAN), "SUCCEEDED");
+    // What was left as it was is no change.
+    daemon.executed("same", &items(&PLAN), "SUCCEEDED");
+    let second = daemon.executed("second", &items(&[(1, 0, "STOP", "")]), "SUCCEEDED");
+    let told = |arguments: &[&str]| -> Vec<(u64, String)> {
+        let history = daemon.json(&[&["history"], arguments].concat());
+        let changes = history["changes"].as_array().unwrap();
+        let one = |it: &serde_json::Value| {
+            (it["task"].as_u64().unwrap(), it["container"].as_str().unwrap().to_string())
+        };
+        changes.iter().map(one).collect()
+    };
+    let c1 = [(second, "c1".to_string()), (first, "c1".to_string())];
+    assert_eq!(told(&["--service", "s1"]), c1);
+    assert_eq!(told(&[]).len(), 3);
+    assert_eq!(told(&["--limit", "1"]), c1[..1]);
+    assert!(told(&["--user", "nobody-of-this-name"]).is_empty());
+    // It outlives the tasks.
+    daemon.ctl_ends(0, &["delete", &first.to_string(), &second.to_string()]);
+    assert_eq!(told(&["--service", "1"]), c1);
+    daemon.ctl_ends(3, &["history", "--service", "nothing"]);
+}

@@ -15,6 +15,8 @@ mod artifacts;
 mod check;
 mod commands;
 mod crash;
+mod drift;
+mod followups;
 mod harness;
 mod http;
 mod order;

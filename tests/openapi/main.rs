@@ -14,6 +14,7 @@ use utoipa::OpenApi;
 #[openapi(components(schemas(
     wire::Info,
     wire::event::Event,
+    wire::history::History,
     wire::plan::Plan,
     wire::plan::PlanCheck,
     wire::plan::PlanList,
@@ -28,6 +29,7 @@ use utoipa::OpenApi;
     wire::task::DryRun,
     wire::task::Execute,
     wire::task::Resume,
+    wire::task::Stop,
     wire::task::Task,
     wire::task::TaskList,
     wire::task::TaskStatus,
@@ -86,6 +88,14 @@ fn call(route: &Route) -> Call {
             ],
             headers: &[("Last-Event-ID", "Continue after this event; wins over `after`")],
             ..found(&[("200", "text/event-stream", "Event")])
+        },
+        ("GET", "/v1/history") => Call {
+            query: &[
+                ("service", "string", "Only of this service (id or name)"),
+                ("user", "string", "Only by this user"),
+                ("limit", "integer", "How many; 100 when absent"),
+            ],
+            ..found(&[("200", JSON, "History")])
         },
         ("GET", "/v1/services") => gives(&[("200", JSON, "ServiceList")]),
         ("GET", "/v1/services/{id}") => found(&[("200", JSON, "Service")]),
@@ -162,7 +172,13 @@ fn tasks(route: &Route) -> Call {
         ("POST", "/v1/tasks/{id}/resume") => {
             Call { body: Some((JSON, "Resume", false)), problems: &["404", "409", "413"], ..command() }
         }
-        ("POST", "/v1/tasks/{id}/stop" | "/v1/tasks/{id}/pause") => command(),
+        ("GET", "/v1/tasks/{id}/rollback-plan" | "/v1/tasks/{id}/retry-plan") => {
+            Call { problems: &["404", "409"], ..gives(&[("200", YAML, "")]) }
+        }
+        ("POST", "/v1/tasks/{id}/stop") => {
+            Call { body: Some((JSON, "Stop", false)), problems: &["404", "409", "413"], ..command() }
+        }
+        ("POST", "/v1/tasks/{id}/pause") => command(),
         ("DELETE", "/v1/tasks/{id}") => Call { problems: &["404", "409"], ..gives(&[("204", "", "")]) },
         ("DELETE", _) => found(&[("204", "", "")]),
         (method, path) => panic!("{method} {path} is not described here"),

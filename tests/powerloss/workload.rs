@@ -66,8 +66,12 @@ fn by() -> Caller {
 
 fn definition(containers: u64) -> Definition {
     let names: Vec<String> = (0..containers).map(|number| format!("web-{number}")).collect();
-    let container =
-        |name: &String| Container { name: name.clone(), labels: Vec::new(), environment: BTreeMap::new() };
+    let container = |name: &String| Container {
+        name: name.clone(),
+        labels: Vec::new(),
+        environment: BTreeMap::new(),
+        unit: None,
+    };
     let service = Service {
         id: ServiceId::new(1).unwrap(),
         name: "web".into(),
@@ -101,7 +105,7 @@ fn definition(containers: u64) -> Definition {
 /// What happens to a task, one group after another; the events of a group come together.
 fn story(containers: u64, interrupted: bool) -> Vec<Vec<Event>> {
     let (deployment, count) = (0, usize::try_from(containers).unwrap());
-    let incarnation = |pid| Incarnation { boot_id: "boot".into(), pid, start_ticks: 5 };
+    let incarnation = |pid| Incarnation::Process { boot_id: "boot".into(), pid, start_ticks: 5 };
     let begun = |operation| {
         let evidence = Evidence { incarnation: Some(incarnation(4)), release: Some("r1".into()) };
         Event::OperationBegun { deployment, operation, evidence, to_release: None }
@@ -192,7 +196,10 @@ impl Workload {
                 let summary = TaskSummary::of(&task, n);
                 content.add(content.last() + 1, at, Some((id, n)), JournalEvent::Task(event.clone()));
                 content.put(summary.clone());
-                requests.push((vec![Change::Append { task: id, n, at, event, summary }], content.clone()));
+                requests.push((
+                    vec![Change::Append { task: id, n, at, event, summary, records: Vec::new() }],
+                    content.clone(),
+                ));
             }
             self.commit(requests);
         }

@@ -46,6 +46,15 @@ impl Calls {
         Self { counts }
     }
 
+    /// The environment of a daemon whose calls to the disk are counted; this one fails, with that number
+    /// of an error.
+    pub fn refusing(&self, call: Option<(&str, u64, i32)>) -> Vec<(&'static str, String)> {
+        let mut environment = self.begin(None);
+        environment.push(("CALLS_DISK", "1".to_string()));
+        environment.extend(call.map(|(kind, n, errno)| ("CALLS_KILL", format!("{kind}:{n}:{errno}"))));
+        environment
+    }
+
     /// The environment of a daemon whose calls are counted from now on; it is killed before this one.
     pub fn begin(&self, kill: Option<(&str, u64)>) -> Vec<(&'static str, String)> {
         fs::write(&self.counts, [0; 8 * KINDS.len()]).unwrap();

@@ -59,7 +59,7 @@ pub fn check(stage: &Stage, what: &str, lives: usize) {
     leftovers(stage, &told());
 }
 
-fn is_up(pid: i32) -> bool {
+pub fn is_up(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z')))
 }

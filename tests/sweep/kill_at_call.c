@@ -3,6 +3,7 @@
  *
  * CALLS_FILE   a file of one 64-bit count for each kind, in the order of the list below
  * CALLS_KILL   KIND:N, the call before which the process is killed; or KIND:N:ERRNO, the one that fails
+ * CALLS_DISK   set: writes to pipes, sockets and the like are not counted, for no disk can refuse them
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -27,6 +28,7 @@ static _Atomic uint64_t *counts;
 static int kind = -1;
 static uint64_t at;
 static int error;
+static int disk;
 
 __attribute__((constructor)) static void begin(void)
 {
@@ -44,10 +46,12 @@ __attribute__((constructor)) static void begin(void)
         at = colon ? strtoull(colon + 1, &end, 10) : 0;
         error = end && *end == ':' ? atoi(end + 1) : 0;
     }
+    disk = getenv("CALLS_DISK") != NULL;
     /* What the daemon starts is not counted. */
     unsetenv("LD_PRELOAD");
     unsetenv("CALLS_FILE");
     unsetenv("CALLS_KILL");
+    unsetenv("CALLS_DISK");
     void *map = mmap(NULL, sizeof(uint64_t) * KINDS, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
     if (map != MAP_FAILED)
@@ -100,8 +104,22 @@ static int has_mode(int flags)
 
 OPENING(open)
 OPENING(open64)
-CALL(WRITE, ssize_t, write, (int fd, const void *bytes, size_t count), (fd, bytes, count))
-CALL(WRITE, ssize_t, writev, (int fd, const struct iovec *parts, int count), (fd, parts, count))
+#define WRITING(name, type)                                         \
+    ssize_t name(int fd, type what, COUNT(name) count)              \
+    {                                                               \
+        static ssize_t (*real)(int, type, COUNT(name));             \
+        struct stat file;                                           \
+        if (!real)                                                  \
+            *(void **)&real = dlsym(RTLD_NEXT, #name);              \
+        int counted = !disk || (!fstat(fd, &file) && S_ISREG(file.st_mode)); \
+        return counted && meet(WRITE) ? -1 : real(fd, what, count); \
+    }
+#define COUNT(name) COUNT_##name
+#define COUNT_write size_t
+#define COUNT_writev int
+
+WRITING(write, const void *)
+WRITING(writev, const struct iovec *)
 CALL(PWRITE, ssize_t, pwrite64, (int fd, const void *bytes, size_t count, off64_t from), (fd, bytes, count, from))
 CALL(FTRUNCATE, int, ftruncate64, (int fd, off64_t length), (fd, length))
 CALL(FSYNC, int, fsync, (int fd), (fd))

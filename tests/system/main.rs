@@ -11,4 +11,5 @@
 mod harness;
 mod machine;
 mod package;
+mod runtime;
 mod unit;

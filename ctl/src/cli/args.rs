@@ -43,6 +43,10 @@ pub enum Output {
     Table,
     Json,
     Yaml,
+    /// Only of a report
+    Markdown,
+    /// Only of a report: one file that needs no network
+    Html,
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,7 +79,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  deployctl wait 7 && echo released")]
     Wait { id: u64 },
     /// The report of a task
-    #[command(after_help = "Example:\n  deployctl report 7 -o json")]
+    #[command(
+        after_help = "Examples:\n  deployctl report 7 -o json\n  deployctl report 7 -o html > report.html"
+    )]
     Report { id: u64 },
     /// What builds, hooks and operations of a task said
     #[command(after_help = "Example:\n  deployctl logs 7 --service web --follow")]
@@ -90,7 +96,13 @@ pub enum Command {
     },
     /// Break off after the services that are being deployed now
     #[command(after_help = "Example:\n  deployctl stop 7 --wait")]
-    Stop(Ids),
+    Stop {
+        #[command(flatten)]
+        ids: Ids,
+        /// Cut downloads, builds and health waits, too
+        #[arg(long)]
+        now: bool,
+    },
     /// Hold back what comes after the services that are being deployed now
     #[command(after_help = "Example:\n  deployctl pause 7 --wait")]
     Pause(Ids),
@@ -106,6 +118,16 @@ pub enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// A plan that takes back what a task has changed, for review
+    #[command(
+        after_help = "Example:\n  deployctl rollback-plan 7 > back.yaml && deployctl execute -f back.yaml --dry-run"
+    )]
+    RollbackPlan { id: u64 },
+    /// A plan of what a failed or stopped task did not get done
+    #[command(
+        after_help = "Example:\n  deployctl retry-plan 7 | deployctl execute -f - --name retry --watch"
+    )]
+    RetryPlan { id: u64 },
     /// Delete tasks that rest
     #[command(after_help = "Example:\n  deployctl delete 5 6 7")]
     Delete(Ids),
@@ -127,6 +149,19 @@ pub enum Command {
         /// Only after this one
         #[arg(long, default_value_t = 0, value_name = "SEQ")]
         after: u64,
+    },
+    /// Who did what: which release ran where, since when, by which task
+    #[command(after_help = "Example:\n  deployctl history --service web --user alice")]
+    History {
+        /// Only of this service (id or name)
+        #[arg(long)]
+        service: Option<String>,
+        /// Only by this user
+        #[arg(long)]
+        user: Option<String>,
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
     },
     /// The daemon: version, uptime, counts, and who you are to it
     #[command(after_help = "Example:\n  deployctl info")]

@@ -20,6 +20,8 @@ pub fn in_words(event: &Event) -> Option<String> {
             format!("task started by {}: {services} in {batches}", by())
         }
         "task.stopRequested" => format!("{} asked to stop: {}", by(), text("state")),
+        "task.cutRequested" => format!("{} asked to cut what is going on", by()),
+        "deployment.cut" => format!("{} was cut", service()),
         "task.pauseRequested" => format!("{} asked to pause: {}", by(), text("state")),
         "task.resumed" => format!("resumed by {}", by()),
         "task.interrupted" => format!("interrupted: {}", text("reason")),

@@ -39,6 +39,9 @@ pub enum Failure {
     /// A plan has mistakes; they were shown.
     #[error("the plan is not valid; nothing was stored")]
     PlanShown,
+    /// Words that do not go together.
+    #[error("{0}")]
+    Usage(String),
     /// Something else.
     #[error("{0}")]
     Other(String),
@@ -51,12 +54,13 @@ impl Failure {
             Self::Client(ClientError::NotReachable { .. }) => 6,
             Self::Client(ClientError::Problem(problem)) => match &*problem.code {
                 code::NOT_FOUND => 3,
-                code::NOT_POSSIBLE | code::CONFLICT | code::EXISTS => 4,
+                code::NOT_POSSIBLE | code::DRIFTED | code::CONFLICT | code::EXISTS | code::NOTHING_TO_DO => 4,
                 code::PLAN_INVALID | code::CATALOG_INVALID => 5,
                 code::NOT_PERMITTED => 7,
                 _ => 1,
             },
             Self::PlanShown => 5,
+            Self::Usage(_) => USAGE,
             Self::Client(ClientError::Cut(_) | ClientError::Protocol(_))
             | Self::Read { .. }
             | Self::File { .. }
@@ -74,6 +78,9 @@ impl Failure {
         }
         terminal.error(&printable(&self.to_string()));
         if let Self::Client(ClientError::Problem(problem)) = self {
+            for difference in problem.differences.iter().flatten() {
+                terminal.error(&printable(&super::render::difference(difference)));
+            }
             for error in problem.errors.iter().flatten() {
                 let file = error.file.as_deref().unwrap_or("plan");
                 terminal.error(&super::render::mistake(file, error));

@@ -35,14 +35,7 @@ pub async fn run(
             let query = revision.map(|revision| format!("?revision={revision}")).unwrap_or_default();
             let plan: Plan = client.get(&format!("/v1/plans/{}{query}", escape(name))).await?;
             if !terminal.document(output, &plan)? {
-                // On a terminal nothing of a plan may drive it; a file gets it byte for byte.
-                let text = plan.text.unwrap_or_default();
-                let text = if terminal.is_terminal {
-                    text.split('\t').map(printable).collect::<Vec<_>>().join("\t")
-                } else {
-                    text
-                };
-                terminal.raw(text.as_bytes())?;
+                show_text(&plan.text.unwrap_or_default(), terminal)?;
             }
             Ok(0)
         }
@@ -55,6 +48,33 @@ pub async fn run(
             Ok(0)
         }
     }
+}
+
+/// On a terminal nothing of a plan may drive it; a file gets it byte for byte.
+fn show_text(text: &str, terminal: &mut Terminal) -> Result<(), Failure> {
+    if terminal.is_terminal {
+        let parts: Vec<_> = text.split('\t').map(printable).collect();
+        terminal.raw(parts.join("\t").as_bytes())?;
+    } else {
+        terminal.raw(text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// `deployctl rollback-plan`, `deployctl retry-plan`
+pub async fn of_task(
+    id: u64,
+    which: &str,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
+    let text = client.bytes(Method::GET, &format!("/v1/tasks/{id}/{which}"), Vec::new()).await?;
+    let text = String::from_utf8_lossy(&text);
+    if !terminal.document(output, &serde_json::json!({ "text": text }))? {
+        show_text(&text, terminal)?;
+    }
+    Ok(0)
 }
 
 async fn check(file: &Path, client: &Client, output: Output, terminal: &mut Terminal) -> Result<u8, Failure> {

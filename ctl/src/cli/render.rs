@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::terminal::{Terminal, printable};
-use crate::wire::problem::PlanError;
+use crate::wire::problem::{Difference, PlanError};
 use crate::wire::task::Task;
 
 /// A moment, in local time on a terminal.
@@ -45,7 +45,15 @@ pub fn duration(from: Option<&str>, to: Option<&str>) -> String {
         None => Some(Timestamp::now()),
     };
     let Some(to) = to else { return String::new() };
-    let seconds = to.duration_since(from).as_secs_f64().max(0.0);
+    span(to.duration_since(from).as_secs_f64().max(0.0))
+}
+
+/// Milliseconds, as long as they are worth.
+pub fn millis(millis: u64) -> String {
+    span(std::time::Duration::from_millis(millis).as_secs_f64())
+}
+
+fn span(seconds: f64) -> String {
     if seconds < 0.1 {
         return format!("{:.0} ms", seconds * 1000.0);
     }
@@ -77,6 +85,16 @@ pub fn count(number: u64, what: &str) -> String {
 pub fn progress(task: &Task) -> String {
     let counts = &task.progress.deployments;
     format!("{}/{}", counts.succeeded, counts.total)
+}
+
+/// A difference in one line.
+pub fn difference(it: &Difference) -> String {
+    let by = match (it.task, &it.user) {
+        (Some(task), user) => format!("by task {task} of {}", user.as_deref().unwrap_or("?")),
+        (None, _) => "by hand".into(),
+    };
+    let place = format!("{}/{}", it.service, it.container);
+    format!("  {place:20} {:12} {} → {}  {by}", it.what, it.expected, it.found)
 }
 
 /// A mistake in one line.

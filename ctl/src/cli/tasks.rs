@@ -92,6 +92,13 @@ fn show_preview(preview: &DryRun, terminal: &mut Terminal) -> Result<(), Failure
         }
     }
     terminal.table(&["PRIORITY", "SERVICE", "DEPLOYMENT", "CONTAINER", "RELEASE", "WOULD"], rows)?;
+    for batch in &preview.batches {
+        let Some(longest) = &batch.dominated_by else { continue };
+        let usual = batch.deployments.iter().find(|it| it.service == *longest).and_then(|it| it.usual);
+        let usual = usual.map(usually).unwrap_or_default();
+        let text = format!("batch of priority {}: {longest} should take longest{usual}", batch.priority);
+        terminal.line(&printable(&text))?;
+    }
     for problem in &preview.problems {
         terminal.line(&printable(&format!("would fail: {problem}")))?;
     }
@@ -165,11 +172,16 @@ pub async fn status(
     }
     for waiting in &status.waiting_for {
         let since = render::duration(Some(&waiting.since), None);
+        let usual = waiting.usual.map(usually).unwrap_or_default();
         let text = format!(
-            "  waiting for {} ({}): {}, since {since}",
+            "  waiting for {} ({}): {}, since {since}{usual}",
             waiting.service, waiting.deployment, waiting.doing
         );
         terminal.line(&printable(&text))?;
+    }
+    if let (Some(at), Some(by)) = (&status.quiet_at, &status.quiet_by) {
+        let (at, by) = (render::clock(at, local), render::clock(by, local));
+        terminal.line(&format!("  should be quiet at {at}, 9 of 10 times by {by}"))?;
     }
     let possible = if task.possible.is_empty() {
         "nothing, it has to come to rest".into()
@@ -178,6 +190,11 @@ pub async fn status(
     };
     terminal.line(&format!("  possible: {possible}"))?;
     Ok(0)
+}
+
+fn usually(usual: task::Usual) -> String {
+    let (p50, p90) = (render::millis(usual.p50), render::millis(usual.p90));
+    format!("; usually {p50}, 9 of 10 within {p90} ({} seen)", usual.samples)
 }
 
 pub async fn logs(
@@ -212,7 +229,8 @@ pub async fn copy(mut body: hyper::body::Incoming, terminal: &mut Terminal) -> R
     Ok(0)
 }
 
-/// stop, pause, resume, delete: of all tasks; the first failure decides the exit code.
+/// stop, pause, resume, delete: of all tasks; the first failure decides the exit code. `force` is
+/// resume's `--force` and stop's `--now`.
 pub async fn command(
     verb: &str,
     ids: &Ids,
@@ -257,6 +275,8 @@ async fn one(
     let path = format!("/v1/tasks/{id}/{verb}");
     let task: Task = if verb == "resume" {
         client.post(&path, &task::Resume { force }).await?
+    } else if verb == "stop" {
+        client.post(&path, &task::Stop { now: force }).await?
     } else {
         client.call(Method::POST, &path, Vec::new()).await?
     };

@@ -24,6 +24,9 @@ pub struct Problem {
     /// What is possible instead, where a task's state is the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub possible: Option<Vec<String>>,
+    /// What differs, for `drifted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub differences: Option<Vec<Difference>>,
     /// The task that is in the way, for `conflict`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<Vec<Conflict>>,
@@ -48,6 +51,10 @@ pub mod code {
     pub const EXISTS: &str = "exists";
     /// The caller may not do that. (403)
     pub const NOT_PERMITTED: &str = "notPermitted";
+    /// Containers are not as the task left or found them; `differences` names them. (409)
+    pub const DRIFTED: &str = "drifted";
+    /// There is nothing that a plan could do. (409)
+    pub const NOTHING_TO_DO: &str = "nothingToDo";
     /// The request is malformed. (400)
     pub const BAD_REQUEST: &str = "badRequest";
     /// The method is not offered there. (405)
@@ -58,6 +65,31 @@ pub mod code {
     pub const UNAVAILABLE: &str = "unavailable";
     /// A defect of the daemon. (500)
     pub const INTERNAL: &str = "internal";
+}
+
+/// How a container differs from what a task left or found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Difference {
+    /// The service's id.
+    pub service_id: u64,
+    /// Its name.
+    pub service: String,
+    /// The container.
+    pub container: String,
+    /// `release`, `incarnation` or `runState`.
+    pub what: String,
+    /// As it was left or found.
+    pub expected: String,
+    /// As it is.
+    pub found: String,
+    /// The task that has changed it; absent: by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<u64>,
+    /// Who executed that task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// A task that is in the way.

@@ -19,6 +19,16 @@ pub struct Execute {
     pub dry_run: bool,
 }
 
+/// `POST /v1/tasks/{id}/stop`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Stop {
+    /// Cut downloads, builds and health waits: what is cut is INTERRUPTED, the task STOPPED.
+    #[serde(default)]
+    pub now: bool,
+}
+
 /// `POST /v1/tasks/{id}/resume`
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,6 +137,12 @@ pub struct TaskStatus {
     pub batches: Vec<Batch>,
     /// What the task waits for: the deployments that are going on.
     pub waiting_for: Vec<Waiting>,
+    /// While it drains: when it should be quiet, by half of what was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet_at: Option<String>,
+    /// While it drains: when it should be quiet, by nine of ten of what was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet_by: Option<String>,
 }
 
 /// The deployments of one priority.
@@ -155,6 +171,22 @@ pub struct Waiting {
     pub doing: String,
     /// Since when.
     pub since: String,
+    /// How long that usually takes; absent when it was never seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usual: Option<Usual>,
+}
+
+/// How long a deployment usually takes, by the last ones of this service and way that ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Usual {
+    /// Half of them took no longer, in milliseconds.
+    pub p50: u64,
+    /// Nine of ten took no longer, in milliseconds.
+    pub p90: u64,
+    /// How many they were.
+    pub samples: u64,
 }
 
 /// `POST /v1/tasks` with `dryRun`: what would be done.
@@ -179,6 +211,9 @@ pub struct DryRun {
 pub struct DryRunBatch {
     /// The priority.
     pub priority: i64,
+    /// The service that should take longest, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dominated_by: Option<String>,
     /// The deployments, all at the same time.
     pub deployments: Vec<DryRunDeployment>,
 }
@@ -196,6 +231,9 @@ pub struct DryRunDeployment {
     pub deployment: String,
     /// `SEQUENTIAL` or `PARALLEL`.
     pub container_exec_method: String,
+    /// How long it usually takes; absent when it was never seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usual: Option<Usual>,
     /// The containers, in order.
     pub containers: Vec<DryRunContainer>,
 }

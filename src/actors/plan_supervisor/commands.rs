@@ -10,8 +10,9 @@ use crate::actors::{Command, Commanded, Refused};
 use crate::clock;
 use crate::crashpoint::handling;
 use crate::store::Change;
+use crate::task::command::Verdict;
 use crate::task::event::Event;
-use crate::task::state::{TaskState, Transition};
+use crate::task::state::TaskState;
 use crate::task::{Caller, Illegal, TaskId};
 
 /// A command for a task.
@@ -33,53 +34,70 @@ impl Handler<CommandTask> for PlanSupervisor {
         handling("supervisor: CommandTask");
         let work: ResponseActFuture<Self, _> = match self.judge(&message) {
             Err(refused) => Box::pin(actix::fut::ready(Err(refused))),
-            Ok(Verdict::Already) => Box::pin(actix::fut::ready(Ok(Commanded::default()))),
-            Ok(Verdict::Ask(actor, event)) => self.hold(message.task, &actor, event),
-            Ok(Verdict::Record(event, warnings)) => self.record_at_rest(message.task, event, warnings),
-            Ok(Verdict::Delete) => self.delete(message.task, message.by),
+            Ok(Course::Nothing) => Box::pin(actix::fut::ready(Ok(Commanded::default()))),
+            Ok(Course::Ask(actor, event)) => self.hold(message.task, &actor, event),
+            Ok(Course::Cut(actor, events)) => self.cut(message.task, actor, events),
+            Ok(Course::Record(event @ Event::Resumed { force: false, .. }, warnings)) => {
+                self.resume_unless_drifted(message.task, event, warnings)
+            }
+            Ok(Course::Record(event, warnings)) => self.record_at_rest(message.task, event, warnings),
+            Ok(Course::Delete) => self.delete(message.task, message.by),
         };
         AtomicResponse::new(work)
     }
 }
 
-/// What a command comes to.
-enum Verdict {
+/// Which way a command goes.
+enum Course {
     /// It is so already.
-    Already,
+    Nothing,
     /// The task's actor has to record it.
     Ask(Addr<TaskActor>, Event),
+    /// As above, and then what is going on is cut.
+    Cut(Addr<TaskActor>, Vec<Event>),
     /// The task is at rest: it is recorded here.
     Record(Event, Vec<String>),
     /// It is forgotten.
     Delete,
 }
 
+fn refused(unrecorded: Unrecorded) -> Refused {
+    match unrecorded {
+        Unrecorded::Illegal(Illegal::Refused(refusal)) => refusal.into(),
+        Unrecorded::Illegal(other) => Refused::Unavailable(other.to_string()),
+        Unrecorded::Store(error) => unavailable(&error),
+    }
+}
+
+/// The task came to rest, or crashed, in between.
+fn coming_to_rest() -> Refused {
+    Refused::Unavailable("the task is just coming to rest; try again".into())
+}
+
 impl PlanSupervisor {
-    fn judge(&mut self, message: &CommandTask) -> Result<Verdict, Refused> {
-        let (id, by) = (message.task, message.by.clone());
+    fn judge(&mut self, message: &CommandTask) -> Result<Course, Refused> {
+        let id = message.task;
         let state = self.state_of(id)?;
-        let (transition, event) = match message.command {
-            Command::Stop => (Transition::Stop, Event::StopRequested { by }),
-            Command::Pause => (Transition::Pause, Event::PauseRequested { by }),
-            Command::Resume { force } => (Transition::Resume, Event::Resumed { by, force }),
-            Command::Delete if state.possible().contains(&"delete") => return Ok(Verdict::Delete),
-            Command::Delete => return Err(Refused::CannotDelete(state)),
+        let event = match message.command.judge(state, message.by.clone())? {
+            Verdict::Already => return Ok(Course::Nothing),
+            Verdict::Delete => return Ok(Course::Delete),
+            Verdict::Cut(events) => {
+                let active = self.active.get(&id).ok_or_else(coming_to_rest)?;
+                return Ok(Course::Cut(active.actor.clone(), events));
+            }
+            Verdict::Record(event) => event,
         };
-        if state.is_already(transition) {
-            return Ok(Verdict::Already);
-        }
-        state.next(transition)?;
         if let Some(active) = self.active.get(&id).filter(|_| state.is_active()) {
-            return Ok(Verdict::Ask(active.actor.clone(), event));
+            return Ok(Course::Ask(active.actor.clone(), event));
         }
-        if transition != Transition::Resume {
-            return Ok(Verdict::Record(event, Vec::new()));
+        if !matches!(message.command, Command::Resume { .. }) {
+            return Ok(Course::Record(event, Vec::new()));
         }
         if self.draining {
             return Err(Refused::Draining);
         }
         let services = self.claims.get(&id).map(|claim| claim.services.clone()).unwrap_or_default();
-        Ok(Verdict::Record(event, self.admit(Some(id), &services)?))
+        Ok(Course::Record(event, self.admit(Some(id), &services)?))
     }
 
     fn state_of(&self, id: TaskId) -> Result<TaskState, Refused> {
@@ -101,12 +119,36 @@ impl PlanSupervisor {
             supervisor.refresh_claim(id);
             match answer {
                 Ok(Ok(())) => Ok(Commanded::default()),
-                Ok(Err(Unrecorded::Illegal(Illegal::Refused(refusal)))) => Err(refusal.into()),
-                Ok(Err(Unrecorded::Illegal(other))) => Err(Refused::Unavailable(other.to_string())),
-                Ok(Err(Unrecorded::Store(error))) => Err(unavailable(&error)),
-                // The task came to rest, or crashed, in between.
-                Err(_) => Err(Refused::Unavailable("the task is just coming to rest; try again".into())),
+                Ok(Err(unrecorded)) => Err(refused(unrecorded)),
+                Err(_) => Err(coming_to_rest()),
             }
+        });
+        Box::pin(asked)
+    }
+
+    /// Stops a task, and cuts what is going on in it once that is on disk.
+    fn cut(
+        &self,
+        id: TaskId,
+        actor: Addr<TaskActor>,
+        events: Vec<Event>,
+    ) -> ResponseActFuture<Self, Result<Commanded, Refused>> {
+        let ask = async move {
+            for event in events {
+                match actor.send(Hold(event)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(unrecorded)) => return Err(refused(unrecorded)),
+                    Err(_) => return Err(coming_to_rest()),
+                }
+            }
+            Ok(Commanded::default())
+        };
+        let asked = ask.into_actor(self).map(move |answer, supervisor, _| {
+            supervisor.refresh_claim(id);
+            if let (Ok(_), Some(active)) = (&answer, supervisor.active.get(&id)) {
+                active.cancel.cancel();
+            }
+            answer
         });
         Box::pin(asked)
     }
@@ -126,7 +168,7 @@ impl PlanSupervisor {
     }
 
     /// A command to a task at rest: stop ends it, resume lets it run.
-    fn record_at_rest(
+    pub(super) fn record_at_rest(
         &mut self,
         id: TaskId,
         event: Event,
@@ -153,7 +195,9 @@ impl PlanSupervisor {
         Box::pin(recorded)
     }
 
-    fn delete(&self, id: TaskId, by: Caller) -> ResponseActFuture<Self, Result<Commanded, Refused>> {
+    fn delete(&mut self, id: TaskId, by: Caller) -> ResponseActFuture<Self, Result<Commanded, Refused>> {
+        // Its actor may still be ending: what that tells afterwards is of no account.
+        self.dismiss(id);
         let change = Change::DeleteTask { task: id, at: clock::now(), by: Some(by) };
         let deleted = self.store.commit(vec![change]).into_actor(self).map(move |result, supervisor, _| {
             result.map_err(|error| unavailable(&error))?;

@@ -56,6 +56,7 @@ impl Runtime for Stage {
         Ok(match self.running.lock().unwrap().get(&container.service) {
             None => Observation::Absent,
             Some((incarnation, operation)) => Observation::Running {
+                pid: None,
                 incarnation: incarnation.clone(),
                 operation: operation.clone(),
                 release: None,
@@ -79,7 +80,7 @@ impl Runtime for Stage {
         let mut starts = self.starts.lock().unwrap();
         starts.push(service.clone());
         let pid = i32::try_from(starts.len()).unwrap();
-        let incarnation = Incarnation { boot_id: "boot".into(), pid, start_ticks: 1 };
+        let incarnation = Incarnation::Process { boot_id: "boot".into(), pid, start_ticks: 1 };
         self.running.lock().unwrap().insert(service, (incarnation.clone(), spec.operation));
         Ok(incarnation)
     }
@@ -104,7 +105,12 @@ fn service(id: u64, name: &str) -> Service {
         name: name.into(),
         description: None,
         runtime: RuntimeKind::Process,
-        containers: vec![Container { name: "c".into(), labels: Vec::new(), environment: BTreeMap::new() }],
+        containers: vec![Container {
+            name: "c".into(),
+            labels: Vec::new(),
+            environment: BTreeMap::new(),
+            unit: None,
+        }],
         run: Some(Run {
             command: vec!["run".into()],
             user: None,

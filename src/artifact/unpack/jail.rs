@@ -134,7 +134,7 @@ impl Jail {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(UnpackError::Damaged(error.to_string())),
+                Err(error) => return Err(UnpackError::damaged(&error)),
             };
             self.unpacked.bytes += count as u64;
             self.check_bytes(self.unpacked.bytes)?;

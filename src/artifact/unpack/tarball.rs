@@ -21,7 +21,7 @@ const GLOBAL: [&[u8]; 8] = [b"comment", b"mtime", b"atime", b"ctime", b"uid", b"
 pub fn unpack(reader: impl Read, jail: &mut Jail) -> Result<(), UnpackError> {
     let mut archive = Archive::new(Counted { reader, bytes: 0 });
     let mut ends_at = 0;
-    let damaged = |error: std::io::Error| UnpackError::Damaged(error.to_string());
+    let damaged = |error: std::io::Error| UnpackError::damaged(&error);
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
         let name = entry.path_bytes().into_owned();
@@ -80,7 +80,7 @@ impl<R: Read> Read for Counted<R> {
 fn check_header(name: &[u8], entry: &TarEntry<'_, impl Read>) -> Result<(), UnpackError> {
     let header = entry.header();
     // Times are not kept; but a header that is nonsense in one place may be so in others.
-    if header.mtime().map_err(|error| UnpackError::Damaged(error.to_string()))? > YEAR_9999 {
+    if header.mtime().map_err(|error| UnpackError::damaged(&error))? > YEAR_9999 {
         return Err(refuse(name, "its time is no time"));
     }
     // What GNU keeps there in incremental archives is the beginning of the path to readers of ustar.
@@ -94,7 +94,7 @@ fn check_header(name: &[u8], entry: &TarEntry<'_, impl Read>) -> Result<(), Unpa
 fn check_extensions(name: &[u8], extensions: PaxExtensions<'_>, global: bool) -> Result<(), UnpackError> {
     let mut keys = HashSet::new();
     for field in extensions {
-        let field = field.map_err(|error| UnpackError::Damaged(error.to_string()))?;
+        let field = field.map_err(|error| UnpackError::damaged(&error))?;
         let key = field.key_bytes();
         if key == b"mtime" && field.value_bytes().starts_with(b"-") {
             return Err(refuse(name, "its time is no time"));
@@ -122,7 +122,7 @@ fn check_end(mut reader: impl Read, jail: &Jail) -> Result<(), UnpackError> {
             Ok(0) => return Ok(()),
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(UnpackError::Damaged(error.to_string())),
+            Err(error) => return Err(UnpackError::damaged(&error)),
         };
         if buffer[..count].iter().any(|&byte| byte != 0) {
             return Err(UnpackError::Damaged("something follows its end".into()));

@@ -72,7 +72,7 @@ fn check_gap(before: Option<(&Entry, u64)>, next: u64) -> Result<(), UnpackError
 }
 
 fn damaged(why: &str) -> UnpackError {
-    UnpackError::Damaged(why.to_string())
+    UnpackError::damaged(&why)
 }
 
 fn shown(name: &[u8]) -> String {

@@ -14,7 +14,7 @@ const MAX_TARGET: u64 = 1024;
 pub fn unpack(mut reader: impl Read + Seek, jail: &mut Jail) -> Result<(), UnpackError> {
     zipcheck::check(&mut reader)?;
     reader.rewind()?;
-    let damaged = |error: &dyn std::fmt::Display| UnpackError::Damaged(error.to_string());
+    let damaged = UnpackError::damaged;
     let mut archive = ZipArchive::new(reader).map_err(|error| damaged(&error))?;
     if let Some(bytes) = archive.decompressed_size() {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);

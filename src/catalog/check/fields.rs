@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Host;
-use crate::catalog::parse::{duration, is_inner_path, is_variable, size, variables};
-use crate::catalog::{Container, Health, Label, Limits, Probe, Run};
-use crate::mistake::similar;
+use crate::catalog::parse::{duration, is_inner_path, is_variable, variables};
+use crate::catalog::{Container, Health, Label, Probe, Run};
 use crate::reading::{Entries, Mistakes, get};
 use crate::yaml::{Node, Place, Spanned, join};
 
@@ -220,83 +219,6 @@ impl<'a> Fields<'a, '_> {
         }
     }
 
-    pub fn run(&mut self, host: &Host<'_>) -> Option<(Run, Templates)> {
-        if get(self.entries, "run").is_none() {
-            let text = "`run` is missing: how a container is run";
-            self.mistakes.add(self.place, "run", text);
-            return None;
-        }
-        let known = [
-            "command",
-            "user",
-            "environment",
-            "environmentFile",
-            "stopSignal",
-            "stopTimeout",
-            "limits",
-            "image",
-        ];
-        self.section("run", &known, |run| {
-            run.needs("image", "needs runtime podman or docker");
-            let command = run.command("command", true);
-            let user = run.user(host, true);
-            let environment = run.environment("environment");
-            let environment_file = run.text("environmentFile");
-            if let Some(file) = &environment_file
-                && !file.value.starts_with('/')
-            {
-                let path = run.path_of("environmentFile");
-                run.mistakes.add(file.place, &path, "the environment file's path is absolute");
-            }
-            let stop_signal = run.signal();
-            let stop_timeout = run.duration("stopTimeout", 10_000);
-            let limits = run.limits();
-            let templates = run.templates("command");
-            let run = Run {
-                command: command?,
-                user: user?,
-                environment,
-                environment_file: environment_file.map(|file| file.value),
-                stop_signal: stop_signal?,
-                stop_timeout,
-                limits,
-            };
-            Some((run, templates))
-        })?
-    }
-
-    fn signal(&mut self) -> Option<String> {
-        let Some(written) = self.text("stopSignal") else { return Some("SIGTERM".into()) };
-        let names: Vec<&str> =
-            nix::sys::signal::Signal::iterator().map(nix::sys::signal::Signal::as_str).collect();
-        if names.contains(&&*written.value) {
-            return Some(written.value);
-        }
-        let full = format!("SIG{}", written.value.to_ascii_uppercase().trim_start_matches("SIG"));
-        let suggestion = similar(&full, &names).map(|name| format!("did you mean `{name}`?"));
-        let path = self.path_of("stopSignal");
-        let text = format!("`{}` is no signal", written.value.escape_debug());
-        self.mistakes.suggest(written.place, &path, text, suggestion);
-        None
-    }
-
-    fn limits(&mut self) -> Limits {
-        let known = ["memoryMax", "cpuQuota", "tasksMax", "openFiles"];
-        let limits = self.section("limits", &known, |limits| {
-            if let Some(memory) = limits.text("memoryMax")
-                && size(&memory.value).is_none()
-            {
-                let path = limits.path_of("memoryMax");
-                limits.mistakes.add(memory.place, &path, "a size is written like 512M or 1G");
-            }
-            for key in ["memoryMax", "cpuQuota", "tasksMax"] {
-                limits.needs(key, "needs runtime systemd");
-            }
-            Limits { open_files: limits.number("openFiles", 16, 1 << 30).map(u64::from) }
-        });
-        limits.unwrap_or_default()
-    }
-
     pub fn health(&mut self) -> Option<(Health, Templates)> {
         let default = Health {
             probe: None,
@@ -343,7 +265,7 @@ impl<'a> Fields<'a, '_> {
     }
 
     /// The texts under a key, with their places and paths.
-    fn templates(&mut self, key: &str) -> Templates {
+    pub fn templates(&mut self, key: &str) -> Templates {
         let Some(node) = get(self.entries, key) else { return Vec::new() };
         let path = self.path_of(key);
         let nodes = match &node.kind {

@@ -143,9 +143,11 @@ fn place(event: &Event) -> (Option<usize>, Option<usize>) {
         | Event::ReleasePrepared { deployment, .. }
         | Event::HookDone { deployment, .. }
         | Event::Noted { deployment, .. }
+        | Event::DeploymentCut { deployment }
         | Event::DeploymentEnded { deployment, .. } => (Some(*deployment), None),
         Event::Started { .. }
         | Event::StopRequested { .. }
+        | Event::CutRequested { .. }
         | Event::PauseRequested { .. }
         | Event::Resumed { .. }
         | Event::Interrupted { .. }
@@ -162,7 +164,10 @@ fn own(event: &Event) -> Value {
             "by": caller(by.clone()), "plan": definition.plan, "revision": definition.revision,
             "deployments": definition.deployments.len(),
         }),
-        Event::StopRequested { by } | Event::PauseRequested { by } => json!({ "by": caller(by.clone()) }),
+        Event::StopRequested { by } | Event::PauseRequested { by } | Event::CutRequested { by } => {
+            json!({ "by": caller(by.clone()) })
+        }
+        Event::DeploymentCut { .. } => json!({ "state": "INTERRUPTED" }),
         Event::Resumed { by, force } => json!({ "by": caller(by.clone()), "force": force }),
         Event::CommitPinned { commit, .. } => json!({ "commit": commit }),
         Event::ArtifactPinned { pin, .. } => {
@@ -185,7 +190,7 @@ fn own(event: &Event) -> Value {
 }
 
 fn operation_end(end: &crate::task::operation::OperationEnd) -> Value {
-    use crate::task::operation::Done;
+    use crate::task::operation::{Done, Incarnation};
     let state = match &end.result {
         Ok(Done::Changed(_)) => "SUCCEEDED",
         Ok(Done::Unchanged) => "UNCHANGED",
@@ -193,7 +198,10 @@ fn operation_end(end: &crate::task::operation::OperationEnd) -> Value {
     };
     let mut value = json!({ "state": state, "detail": end.detail });
     if let Ok(Done::Changed(Some(incarnation))) = &end.result {
-        value["pid"] = incarnation.pid.into();
+        match incarnation {
+            Incarnation::Process { pid, .. } => value["pid"] = (*pid).into(),
+            Incarnation::Unit { invocation } => value["invocation"] = invocation.clone().into(),
+        }
     }
     if let Err(error) = &end.result {
         value["error"] = json!(failure(error));

@@ -2,13 +2,15 @@
 
 use bincode::{Decode, Encode};
 
+use super::host_event::HostV1;
+use super::incarnation::IncarnationV1;
 use super::service::SpecV1;
 use super::{Row, RowError};
 use crate::task::deployment::{Hook, Pin};
 use crate::task::event::{Definition, Event};
 use crate::task::host_event::HostEvent;
-use crate::task::operation::{Done, Evidence, Incarnation, OperationEnd, Settled};
-use crate::task::{Caller, Failure, Reason, TaskId, Timestamp};
+use crate::task::operation::{Done, Evidence, OperationEnd, Settled};
+use crate::task::{Caller, Failure, Reason, Timestamp};
 
 /// An entry of the journal.
 #[derive(Debug, Encode, Decode)]
@@ -44,6 +46,7 @@ pub struct CallerV1 {
 pub enum EventV1 {
     Started { by: CallerV1, definition: DefinitionV1 },
     StopRequested { by: CallerV1 },
+    CutRequested { by: CallerV1 },
     PauseRequested { by: CallerV1 },
     Resumed { by: CallerV1, force: bool },
     DeploymentBegun { deployment: u64 },
@@ -55,6 +58,7 @@ pub enum EventV1 {
     OperationBegun { deployment: u64, operation: u64, evidence: EvidenceV1, to_release: Option<String> },
     OperationEnded { deployment: u64, operation: u64, end: EndV1 },
     DeploymentEnded { deployment: u64, failure: Option<FailureV1> },
+    DeploymentCut { deployment: u64 },
     Interrupted { reason: ReasonV1 },
     Completed,
     Failed,
@@ -75,13 +79,6 @@ pub struct PinV1 {
     sha256: String,
     bytes: u64,
     commit: Option<String>,
-}
-
-#[derive(Debug, Encode, Decode)]
-pub struct IncarnationV1 {
-    boot_id: String,
-    pid: i32,
-    start_ticks: u64,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -129,16 +126,15 @@ pub enum ReasonV1 {
     StoreFailed,
 }
 
-#[derive(Debug, Encode, Decode)]
-pub enum HostV1 {
-    DaemonStarted { version: String },
-    DaemonStopped,
-    PlanCreated { name: String, revision: u32, by: CallerV1 },
-    PlanDeleted { name: String, by: CallerV1 },
-    CatalogReloaded { services: u32, by: Option<CallerV1> },
-    TaskDeleted { task: u64, by: Option<CallerV1> },
-    RepositoryCreated { name: String, by: CallerV1 },
-    RepositoryDeleted { name: String, by: CallerV1 },
+impl JournalV1 {
+    /// The artifact that a plan out of the task could need because of this event.
+    pub fn need(self) -> Option<String> {
+        match self {
+            Self::Task(EventV1::ArtifactPinned { pin, .. }) => Some(pin.sha256),
+            Self::Task(EventV1::OperationBegun { evidence, .. }) => evidence.release,
+            _ => None,
+        }
+    }
 }
 
 impl EntryV1 {
@@ -160,6 +156,8 @@ impl From<&Event> for EventV1 {
                 Self::Started { by: by.into(), definition: (&definition).into() }
             }
             Event::StopRequested { by } => Self::StopRequested { by: by.into() },
+            Event::CutRequested { by } => Self::CutRequested { by: by.into() },
+            Event::DeploymentCut { deployment } => Self::DeploymentCut { deployment: deployment as u64 },
             Event::PauseRequested { by } => Self::PauseRequested { by: by.into() },
             Event::Resumed { by, force } => Self::Resumed { by: by.into(), force },
             Event::DeploymentBegun { deployment } => Self::DeploymentBegun { deployment: deployment as u64 },
@@ -207,6 +205,8 @@ impl TryFrom<EventV1> for Event {
                 Self::Started { by: by.into(), definition: definition.try_into()? }
             }
             EventV1::StopRequested { by } => Self::StopRequested { by: by.into() },
+            EventV1::CutRequested { by } => Self::CutRequested { by: by.into() },
+            EventV1::DeploymentCut { deployment } => Self::DeploymentCut { deployment: index(deployment)? },
             EventV1::PauseRequested { by } => Self::PauseRequested { by: by.into() },
             EventV1::Resumed { by, force } => Self::Resumed { by: by.into(), force },
             EventV1::DeploymentBegun { deployment } => {
@@ -309,7 +309,7 @@ macro_rules! same_variants {
 
 same_members!(Caller, CallerV1, { uid, user, pid, program });
 same_members!(Pin, PinV1, { source, sha256, bytes, commit });
-same_members!(Incarnation, IncarnationV1, { boot_id, pid, start_ticks });
+
 same_members!(Failure, FailureV1, { code, message, log });
 same_variants!(Settled, SettledV1, { FoundDone, Completed });
 same_variants!(Reason, ReasonV1, {
@@ -347,43 +347,5 @@ impl From<EndV1> for OperationEnd {
             ResultV1::Failed(failure) => Err(failure.into()),
         };
         Self { result, detail: row.detail, settled: row.settled.map(Into::into) }
-    }
-}
-
-impl From<HostEvent> for HostV1 {
-    fn from(event: HostEvent) -> Self {
-        match event {
-            HostEvent::DaemonStarted { version } => Self::DaemonStarted { version },
-            HostEvent::DaemonStopped => Self::DaemonStopped,
-            HostEvent::PlanCreated { name, revision, by } => {
-                Self::PlanCreated { name, revision, by: by.into() }
-            }
-            HostEvent::PlanDeleted { name, by } => Self::PlanDeleted { name, by: by.into() },
-            HostEvent::CatalogReloaded { services, by } => {
-                Self::CatalogReloaded { services, by: by.map(Into::into) }
-            }
-            HostEvent::TaskDeleted { task, by } => Self::TaskDeleted { task: task.0, by: by.map(Into::into) },
-            HostEvent::RepositoryCreated { name, by } => Self::RepositoryCreated { name, by: by.into() },
-            HostEvent::RepositoryDeleted { name, by } => Self::RepositoryDeleted { name, by: by.into() },
-        }
-    }
-}
-
-impl From<HostV1> for HostEvent {
-    fn from(row: HostV1) -> Self {
-        match row {
-            HostV1::DaemonStarted { version } => Self::DaemonStarted { version },
-            HostV1::DaemonStopped => Self::DaemonStopped,
-            HostV1::PlanCreated { name, revision, by } => Self::PlanCreated { name, revision, by: by.into() },
-            HostV1::PlanDeleted { name, by } => Self::PlanDeleted { name, by: by.into() },
-            HostV1::CatalogReloaded { services, by } => {
-                Self::CatalogReloaded { services, by: by.map(Into::into) }
-            }
-            HostV1::TaskDeleted { task, by } => {
-                Self::TaskDeleted { task: TaskId(task), by: by.map(Into::into) }
-            }
-            HostV1::RepositoryCreated { name, by } => Self::RepositoryCreated { name, by: by.into() },
-            HostV1::RepositoryDeleted { name, by } => Self::RepositoryDeleted { name, by: by.into() },
-        }
     }
 }

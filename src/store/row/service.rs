@@ -24,7 +24,7 @@ pub struct SpecV1 {
 }
 
 #[derive(Debug, Encode, Decode)]
-enum WayV1 {
+pub enum WayV1 {
     Start,
     Stop,
     Restart,
@@ -52,6 +52,7 @@ struct ServiceV1 {
 #[derive(Debug, Encode, Decode)]
 enum RuntimeV1 {
     Process,
+    Systemd,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -59,6 +60,7 @@ struct ContainerV1 {
     name: String,
     labels: Vec<String>,
     environment: BTreeMap<String, String>,
+    unit: Option<String>,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -69,6 +71,9 @@ struct RunV1 {
     environment_file: Option<String>,
     stop_signal: String,
     stop_timeout: Duration,
+    memory_max: Option<u64>,
+    cpu_quota: Option<u32>,
+    tasks_max: Option<u64>,
     open_files: Option<u64>,
 }
 
@@ -157,6 +162,7 @@ impl From<&Service> for ServiceV1 {
             description: service.description,
             runtime: match service.runtime {
                 RuntimeKind::Process => RuntimeV1::Process,
+                RuntimeKind::Systemd => RuntimeV1::Systemd,
             },
             containers: service.containers.iter().map(Into::into).collect(),
             run: service.run.map(Into::into),
@@ -181,6 +187,7 @@ impl TryFrom<ServiceV1> for Service {
             description: row.description,
             runtime: match row.runtime {
                 RuntimeV1::Process => RuntimeKind::Process,
+                RuntimeV1::Systemd => RuntimeKind::Systemd,
             },
             containers: row.containers.into_iter().map(Into::into).collect(),
             run: row.run.map(Into::into),
@@ -200,29 +207,41 @@ impl From<&Container> for ContainerV1 {
             name: container.name.clone(),
             labels: texts(&container.labels),
             environment: container.environment.clone(),
+            unit: container.unit.clone(),
         }
     }
 }
 
 impl From<ContainerV1> for Container {
     fn from(row: ContainerV1) -> Self {
-        Self { name: row.name, labels: labels(row.labels), environment: row.environment }
+        Self { name: row.name, labels: labels(row.labels), environment: row.environment, unit: row.unit }
     }
 }
 
 impl From<Run> for RunV1 {
     fn from(run: Run) -> Self {
         let Run { command, user, environment, environment_file, stop_signal, stop_timeout, limits } = run;
-        let open_files = limits.open_files;
-        Self { command, user, environment, environment_file, stop_signal, stop_timeout, open_files }
+        let Limits { memory_max, cpu_quota, tasks_max, open_files } = limits;
+        Self {
+            command,
+            user,
+            environment,
+            environment_file,
+            stop_signal,
+            stop_timeout,
+            memory_max,
+            cpu_quota,
+            tasks_max,
+            open_files,
+        }
     }
 }
 
 impl From<RunV1> for Run {
     fn from(row: RunV1) -> Self {
-        let RunV1 { command, user, environment, environment_file, stop_signal, stop_timeout, open_files } =
-            row;
-        let limits = Limits { open_files };
+        let RunV1 { command, user, environment, environment_file, stop_signal, stop_timeout, .. } = row;
+        let (memory_max, cpu_quota, tasks_max) = (row.memory_max, row.cpu_quota, row.tasks_max);
+        let limits = Limits { memory_max, cpu_quota, tasks_max, open_files: row.open_files };
         Self { command, user, environment, environment_file, stop_signal, stop_timeout, limits }
     }
 }

@@ -1,0 +1,72 @@
+//! Resume behind the drift guard: all containers of the task are looked at first.
+
+use std::collections::BTreeMap;
+
+use actix::{ActorFutureExt, ResponseActFuture, WrapFuture};
+
+use super::PlanSupervisor;
+use crate::actors::stored_plan::unavailable;
+use crate::actors::{Commanded, Refused};
+use crate::task::drift::{Drift, drift};
+use crate::task::event::Event;
+use crate::task::{Task, TaskId};
+
+impl PlanSupervisor {
+    /// No other message is handled meanwhile, so that what was seen still holds when it goes on.
+    pub(super) fn resume_unless_drifted(
+        &self,
+        id: TaskId,
+        event: Event,
+        warnings: Vec<String>,
+    ) -> ResponseActFuture<Self, Result<Commanded, Refused>> {
+        let found = self.read(id);
+        let (executor, host) = (self.means.executor.clone(), self.means.host.clone());
+        let store = self.store.clone();
+        let look = async move {
+            let (task, last) = found?;
+            let looked = host.spawn(async move {
+                let mut seen = BTreeMap::new();
+                for deployment in &task.deployments {
+                    let service = &deployment.spec.service;
+                    for container in &deployment.spec.containers {
+                        let place = (service.id, container.clone());
+                        if !seen.contains_key(&place)
+                            && let Some(look) = executor.see(service, container).await
+                        {
+                            seen.insert(place, look);
+                        }
+                    }
+                }
+                (task, seen)
+            });
+            let (task, seen) = looked.await.map_err(|error| Refused::Host(error.to_string()))?;
+            let snapshot = store.snapshot().map_err(|error| unavailable(&error))?;
+            let mut services: Vec<_> = task.services().collect();
+            services.sort_unstable();
+            services.dedup();
+            let mut changes = Vec::new();
+            for service in services {
+                changes.extend(snapshot.changes(service).map_err(|error| unavailable(&error))?);
+            }
+            Ok(drift(&task, last, &changes, &seen))
+        };
+        let resume = move |drifts: Result<Vec<Drift>, Refused>, supervisor: &mut Self, _: &mut _| {
+            let refused = match drifts {
+                Ok(drifts) if drifts.is_empty() => return supervisor.record_at_rest(id, event, warnings),
+                Ok(drifts) => Refused::Drifted { task: id, drifts },
+                Err(refused) => refused,
+            };
+            let refused: ResponseActFuture<Self, _> = Box::pin(actix::fut::ready(Err(refused)));
+            refused
+        };
+        Box::pin(look.into_actor(self).then(resume))
+    }
+
+    /// A task, and the place of its last event.
+    fn read(&self, id: TaskId) -> Result<(Task, u64), Refused> {
+        let snapshot = self.store.snapshot().map_err(|error| unavailable(&error))?;
+        let found = snapshot.task_with_events(id).map_err(|error| unavailable(&error))?;
+        let (task, events) = found.ok_or(Refused::NoSuchTask(id))?;
+        Ok((task, events.last().map_or(0, |event| event.seq)))
+    }
+}

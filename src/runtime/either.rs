@@ -1,0 +1,109 @@
+//! The runtime that the executor sees: for each container the one that its catalog entry asks for.
+//!
+//! A container may still run as what an earlier catalog said. It is found there, too, and stopped there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::process::ProcessRuntime;
+use super::unit::UnitRuntime;
+use super::{ContainerRef, Form, Observation, Runtime, RuntimeError, StartSpec, StopReport};
+use crate::spawn::ExitStatus;
+use crate::task::operation::Incarnation;
+
+/// Processes and, where systemd runs, units.
+pub struct EitherRuntime {
+    processes: Arc<ProcessRuntime>,
+    units: Option<UnitRuntime>,
+}
+
+impl EitherRuntime {
+    /// Both runtimes as one.
+    pub const fn new(processes: Arc<ProcessRuntime>, units: Option<UnitRuntime>) -> Self {
+        Self { processes, units }
+    }
+
+    fn units(&self) -> Result<&UnitRuntime, RuntimeError> {
+        self.units.as_ref().ok_or(RuntimeError::NoSystemd)
+    }
+
+    fn main(&self, container: &ContainerRef) -> Result<&dyn Runtime, RuntimeError> {
+        match container.form {
+            Form::Process => Ok(&*self.processes),
+            Form::GeneratedUnit | Form::Unit(_) => Ok(self.units()?),
+        }
+    }
+
+    /// What the container may have been before, each as a container of its own.
+    fn others(&self, container: &ContainerRef) -> Vec<(&dyn Runtime, ContainerRef)> {
+        let mut others: Vec<(&dyn Runtime, ContainerRef)> = Vec::new();
+        if container.form != Form::Process {
+            others.push((&*self.processes, ContainerRef { form: Form::Process, ..container.clone() }));
+        }
+        if let Some(units) = &self.units
+            && container.form != Form::GeneratedUnit
+            && units.has_generated(container)
+        {
+            others.push((units, ContainerRef { form: Form::GeneratedUnit, ..container.clone() }));
+        }
+        others
+    }
+}
+
+#[async_trait]
+impl Runtime for EitherRuntime {
+    async fn observe(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
+        let observed = self.main(container)?.observe(container).await?;
+        if matches!(observed, Observation::Running { .. }) {
+            return Ok(observed);
+        }
+        for (runtime, former) in self.others(container) {
+            let observed = runtime.observe(&former).await?;
+            if matches!(observed, Observation::Running { .. }) {
+                return Ok(observed);
+            }
+        }
+        Ok(observed)
+    }
+
+    async fn settle(&self, container: &ContainerRef) -> Result<(), RuntimeError> {
+        self.main(container)?.settle(container).await
+    }
+
+    async fn start(&self, spec: StartSpec) -> Result<Incarnation, RuntimeError> {
+        self.main(&spec.container)?.start(spec).await
+    }
+
+    async fn stop(
+        &self,
+        container: &ContainerRef,
+        signal: &str,
+        timeout: Duration,
+    ) -> Result<StopReport, RuntimeError> {
+        let mut report = StopReport { killed: false, took: Duration::ZERO };
+        // The mark of a process and that of a unit are two files: each runtime removes its own.
+        for (runtime, former) in self.others(container) {
+            let stopped = runtime.stop(&former, signal, timeout).await?;
+            report.killed |= stopped.killed;
+            report.took += stopped.took;
+        }
+        let stopped = self.main(container)?.stop(container, signal, timeout).await?;
+        Ok(StopReport { killed: report.killed | stopped.killed, took: report.took + stopped.took })
+    }
+
+    async fn exited(&self, container: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus> {
+        match (incarnation, &self.units) {
+            (Incarnation::Unit { .. }, Some(units)) => units.exited(container, incarnation).await,
+            _ => self.processes.exited(container, incarnation).await,
+        }
+    }
+
+    async fn last_lines(&self, container: &ContainerRef, lines: usize) -> Vec<String> {
+        match self.main(container) {
+            Ok(runtime) => runtime.last_lines(container, lines).await,
+            Err(_) => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Containers as systemd units: generated ones, and ones that exist already and are driven as they are.
+//!
+//! A container's unit survives the daemon and, while it is not stopped, the machine's reboot. Which
+//! operation has started a run is told by the [`mark`]; which run it is, by the unit's InvocationID.
+
+mod file;
+mod mark;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use super::{ContainerRef, Form, Observation, Runtime, RuntimeError, StartSpec, StopReport, log};
+use crate::blocking;
+use crate::spawn::{ExitStatus, tree};
+use crate::systemd::{Scope, Systemd, SystemdError, UnitState};
+use crate::task::Timestamp;
+use crate::task::operation::Incarnation;
+use mark::{Mark, RunOf};
+
+/// Beyond what a unit may take by itself, a job has this time.
+const MARGIN: Duration = Duration::from_secs(30);
+/// No job takes longer, whatever the unit says.
+const LONGEST: Duration = Duration::from_hours(1);
+/// How long a look waits for what is going on in a unit.
+const SETTLE: Duration = Duration::from_mins(2);
+/// How many bytes of what the journal says of a unit are read.
+const JOURNAL: usize = 64 << 10;
+
+/// Runs containers as units.
+pub struct UnitRuntime {
+    services: PathBuf,
+    systemd: Arc<Systemd>,
+    /// As systemd writes it: 32 hex digits.
+    boot_id: String,
+}
+
+/// A container's unit.
+struct Unit {
+    name: String,
+    /// Its file is ours.
+    is_generated: bool,
+    directory: PathBuf,
+}
+
+impl UnitRuntime {
+    /// A runtime whose containers' directories lie below `services`.
+    pub fn new(services: PathBuf, systemd: Arc<Systemd>) -> io::Result<Self> {
+        let boot_id = tree::boot_id()?.replace('-', "");
+        Ok(Self { services, systemd, boot_id })
+    }
+
+    fn unit(&self, container: &ContainerRef) -> Unit {
+        let directory = self.services.join(&container.service).join("containers").join(&container.container);
+        let (name, is_generated) = match &container.form {
+            Form::Unit(name) => (name.clone(), false),
+            Form::GeneratedUnit | Form::Process => (container.generated_unit(), true),
+        };
+        Unit { name, is_generated, directory }
+    }
+
+    /// Whether there is a unit that was generated for this container: one may be left of earlier days.
+    pub fn has_generated(&self, container: &ContainerRef) -> bool {
+        self.systemd.scope().unit_directory().join(container.generated_unit()).exists()
+    }
+
+    /// Waits until no job of the container's unit is under way: what an earlier daemon has asked for counts.
+    pub async fn settle(&self, container: &ContainerRef) -> Result<(), RuntimeError> {
+        let unit = self.unit(container);
+        let over = self.systemd.until(&unit.name, |state| !state.is_under_way());
+        // What takes longer is shown as it is.
+        tokio::time::timeout(SETTLE, over).await.map_or(Ok(()), |state| state.map(|_| ()))?;
+        Ok(())
+    }
+
+    async fn write_files(&self, unit: &Unit, spec: &StartSpec) -> Result<(), RuntimeError> {
+        let scope = self.systemd.scope().clone();
+        let path = scope.unit_directory().join(&unit.name);
+        let place = file::Place {
+            scope: &scope,
+            directory: &unit.directory,
+            shared: self.services.join(&spec.container.service).join("shared"),
+        };
+        let (text, environment) = (file::unit(spec, &place), file::environment(spec));
+        let (name, directory) = (unit.name.clone(), unit.directory.clone());
+        blocking::run(move || -> io::Result<()> {
+            drop(log::open(&directory)?);
+            owned_by(&path, &directory)?;
+            fs::create_dir_all(scope.unit_directory())?;
+            file::write(&directory.join("unit.env"), &environment, 0o600)?;
+            file::write(&path, &text, 0o644)?;
+            file::enable(&scope, &name)
+        })
+        .await
+        .map_err(|source| RuntimeError::Io { what: "write its unit", source })
+    }
+
+    async fn mark(&self, unit: &Unit, spec: &StartSpec, run: RunOf) -> Result<(), RuntimeError> {
+        let mark = Mark {
+            operation: spec.operation.clone(),
+            boot_id: self.boot_id.clone(),
+            run,
+            release: spec.release.clone(),
+        };
+        let directory = unit.directory.clone();
+        blocking::run(move || {
+            fs::create_dir_all(&directory)?;
+            mark.write(&directory)
+        })
+        .await
+        .map_err(|source| RuntimeError::Io { what: "note its start", source })
+    }
+
+    async fn journal(&self, unit: &Unit, lines: usize) -> Vec<String> {
+        let mut command = tokio::process::Command::new("journalctl");
+        command.args(["--output=cat", "--no-pager", "--quiet", &format!("--lines={lines}")]);
+        match self.systemd.scope() {
+            Scope::System => {
+                let invocation = self.systemd.state(&unit.name).await.unwrap_or_default().invocation;
+                command.args([format!("_SYSTEMD_INVOCATION_ID={invocation}"), "+".into()]);
+                command.arg(format!("INVOCATION_ID={invocation}"));
+            }
+            Scope::User(_) => drop(command.args(["--user-unit", &unit.name])),
+        }
+        command.stdin(std::process::Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(Duration::from_secs(5), command.output()).await;
+        let Ok(Ok(output)) = output else { return Vec::new() };
+        let from = output.stdout.len().saturating_sub(JOURNAL);
+        String::from_utf8_lossy(&output.stdout[from..]).lines().map(str::to_string).collect()
+    }
+}
+
+#[async_trait]
+impl Runtime for UnitRuntime {
+    async fn observe(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
+        let unit = self.unit(container);
+        let state = self.systemd.state(&unit.name).await?;
+        let mark = Mark::read(&unit.directory).map_err(|source| io_error("read its unit's mark", source))?;
+        // A unit that is not ours may have run since, without us.
+        let of_this_run = mark.filter(|mark| {
+            mark.is_of(&state.invocation) && (unit.is_generated || mark.boot_id == self.boot_id)
+                || (unit.is_generated && !state.is_up())
+        });
+        if state.is_up() {
+            let (operation, release) =
+                of_this_run.map_or_else(Default::default, |mark| (mark.operation, mark.release));
+            let since = i64::try_from(state.active_since).ok().filter(|since| *since > 0).map(Timestamp);
+            let pid = i32::try_from(state.main_pid).ok().filter(|pid| *pid > 0);
+            let incarnation = Incarnation::Unit { invocation: state.invocation };
+            return Ok(Observation::Running { incarnation, pid, operation, release, since });
+        }
+        let failed = state.active != "inactive";
+        Ok(match of_this_run {
+            Some(mark) => Observation::Exited {
+                status: state.exit.filter(|_| mark.is_of(&state.invocation)),
+                rebooted: mark.boot_id != self.boot_id,
+                operation: mark.operation,
+                release: mark.release,
+            },
+            None if failed => Observation::Exited {
+                operation: String::new(),
+                release: None,
+                status: state.exit,
+                rebooted: false,
+            },
+            None => Observation::Absent,
+        })
+    }
+
+    async fn settle(&self, container: &ContainerRef) -> Result<(), RuntimeError> {
+        Self::settle(self, container).await
+    }
+
+    async fn start(&self, spec: StartSpec) -> Result<Incarnation, RuntimeError> {
+        let unit = self.unit(&spec.container);
+        let before = self.systemd.state(&unit.name).await?;
+        if unit.is_generated {
+            self.write_files(&unit, &spec).await?;
+        } else {
+            self.mark(&unit, &spec, RunOf::AnyBut(before.invocation)).await?;
+        }
+        let mut state = self.systemd.state(&unit.name).await?;
+        if state.needs_reload || (unit.is_generated && state.load != "loaded") {
+            self.systemd.reload().await?;
+            state = self.systemd.state(&unit.name).await?;
+        }
+        if state.load != "loaded" {
+            return Err(RuntimeError::NoUnit { unit: unit.name, load: state.load });
+        }
+        // How often it was started before is no reason not to start it.
+        self.systemd.reset_failed(&unit.name).await?;
+        self.systemd.start(&unit.name, limit_of(state.start_limit)).await?;
+        let invocation = self.systemd.state(&unit.name).await?.invocation;
+        if !unit.is_generated {
+            self.mark(&unit, &spec, RunOf::This(invocation.clone())).await?;
+        }
+        Ok(Incarnation::Unit { invocation })
+    }
+
+    async fn stop(
+        &self,
+        container: &ContainerRef,
+        _signal: &str,
+        _timeout: Duration,
+    ) -> Result<StopReport, RuntimeError> {
+        let unit = self.unit(container);
+        let begun = Instant::now();
+        if unit.is_generated {
+            let (scope, name) = (self.systemd.scope().clone(), unit.name.clone());
+            blocking::run(move || file::disable(&scope, &name))
+                .await
+                .map_err(|source| io_error("disable its unit", source))?;
+        }
+        let state = self.systemd.state(&unit.name).await?;
+        let mut killed = false;
+        if !state.is_down() {
+            self.systemd.stop(&unit.name, limit_of(state.stop_limit)).await?;
+            let after = self.systemd.state(&unit.name).await?;
+            if !after.is_down() {
+                return Err(RuntimeError::StillUp { unit: unit.name, state: after.active });
+            }
+            killed = after.result == "timeout";
+        }
+        self.systemd.reset_failed(&unit.name).await?;
+        Mark::remove(&unit.directory).map_err(|source| io_error("remove its unit's mark", source))?;
+        Ok(StopReport { killed, took: begun.elapsed() })
+    }
+
+    async fn exited(&self, container: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus> {
+        let Incarnation::Unit { invocation } = incarnation else { return None };
+        let unit = self.unit(container);
+        loop {
+            let ended = |state: &UnitState| {
+                let done_for_good = state.kind == "oneshot" && state.result == "success";
+                (state.invocation != *invocation || !state.is_up()) && !done_for_good
+            };
+            match self.systemd.until(&unit.name, ended).await {
+                Ok(state) => return state.exit,
+                // It is looked at again when systemd answers.
+                Err(error) => {
+                    tracing::warn!(unit = %unit.name, %error, "cannot watch a unit");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    async fn last_lines(&self, container: &ContainerRef, lines: usize) -> Vec<String> {
+        let unit = self.unit(container);
+        if !unit.is_generated {
+            return self.journal(&unit, lines).await;
+        }
+        let path = unit.directory.join("output.log");
+        blocking::run(move || log::last_lines(&path, lines)).await
+    }
+}
+
+/// A unit of that name may be somebody else's, or another daemon's.
+fn owned_by(path: &Path, directory: &Path) -> io::Result<()> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        text => text?,
+    };
+    let owner = text.lines().find_map(|line| line.strip_prefix("X-Deployd-Container="));
+    match owner {
+        Some(owner) if owner == directory.to_string_lossy().replace('%', "%%") => Ok(()),
+        Some(owner) => Err(io::Error::other(format!(
+            "{} belongs to the container in {owner}, of another deployd; remove it, or rename one of the two",
+            path.display()
+        ))),
+        None => Err(io::Error::other(format!("{} was not written by deployd; remove it", path.display()))),
+    }
+}
+
+/// What a job may take, when its unit may take this many microseconds.
+fn limit_of(micros: u64) -> Duration {
+    (Duration::from_micros(micros).saturating_mul(3)).min(LONGEST) + MARGIN
+}
+
+fn io_error(what: &'static str, source: io::Error) -> RuntimeError {
+    RuntimeError::Io { what, source }
+}
+
+impl From<SystemdError> for RuntimeError {
+    fn from(error: SystemdError) -> Self {
+        Self::Systemd(error)
+    }
+}

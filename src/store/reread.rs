@@ -1,0 +1,29 @@
+//! Rows without a store: for tests that have nothing but bytes.
+
+use super::row::event::{EntryV1, JournalV1};
+use super::row::plan::PlanV1;
+use super::row::task::TaskV1;
+use super::row::{Row, decode, encode};
+use crate::task::Timestamp;
+use crate::task::event::Event;
+use crate::task::summary::TaskSummary;
+
+/// Reads `bytes` as each kind of row and takes what can be read into the domain; what comes out
+/// is those, written again.
+pub fn reread(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let task = |row| Some(TaskV1::from(&TaskSummary::from(row)));
+    let rows = [again(bytes, entry), again::<TaskV1>(bytes, task), again::<PlanV1>(bytes, Some)];
+    rows.into_iter().flatten().collect()
+}
+
+fn again<R: Row>(bytes: &[u8], through: impl Fn(R) -> Option<R>) -> Option<Vec<u8>> {
+    through(decode(bytes).ok()?).map(|row| encode(&row))
+}
+
+fn entry(row: EntryV1) -> Option<EntryV1> {
+    let (seq, at) = (row.seq, Timestamp(row.at));
+    match row.event {
+        JournalV1::Task(event) => Some(EntryV1::of_task(seq, at, &Event::try_from(event).ok()?)),
+        JournalV1::Host(event) => Some(EntryV1::of_host(seq, at, event.into())),
+    }
+}
