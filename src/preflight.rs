@@ -109,7 +109,7 @@ pub fn check(
     };
     let nothing = Catalog::default();
     let mut unfit = Vec::new();
-    for finding in host::look(&config, catalog.as_ref().unwrap_or(&nothing), overrides.user) {
+    for finding in host::look(&config, catalog.as_ref().unwrap_or(&nothing)) {
         tell(&finding);
         if finding.verdict == Verdict::Fail {
             unfit.push(finding.subject);

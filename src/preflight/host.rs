@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -27,9 +27,9 @@ const LONGEST_SOCKET: usize = 107;
 /// A bus that does not answer by then is none.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Looks at everything. `user`: for the calling user's daemon, not the system's.
-pub fn look(config: &Config, catalog: &Catalog, user: bool) -> Vec<Finding> {
-    let mut findings = systemd(catalog, user);
+/// Looks at everything.
+pub fn look(config: &Config, catalog: &Catalog) -> Vec<Finding> {
+    let mut findings = systemd(config, catalog);
     findings.push(directory("state directory", &config.state_dir));
     findings.push(socket(&config.socket));
     findings.push(catalog_files(&config.services_dir));
@@ -49,40 +49,22 @@ pub fn look(config: &Config, catalog: &Catalog, user: bool) -> Vec<Finding> {
 
 // --- systemd ------------------------------------------------------------------------------------------------
 
-fn systemd(catalog: &Catalog, user: bool) -> Vec<Finding> {
-    let needed = catalog.services().any(|service| service.runtime != RuntimeKind::Process);
-    // What sd_booted(3) asks.
-    if !Path::new("/run/systemd/system").is_dir() {
-        let text = "not running here";
-        return vec![if needed {
-            Finding::fail("systemd", format!("{text}; set `runtime: process` in the catalog"))
-        } else {
-            Finding::ok("systemd", format!("{text}; containers are plain processes"))
-        }];
-    }
+fn systemd(config: &Config, catalog: &Catalog) -> Vec<Finding> {
+    let Some(scope) = &config.systemd else {
+        return vec![Finding::ok("systemd", "not running here; containers are plain processes")];
+    };
     let version = printed(Command::new("systemctl").arg("--version"));
     let version = version.as_deref().and_then(|text| text.lines().next()).unwrap_or("running").to_string();
-    let bus = match bus(user) {
-        None => Finding::fail(
-            "D-Bus",
-            "cannot find the user's bus: XDG_RUNTIME_DIR is not set; log in as that user",
-        ),
-        Some(path) => match greet(&path) {
-            Ok(()) => Finding::ok("D-Bus", format!("answers at {}", path.display())),
-            Err(why) => {
-                let text = format!("cannot reach {}: {why}; is the package dbus installed?", path.display());
-                if needed { Finding::fail("D-Bus", text) } else { Finding::warn("D-Bus", text) }
-            }
-        },
+    let (path, needed) =
+        (scope.bus_socket(), catalog.services().any(|service| service.runtime != RuntimeKind::Process));
+    let bus = match greet(&path) {
+        Ok(()) => Finding::ok("D-Bus", format!("answers at {}", path.display())),
+        Err(why) => {
+            let text = format!("cannot reach {}: {why}; is the package dbus installed?", path.display());
+            if needed { Finding::fail("D-Bus", text) } else { Finding::warn("D-Bus", text) }
+        }
     };
     vec![Finding::ok("systemd", version), bus]
-}
-
-fn bus(user: bool) -> Option<PathBuf> {
-    if user {
-        return std::env::var_os("XDG_RUNTIME_DIR").map(|directory| Path::new(&directory).join("bus"));
-    }
-    Some("/run/dbus/system_bus_socket".into())
 }
 
 /// Whether a bus lets us in: the first lines of its protocol.
@@ -323,7 +305,7 @@ mod tests {
 
     #[test]
     fn groups_and_users_are_looked_up() {
-        let mut config = Config::of_system(PathBuf::new());
+        let mut config = Config::of_system(std::path::PathBuf::new());
         config.viewers = vec!["dev".into()];
         let found = groups(&config, |name| name == "dev");
         assert_eq!(found[0].verdict, Verdict::Warn);

@@ -7,9 +7,13 @@ use crate::harness::{deployctl, skip};
 use crate::machine::Machine;
 
 /// Up when a file is there: a task that starts it is under way until then.
-const GATED: &str = "serviceId: 1\nname: gated\ncontainers: [{ name: gated-1 }]\n\
+const GATED: &str = "serviceId: 1\nname: gated\nruntime: process\ncontainers: [{ name: gated-1 }]\n\
     run: { command: [/bin/sleep, '1000'], user: root }\n\
     health: { command: [/bin/sh, -c, 'test -e /run/open'], interval: 50ms, timeout: 60s, settle: 0s }\n";
+
+/// A unit that deployd writes.
+const WRITTEN: &str = "serviceId: 2\nname: written\nruntime: systemd\ncontainers: [{ name: written-1 }]\n\
+    run: { command: [/bin/sleep, '2000'], user: root }\nhealth: { settle: 0s }\n";
 
 /// The package with this version, made of the binaries that cargo has built for the tests; `None`: it
 /// can't be made here.
@@ -56,20 +60,23 @@ fn a_package_is_installed_upgraded_removed_and_purged() {
 
     // An upgrade in the middle of a release.
     machine.write("/etc/deployd/services.d/gated.yaml", GATED);
-    machine.sh("deployctl service reload");
-    let task = machine.execute("start", "deployPlanItems: [{ serviceId: 1, deployment: START }]\n");
-    let pid = machine.until("pgrep -x sleep");
+    machine.write("/etc/deployd/services.d/written.yaml", WRITTEN);
+    // (An administrator's own configuration, which the upgrade leaves as it is; the operation does not end.)
+    machine.sh("echo 'shutdownGrace: 1s' >>/etc/deployd/deployd.yaml; systemctl restart deployd");
+    let plan = "deployPlanItems:\n- { serviceId: 2, priority: 1, deployment: START }\n\
+                - { serviceId: 1, deployment: START }\n";
+    let task = machine.execute("start", plan);
+    let pids = machine.until("test $(pgrep -cx sleep) = 2 && pgrep -x sleep");
     let (daemon, inode) = (machine.property("deployd", "MainPID"), "stat -c %i /run/deployd/deployd.sock");
     let socket = machine.sh(inode);
-    machine.sh("echo '# mine' >>/etc/deployd/deployd.yaml");
     install(&machine, &second);
     assert_eq!(machine.sh("dpkg-query -W -f '${Version}' deployd"), "0.1.0-2");
     assert_ne!(machine.property("deployd", "MainPID"), daemon);
     assert_eq!(machine.json(&format!("status {task}"))["state"], "INTERRUPTED");
-    let untouched = |machine: &Machine| assert_eq!(machine.sh("pgrep -x sleep"), pid);
+    let untouched = |machine: &Machine| assert_eq!(machine.sh("pgrep -x sleep"), pids);
     untouched(&machine);
     assert_eq!(machine.sh(inode), socket);
-    machine.sh("grep -qx '# mine' /etc/deployd/deployd.yaml; touch /run/open");
+    machine.sh("grep -qx 'shutdownGrace: 1s' /etc/deployd/deployd.yaml; touch /run/open");
     machine.sh(&format!("deployctl resume {task} --wait"));
     untouched(&machine);
 
@@ -80,21 +87,26 @@ fn a_package_is_installed_upgraded_removed_and_purged() {
     let files = machine.sh("for f in $(dpkg -L deployd); do test -d $f || echo $f; done");
     machine.sh("systemctl start deployd.service deployd.socket");
     let said = machine.sh("dpkg -r deployd 2>&1");
-    let left_alone =
-        format!("still running, and left alone: service gated container gated-1 (pid {})", pid.trim());
-    assert!(said.contains(&left_alone), "{said}");
+    let left_alone = |said: &str| {
+        for container in
+            ["service gated container gated-1 (pid ", "service written container written-1 (pid "]
+        {
+            assert!(said.contains(&format!("still running, and left alone: {container}")), "{said}");
+        }
+    };
+    left_alone(&said);
     assert_eq!(machine.property("deployd.service", "ActiveState"), "inactive");
     untouched(&machine);
     machine.sh("test -s /var/lib/deployd/deployd.redb && test -s /etc/deployd/deployd.yaml");
 
-    let said = machine.sh("dpkg -P deployd 2>&1");
-    assert!(said.contains(&left_alone), "{said}");
+    left_alone(&machine.sh("dpkg -P deployd 2>&1"));
     untouched(&machine);
     for file in files.lines() {
         machine.sh_ends(1, &format!("test -e {file}"));
     }
+    // (What systemd itself keeps of a unit that runs is not ours.)
     let left = machine.sh(
-        "find /etc /var/lib /var/log /run /usr/lib/systemd -name '*deployd*' -not -path '/run/credentials/*' 2>/dev/null || :",
+        "find /etc /var/lib /var/log /run /usr/lib/systemd -name '*deployd*' -not -path '/run/systemd/*' || :",
     );
     assert_eq!(left, "", "left by the purge");
 }
