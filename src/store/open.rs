@@ -19,6 +19,7 @@ use super::tables::{
     REVISIONS, SCHEMA, TASKS, counter,
 };
 use super::{Inner, Store, StoreError, writer};
+use crate::metrics::Metrics;
 
 /// redb's cache. Its default is a gibibyte.
 const CACHE: usize = 4 << 20;
@@ -78,10 +79,15 @@ impl Store {
         let (queue, requests) = mpsc::channel();
         let (durable_sender, durable) = watch::channel(seq);
         let (failed_sender, failed) = watch::channel(false);
-        let writers = database.clone();
+        let metrics = Arc::new(Metrics::new());
+        let (writers, measured) = (database.clone(), metrics.clone());
         let writer = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || writer::run(&writers, place.as_ref(), &requests, &durable_sender, &failed_sender))
+            .spawn(move || {
+                let tell =
+                    writer::Tell { durable: &durable_sender, failed: &failed_sender, metrics: &measured };
+                writer::run(&writers, place.as_ref(), &requests, &tell);
+            })
             .map_err(|error| io_error("start the writer of", path, error))?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -91,6 +97,7 @@ impl Store {
                 durable,
                 failed,
                 backups: Mutex::new(()),
+                metrics,
                 instance: format!("{instance:016x}"),
             }),
         })

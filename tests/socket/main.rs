@@ -16,6 +16,7 @@ mod fuzz;
 #[path = "../it/harness.rs"]
 mod harness;
 mod load;
+mod metrics;
 mod nonsense;
 mod reach;
 mod roles;
