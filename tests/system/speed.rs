@@ -37,7 +37,7 @@ fn a_hundred_units_in_batches() {
     machine.sh("systemctl stop 'many@*.service'");
     machine.write("/root/many.yaml", &plan);
     machine.sh("deployctl plan create /root/many.yaml");
-    let task = seconds(&machine, "deployctl execute many --wait -q >/dev/null");
+    let task = seconds(&machine, "deployctl execute many --wait -q >/dev/null || deployctl report 1");
     let up = machine.sh("systemctl list-units --state=active --no-legend 'many@*.service' | wc -l");
     assert_eq!(up.trim(), (BATCHES * UNITS).to_string());
     eprintln!(

@@ -7,14 +7,14 @@ use crate::task::operation::Incarnation;
 #[derive(Debug, Encode, Decode)]
 pub enum IncarnationV1 {
     Process { boot_id: String, pid: i32, start_ticks: u64 },
-    Unit { invocation: String },
+    Unit { boot_id: String, invocation: String },
 }
 
 impl From<Incarnation> for IncarnationV1 {
     fn from(value: Incarnation) -> Self {
         match value {
             Incarnation::Process { boot_id, pid, start_ticks } => Self::Process { boot_id, pid, start_ticks },
-            Incarnation::Unit { invocation } => Self::Unit { invocation },
+            Incarnation::Unit { boot_id, invocation } => Self::Unit { boot_id, invocation },
         }
     }
 }
@@ -25,7 +25,7 @@ impl From<IncarnationV1> for Incarnation {
             IncarnationV1::Process { boot_id, pid, start_ticks } => {
                 Self::Process { boot_id, pid, start_ticks }
             }
-            IncarnationV1::Unit { invocation } => Self::Unit { invocation },
+            IncarnationV1::Unit { boot_id, invocation } => Self::Unit { boot_id, invocation },
         }
     }
 }
