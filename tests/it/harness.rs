@@ -140,7 +140,9 @@ impl Daemon {
     /// Whether this daemon answers: for a moment, a child of one that was killed may still hold its socket.
     fn listens(&self) -> bool {
         let Ok(stream) = UnixStream::connect(self.socket()) else { return false };
-        getsockopt(&stream, PeerCredentials).is_ok_and(|peer| peer.pid() == self.pid())
+        // What wraps it may give it another number, in a namespace of its own.
+        let is_ours = |pid| pid == self.pid() || !self.wrapper.is_empty();
+        getsockopt(&stream, PeerCredentials).is_ok_and(|peer| is_ours(peer.pid()))
     }
 
     /// Whether the daemon has been ended by SIGKILL; if so it can be launched again.

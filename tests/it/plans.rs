@@ -182,7 +182,9 @@ fn a_reload_is_all_or_nothing() {
     let needs = "serviceId: 4\nname: needy\nruntime: process\ncontainers: [{name: x, unit: a.service}]\nrun:\n  command: [x]\n  image: y\n  limits: {memoryMax: 1G}\n";
     daemon.write("services.d/needy.yaml", needs);
     let said = daemon.ctl_ends(5, &["service", "reload"]);
-    for part in ["unit needs runtime systemd", "memoryMax needs runtime systemd", "needs runtime podman or docker"] {
+    for part in
+        ["unit needs runtime systemd", "memoryMax needs runtime systemd", "needs runtime podman or docker"]
+    {
         assert!(said.contains(part), "{part}: {said}");
     }
 }
