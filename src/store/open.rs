@@ -14,10 +14,7 @@ use tokio::sync::watch;
 use super::file::{self, Place};
 use super::overlay::Overlay;
 use super::read::Snapshot;
-use super::tables::{
-    CHANGES, COUNTERS, DURATIONS, EVENTS, FEED, HOST_EVENTS, KEYS, NEEDS, OPEN_TASKS, PLANS, RELEASES,
-    REVISIONS, SCHEMA, TASKS, counter,
-};
+use super::tables::{COUNTERS, SCHEMA, counter, each_table};
 use super::{Inner, Store, StoreError, writer};
 use crate::metrics::Metrics;
 
@@ -139,24 +136,13 @@ fn create(path: &Path) -> Result<(), StoreError> {
 
 fn make_tables(database: &Database) -> Result<(), Box<dyn std::error::Error>> {
     let transaction = database.begin_write()?;
+    each_table!(table => transaction.open_table(table)?);
     {
         let mut counters = transaction.open_table(COUNTERS)?;
         if counters.get(counter::SCHEMA)?.is_none() {
             counters.insert(counter::SCHEMA, SCHEMA)?;
             counters.insert(counter::INSTANCE, random()?)?;
         }
-        transaction.open_table(REVISIONS)?;
-        transaction.open_table(PLANS)?;
-        transaction.open_table(TASKS)?;
-        transaction.open_table(OPEN_TASKS)?;
-        transaction.open_table(EVENTS)?;
-        transaction.open_table(HOST_EVENTS)?;
-        transaction.open_table(FEED)?;
-        transaction.open_table(KEYS)?;
-        transaction.open_table(RELEASES)?;
-        transaction.open_table(NEEDS)?;
-        transaction.open_table(DURATIONS)?;
-        transaction.open_table(CHANGES)?;
     }
     transaction.commit()?;
     Ok(())
