@@ -12,12 +12,14 @@
 )]
 
 mod artifacts;
+mod beginning;
 mod commands;
 mod crash;
 mod drift;
 mod followups;
 mod harness;
 mod http;
+mod notify;
 mod order;
 mod plans;
 mod repositories;
