@@ -83,7 +83,7 @@
 //! | deeds | [`executor`]: an operation becomes calls to the host; evidence is taken before |
 //! | actors: never see a runtime | [`actors`], [`compile`](mod@compile) |
 //! | control | [`control`]: the socket; `deployctl` (the crate beside this one): wire, client, command line |
-//! | root | [`config`], [`catalog_dir`], [`retention`], [`daemon`] (the daemon is a library call), [`notify`], [`preflight`], [`demo`] |
+//! | root | [`config`], [`catalog_dir`], [`retention`], [`daemon`] (the daemon is a library call), [`notify`], [`preflight`], [`assets`], [`demo`] |
 //!
 //! # What was tried or considered, and rejected
 //!
@@ -104,6 +104,7 @@
 
 pub mod actors;
 pub mod artifact;
+pub mod assets;
 pub mod blocking;
 pub mod catalog;
 pub mod catalog_dir;

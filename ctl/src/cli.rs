@@ -5,6 +5,7 @@ mod backup;
 mod event;
 mod exit;
 mod history;
+mod import;
 mod overview;
 mod plans;
 mod render;
@@ -42,6 +43,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// The definition of the command line, for manual pages.
+pub fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs a command line inside a program that has a runtime; the exit code.

@@ -1,6 +1,7 @@
 //! The catalog's files, read and checked: all services, or all mistakes of all files.
 
 mod fields;
+mod run;
 
 use std::collections::HashMap;
 

@@ -77,6 +77,10 @@ impl UnitRuntime {
         Ok(())
     }
 
+    fn incarnation(&self, invocation: String) -> Incarnation {
+        Incarnation::Unit { boot_id: self.boot_id.clone(), invocation }
+    }
+
     async fn write_files(&self, unit: &Unit, spec: &StartSpec) -> Result<(), RuntimeError> {
         let scope = self.systemd.scope().clone();
         let path = scope.unit_directory().join(&unit.name);
@@ -142,15 +146,16 @@ impl Runtime for UnitRuntime {
         let mark = Mark::read(&unit.directory).map_err(|source| io_error("read its unit's mark", source))?;
         // A unit that is not ours may have run since, without us.
         let of_this_run = mark.filter(|mark| {
+            let ended_with_the_machine = mark.boot_id != self.boot_id && state.invocation.is_empty();
             mark.is_of(&state.invocation) && (unit.is_generated || mark.boot_id == self.boot_id)
-                || (unit.is_generated && !state.is_up())
+                || (!state.is_up() && (unit.is_generated || ended_with_the_machine))
         });
         if state.is_up() {
             let (operation, release) =
                 of_this_run.map_or_else(Default::default, |mark| (mark.operation, mark.release));
             let since = i64::try_from(state.active_since).ok().filter(|since| *since > 0).map(Timestamp);
             let pid = i32::try_from(state.main_pid).ok().filter(|pid| *pid > 0);
-            let incarnation = Incarnation::Unit { invocation: state.invocation };
+            let incarnation = self.incarnation(state.invocation);
             return Ok(Observation::Running { incarnation, pid, operation, release, since });
         }
         let failed = state.active != "inactive";
@@ -177,11 +182,8 @@ impl Runtime for UnitRuntime {
 
     async fn start(&self, spec: StartSpec) -> Result<Incarnation, RuntimeError> {
         let unit = self.unit(&spec.container);
-        let before = self.systemd.state(&unit.name).await?;
         if unit.is_generated {
             self.write_files(&unit, &spec).await?;
-        } else {
-            self.mark(&unit, &spec, RunOf::AnyBut(before.invocation)).await?;
         }
         let mut state = self.systemd.state(&unit.name).await?;
         if state.needs_reload || (unit.is_generated && state.load != "loaded") {
@@ -191,6 +193,9 @@ impl Runtime for UnitRuntime {
         if state.load != "loaded" {
             return Err(RuntimeError::NoUnit { unit: unit.name, load: state.load });
         }
+        if !unit.is_generated {
+            self.mark(&unit, &spec, RunOf::AnyBut(state.invocation)).await?;
+        }
         // How often it was started before is no reason not to start it.
         self.systemd.reset_failed(&unit.name).await?;
         self.systemd.start(&unit.name, limit_of(state.start_limit)).await?;
@@ -198,7 +203,7 @@ impl Runtime for UnitRuntime {
         if !unit.is_generated {
             self.mark(&unit, &spec, RunOf::This(invocation.clone())).await?;
         }
-        Ok(Incarnation::Unit { invocation })
+        Ok(self.incarnation(invocation))
     }
 
     async fn stop(
@@ -231,7 +236,7 @@ impl Runtime for UnitRuntime {
     }
 
     async fn exited(&self, container: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus> {
-        let Incarnation::Unit { invocation } = incarnation else { return None };
+        let Incarnation::Unit { invocation, .. } = incarnation else { return None };
         let unit = self.unit(container);
         loop {
             let ended = |state: &UnitState| {

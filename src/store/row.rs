@@ -6,6 +6,7 @@
 
 pub mod event;
 mod host_event;
+mod incarnation;
 pub mod plan;
 pub mod record;
 pub mod service;

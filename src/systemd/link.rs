@@ -14,7 +14,23 @@ use crate::crashpoint::point;
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const SERVICE: &str = "org.freedesktop.systemd1.Service";
+/// What is read of a service beside what each unit has.
+const OF_SERVICE: [&str; 8] = [
+    "Type",
+    "Result",
+    "MainPID",
+    "ExecMainCode",
+    "ExecMainStatus",
+    "NRestarts",
+    "TimeoutStartUSec",
+    "TimeoutStopUSec",
+];
 const ROOT: &str = "/org/freedesktop/systemd1";
+/// How many calls await their answers at the same time. The bus refuses more than 128.
+const PENDING: usize = 64;
 /// How many results of jobs are kept for those who have not asked yet.
 const EARLY: usize = 4096;
 
@@ -29,6 +45,7 @@ pub struct Systemd {
 /// One connection.
 struct Live {
     connection: Connection,
+    turns: tokio::sync::Semaphore,
     heard: Arc<Mutex<Heard>>,
 }
 
@@ -68,9 +85,15 @@ impl Systemd {
     pub async fn state(&self, unit: &str) -> Result<UnitState, SystemdError> {
         let live = self.live().await?;
         let path = path_of(unit);
-        // An empty name asks for the properties of all interfaces.
-        let answer = live.call(&path, "org.freedesktop.DBus.Properties", "GetAll", &("",)).await?;
-        let properties: HashMap<String, OwnedVariant> = decode(&answer, "GetAll")?;
+        // State, run and job in one answer: they belong together.
+        let answer = live.call(&path, PROPERTIES, "GetAll", &(UNIT,)).await?;
+        let mut properties: HashMap<String, OwnedVariant> = decode(&answer, "GetAll")?;
+        // All of a service's would be 300, and systemd reads the cgroup's files for some of them.
+        let get = async |name: &'static str| -> Result<_, SystemdError> {
+            let answer = live.call(&path, PROPERTIES, "Get", &(SERVICE, name)).await?;
+            Ok((name.to_string(), decode::<OwnedVariant>(&answer, "Get")?))
+        };
+        properties.extend(futures_util::future::try_join_all(OF_SERVICE.map(get)).await?);
         Ok(UnitState::of(&properties))
     }
 
@@ -190,7 +213,7 @@ impl Live {
         let address = format!("unix:path={}", socket.display());
         let address: zbus::Address = address.as_str().try_into().map_err(unreachable)?;
         let connection = zbus::connection::Builder::address(address).build().await.map_err(unreachable)?;
-        let live = Self { connection, heard: Arc::default() };
+        let live = Self { connection, turns: tokio::sync::Semaphore::new(PENDING), heard: Arc::default() };
         live.listen().await.map_err(unreachable)?;
         live.call(ROOT, MANAGER, "Subscribe", &()).await?;
         Ok(live)
@@ -233,6 +256,7 @@ impl Live {
     where
         B: serde::Serialize + zbus::DynamicType + Sync,
     {
+        let _turn = self.turns.acquire().await;
         let call = self.connection.call_method(Some(SYSTEMD), path, Some(interface), method, body);
         match tokio::time::timeout(ANSWER, call).await {
             Ok(Ok(answer)) => Ok(answer),

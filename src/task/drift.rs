@@ -127,6 +127,15 @@ fn as_found(change: &ContainerChange) -> Expected {
     Expected { release: change.release.clone(), running: running.map(Some), may_have_ended: true }
 }
 
+/// A unit that runs again since the machine was started: that is what it is enabled for.
+fn came_back(before: &Incarnation, now: &Incarnation) -> bool {
+    let boot = |incarnation: &Incarnation| match incarnation {
+        Incarnation::Unit { boot_id, .. } => Some(boot_id.clone()),
+        Incarnation::Process { .. } => None,
+    };
+    matches!((boot(before), boot(now)), (Some(before), Some(now)) if before != now)
+}
+
 fn differences(expected: &Expected, seen: &Seen) -> Vec<(&'static str, String, String)> {
     let mut all = Vec::new();
     let release = |release: &Option<String>| release.clone().unwrap_or_else(|| "none".into());
@@ -134,7 +143,7 @@ fn differences(expected: &Expected, seen: &Seen) -> Vec<(&'static str, String, S
         all.push(("release", release(&expected.release), release(&seen.release)));
     }
     match (&expected.running, &seen.incarnation) {
-        (Some(Some(before)), Some(now)) if before != now => {
+        (Some(Some(before)), Some(now)) if before != now && !came_back(before, now) => {
             all.push(("incarnation", before.to_string(), now.to_string()));
         }
         (Some(Some(before)), None) if !seen.rebooted && !expected.may_have_ended => {

@@ -62,6 +62,8 @@ pub enum Incarnation {
     },
     /// A run of a systemd unit.
     Unit {
+        /// The boot of the machine.
+        boot_id: String,
         /// Its InvocationID: another one for each start.
         invocation: String,
     },
@@ -71,7 +73,7 @@ impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process { pid, start_ticks, .. } => write!(f, "pid {pid} (started at tick {start_ticks})"),
-            Self::Unit { invocation } => write!(f, "invocation {invocation}"),
+            Self::Unit { invocation, .. } => write!(f, "invocation {invocation}"),
         }
     }
 }

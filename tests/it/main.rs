@@ -13,6 +13,7 @@
 
 mod artifacts;
 mod beginning;
+mod check;
 mod commands;
 mod crash;
 mod drift;

@@ -37,6 +37,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// A task is executed of each of them, the first at once.
     pub plans: Vec<Vec<Item>>,
+    /// How many events wait for the disk at most.
+    pub unsynced: usize,
     /// How often the daemon is killed, or an actor panics.
     pub crashes: u8,
     /// Whether a crash may be that of an actor: what it had begun goes on without it.
@@ -72,8 +74,12 @@ pub fn by() -> Caller {
 
 fn spec(item: &Item) -> DeploymentSpec {
     let containers: Vec<String> = (0..item.containers).map(|number| format!("c{number}")).collect();
-    let container =
-        |name: &String| Container { name: name.clone(), labels: Vec::new(), environment: BTreeMap::new() };
+    let container = |name: &String| Container {
+        name: name.clone(),
+        labels: Vec::new(),
+        environment: BTreeMap::new(),
+        unit: None,
+    };
     let hook = item.hooks.then(|| vec!["/bin/true".to_string()]);
     let service = Service {
         id: ServiceId::new(item.service).unwrap(),

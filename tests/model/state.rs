@@ -135,7 +135,7 @@ impl State {
         let Container { up, by, .. } = self.world[service][container];
         let operation = by.map_or_else(|| "before".to_string(), operation_id);
         if up {
-            let incarnation = Incarnation { boot_id: "b".into(), pid: 1, start_ticks: 1 };
+            let incarnation = Incarnation::Process { boot_id: "b".into(), pid: 1, start_ticks: 1 };
             Observed::Up { incarnation, operation }
         } else {
             Observed::Down { ended: by.is_some().then_some(operation) }
@@ -185,9 +185,11 @@ pub fn deployment_of(event: &Event) -> Option<usize> {
         | Event::Noted { deployment, .. }
         | Event::OperationBegun { deployment, .. }
         | Event::OperationEnded { deployment, .. }
+        | Event::DeploymentCut { deployment }
         | Event::DeploymentEnded { deployment, .. } => Some(*deployment),
         Event::Started { .. }
         | Event::StopRequested { .. }
+        | Event::CutRequested { .. }
         | Event::PauseRequested { .. }
         | Event::Resumed { .. }
         | Event::Interrupted { .. }

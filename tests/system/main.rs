@@ -7,7 +7,12 @@
     reason = "these are tests, helpers included; the harness is shared"
 )]
 
+mod deploys;
 #[path = "../it/harness.rs"]
 mod harness;
 mod machine;
+mod package;
+mod runtime;
+mod speed;
 mod unit;
+mod user;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the daemon with the modules that it may use.
-const MAY_USE: [(&str, &[&str]); 28] = [
+const MAY_USE: &[(&str, &[&str])] = &[
     // The domain.
     ("mistake", &[]),
     ("yaml", &["mistake"]),
@@ -69,7 +69,7 @@ const MAY_USE: [(&str, &[&str]); 28] = [
     ("retention", &["artifact", "blocking", "clock", "executor", "store", "task"]),
     ("config", &["artifact", "catalog", "mistake", "retention", "systemd", "yaml"]),
     ("notify", &["actors", "control", "store"]),
-    ("preflight", &["artifact", "catalog_dir", "config", "plan"]),
+    ("preflight", &["artifact", "catalog", "catalog_dir", "config", "plan"]),
     (
         "daemon",
         &[
@@ -91,6 +91,7 @@ const MAY_USE: [(&str, &[&str]); 28] = [
             "task",
         ],
     ),
+    ("assets", &[]),
     ("demo", &["spawn"]),
 ];
 

@@ -270,9 +270,33 @@ pub enum ServiceCommand {
         #[arg(short = 'n', long, default_value_t = 100)]
         lines: usize,
     },
+    /// A catalog file out of systemd units that exist
+    #[command(
+        after_help = "Example:\n  deployctl service import shop@1 shop@2 --id 7 --name shop -f /etc/deployd/services.d/shop.yaml"
+    )]
+    Import(Import),
     /// Read the catalog's files anew: all or nothing
     #[command(after_help = "Example:\n  deployctl service reload")]
     Reload,
+}
+
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The service units, one for each container
+    #[arg(required = true, value_name = "UNIT")]
+    pub units: Vec<String>,
+    /// The number of the service
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub id: u64,
+    /// The name of the service
+    #[arg(long)]
+    pub name: String,
+    /// The file to write, which must not exist yet [default: standard output]
+    #[arg(short, long)]
+    pub file: Option<PathBuf>,
+    /// Units of the calling user's systemd (for deployd --user)
+    #[arg(long)]
+    pub user: bool,
 }
 
 #[derive(Debug, Subcommand)]

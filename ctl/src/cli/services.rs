@@ -4,6 +4,7 @@ use hyper::Method;
 
 use super::args::{Output, RepoCommand, ServiceCommand};
 use super::exit::Failure;
+use super::import::import;
 use super::plans::escape;
 use super::render;
 use super::tasks::copy;
@@ -36,6 +37,7 @@ pub async fn service(
             let path = format!("/v1/services/{}/logs?lines={lines}", escape(&service));
             return copy(client.text(&path).await?, terminal).await;
         }
+        ServiceCommand::Import(arguments) => return import(&arguments, terminal),
         ServiceCommand::Reload => {
             let done: Reloaded = client.call(Method::POST, "/v1/services/reload", Vec::new()).await?;
             if !terminal.document(output, &done)? {

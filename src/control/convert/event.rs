@@ -200,7 +200,7 @@ fn operation_end(end: &crate::task::operation::OperationEnd) -> Value {
     if let Ok(Done::Changed(Some(incarnation))) = &end.result {
         match incarnation {
             Incarnation::Process { pid, .. } => value["pid"] = (*pid).into(),
-            Incarnation::Unit { invocation } => value["invocation"] = invocation.clone().into(),
+            Incarnation::Unit { invocation, .. } => value["invocation"] = invocation.clone().into(),
         }
     }
     if let Err(error) = &end.result {

@@ -3,12 +3,13 @@
 use bincode::{Decode, Encode};
 
 use super::host_event::HostV1;
+use super::incarnation::IncarnationV1;
 use super::service::SpecV1;
 use super::{Row, RowError};
 use crate::task::deployment::{Hook, Pin};
 use crate::task::event::{Definition, Event};
 use crate::task::host_event::HostEvent;
-use crate::task::operation::{Done, Evidence, Incarnation, OperationEnd, Settled};
+use crate::task::operation::{Done, Evidence, OperationEnd, Settled};
 use crate::task::{Caller, Failure, Reason, Timestamp};
 
 /// An entry of the journal.
@@ -78,12 +79,6 @@ pub struct PinV1 {
     sha256: String,
     bytes: u64,
     commit: Option<String>,
-}
-
-#[derive(Debug, Encode, Decode)]
-pub enum IncarnationV1 {
-    Process { boot_id: String, pid: i32, start_ticks: u64 },
-    Unit { invocation: String },
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -314,26 +309,6 @@ macro_rules! same_variants {
 
 same_members!(Caller, CallerV1, { uid, user, pid, program });
 same_members!(Pin, PinV1, { source, sha256, bytes, commit });
-
-impl From<Incarnation> for IncarnationV1 {
-    fn from(value: Incarnation) -> Self {
-        match value {
-            Incarnation::Process { boot_id, pid, start_ticks } => Self::Process { boot_id, pid, start_ticks },
-            Incarnation::Unit { invocation } => Self::Unit { invocation },
-        }
-    }
-}
-
-impl From<IncarnationV1> for Incarnation {
-    fn from(row: IncarnationV1) -> Self {
-        match row {
-            IncarnationV1::Process { boot_id, pid, start_ticks } => {
-                Self::Process { boot_id, pid, start_ticks }
-            }
-            IncarnationV1::Unit { invocation } => Self::Unit { invocation },
-        }
-    }
-}
 
 same_members!(Failure, FailureV1, { code, message, log });
 same_variants!(Settled, SettledV1, { FoundDone, Completed });

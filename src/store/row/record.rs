@@ -3,7 +3,7 @@
 use bincode::{Decode, Encode};
 
 use super::Row;
-use super::event::IncarnationV1;
+use super::incarnation::IncarnationV1;
 use super::service::{WayV1, service_id};
 use crate::task::record::{ContainerChange, Origin};
 use crate::task::{TaskId, Timestamp};
