@@ -6,6 +6,7 @@ mod event;
 mod exit;
 mod history;
 mod import;
+mod overview;
 mod plans;
 mod render;
 mod report;
@@ -75,14 +76,20 @@ async fn finish(cli: Cli, terminal: &mut Terminal) -> u8 {
 }
 
 async fn dispatch(cli: Cli, terminal: &mut Terminal) -> Result<u8, Failure> {
-    let client = Client::new(cli.global.socket.clone().unwrap_or_else(default_socket));
+    let socket = cli.global.socket.clone().unwrap_or_else(default_socket);
+    let client = Client::new(socket.clone());
     let output = cli.global.output;
-    if matches!(output, Output::Markdown | Output::Html) && !matches!(cli.command, Command::Report { .. }) {
+    if matches!(output, Output::Markdown | Output::Html)
+        && !matches!(cli.command, Some(Command::Report { .. }))
+    {
         return Err(Failure::Usage(
             "only a report can be shown as markdown or html; use -o json, yaml or table".into(),
         ));
     }
-    match cli.command {
+    let Some(command) = cli.command else {
+        return overview::overview(&socket, &client, output, terminal).await;
+    };
+    match command {
         Command::Plan(command) => plans::run(command, &client, output, terminal).await,
         Command::Execute(execute) => tasks::execute(execute, &client, output, terminal).await,
         Command::List { state, limit } => tasks::list(&state, limit, &client, output, terminal).await,

@@ -12,6 +12,7 @@
 )]
 
 mod artifacts;
+mod beginning;
 mod check;
 mod commands;
 mod crash;
@@ -19,6 +20,7 @@ mod drift;
 mod followups;
 mod harness;
 mod http;
+mod notify;
 mod order;
 mod plans;
 mod repositories;

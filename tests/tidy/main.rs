@@ -68,7 +68,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("catalog_dir", &["catalog", "mistake"]),
     ("retention", &["artifact", "blocking", "clock", "executor", "store", "task"]),
     ("config", &["artifact", "catalog", "mistake", "retention", "systemd", "yaml"]),
-    ("notify", &["actors"]),
+    ("notify", &["actors", "control", "store"]),
     ("preflight", &["artifact", "catalog", "catalog_dir", "config", "plan"]),
     (
         "daemon",
