@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use super::{ContainerRef, Form, Observation, Runtime, RuntimeError, StartSpec, StopReport, log};
 use crate::blocking;
 use crate::spawn::{ExitStatus, tree};
+use crate::systemd::unit::END;
 use crate::systemd::{Scope, Systemd, SystemdError, UnitState};
 use crate::task::Timestamp;
 use crate::task::operation::Incarnation;
@@ -71,7 +72,7 @@ impl UnitRuntime {
     /// Waits until no job of the container's unit is under way: what an earlier daemon has asked for counts.
     pub async fn settle(&self, container: &ContainerRef) -> Result<(), RuntimeError> {
         let unit = self.unit(container);
-        let over = self.systemd.until(&unit.name, |state| !state.is_under_way());
+        let over = self.systemd.until(&unit.name, &[], |state| !state.is_under_way());
         // What takes longer is shown as it is.
         tokio::time::timeout(SETTLE, over).await.map_or(Ok(()), |state| state.map(|_| ()))?;
         Ok(())
@@ -120,19 +121,18 @@ impl UnitRuntime {
     }
 
     async fn journal(&self, unit: &Unit, lines: usize) -> Vec<String> {
-        let mut command = tokio::process::Command::new("journalctl");
-        command.args(["--output=cat", "--no-pager", "--quiet", &format!("--lines={lines}")]);
-        match self.systemd.scope() {
-            Scope::System => {
-                let invocation = self.systemd.state(&unit.name).await.unwrap_or_default().invocation;
-                command.args([format!("_SYSTEMD_INVOCATION_ID={invocation}"), "+".into()]);
-                command.arg(format!("INVOCATION_ID={invocation}"));
-            }
-            Scope::User(_) => drop(command.args(["--user-unit", &unit.name])),
-        }
-        command.stdin(std::process::Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(Duration::from_secs(5), command.output()).await;
-        let Ok(Ok(output)) = output else { return Vec::new() };
+        // What a program has said last may still be on its way; only root may wait for it.
+        journalctl(&["--sync"]).await.ok();
+        let name = match self.systemd.scope() {
+            Scope::System => format!("--unit={}", unit.name),
+            Scope::User(_) => format!("--user-unit={}", unit.name),
+        };
+        let lines = format!("--lines={lines}");
+        let Ok(output) =
+            journalctl(&["--output=cat", "--no-pager", "--quiet", "--boot", &lines, &name]).await
+        else {
+            return Vec::new();
+        };
         let from = output.stdout.len().saturating_sub(JOURNAL);
         String::from_utf8_lossy(&output.stdout[from..]).lines().map(str::to_string).collect()
     }
@@ -142,7 +142,12 @@ impl UnitRuntime {
 impl Runtime for UnitRuntime {
     async fn observe(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
         let unit = self.unit(container);
-        let state = self.systemd.state(&unit.name).await?;
+        let mut state = self.systemd.state(&unit.name, &[]).await?;
+        // A unit without a run is not loaded: each call would let systemd read it from the disk.
+        if !state.invocation.is_empty() {
+            let more = if state.is_up() { &["MainPID"][..] } else { &END };
+            state = self.systemd.state(&unit.name, more).await?;
+        }
         let mark = Mark::read(&unit.directory).map_err(|source| io_error("read its unit's mark", source))?;
         // A unit that is not ours may have run since, without us.
         let of_this_run = mark.filter(|mark| {
@@ -185,10 +190,10 @@ impl Runtime for UnitRuntime {
         if unit.is_generated {
             self.write_files(&unit, &spec).await?;
         }
-        let mut state = self.systemd.state(&unit.name).await?;
+        let mut state = self.systemd.state(&unit.name, &["TimeoutStartUSec"]).await?;
         if state.needs_reload || (unit.is_generated && state.load != "loaded") {
             self.systemd.reload().await?;
-            state = self.systemd.state(&unit.name).await?;
+            state = self.systemd.state(&unit.name, &["TimeoutStartUSec"]).await?;
         }
         if state.load != "loaded" {
             return Err(RuntimeError::NoUnit { unit: unit.name, load: state.load });
@@ -199,7 +204,7 @@ impl Runtime for UnitRuntime {
         // How often it was started before is no reason not to start it.
         self.systemd.reset_failed(&unit.name).await?;
         self.systemd.start(&unit.name, limit_of(state.start_limit)).await?;
-        let invocation = self.systemd.state(&unit.name).await?.invocation;
+        let invocation = self.systemd.state(&unit.name, &[]).await?.invocation;
         if !unit.is_generated {
             self.mark(&unit, &spec, RunOf::This(invocation.clone())).await?;
         }
@@ -220,11 +225,11 @@ impl Runtime for UnitRuntime {
                 .await
                 .map_err(|source| io_error("disable its unit", source))?;
         }
-        let state = self.systemd.state(&unit.name).await?;
+        let state = self.systemd.state(&unit.name, &["TimeoutStopUSec"]).await?;
         let mut killed = false;
         if !state.is_down() {
             self.systemd.stop(&unit.name, limit_of(state.stop_limit)).await?;
-            let after = self.systemd.state(&unit.name).await?;
+            let after = self.systemd.state(&unit.name, &["Result"]).await?;
             if !after.is_down() {
                 return Err(RuntimeError::StillUp { unit: unit.name, state: after.active });
             }
@@ -243,7 +248,7 @@ impl Runtime for UnitRuntime {
                 let done_for_good = state.kind == "oneshot" && state.result == "success";
                 (state.invocation != *invocation || !state.is_up()) && !done_for_good
             };
-            match self.systemd.until(&unit.name, ended).await {
+            match self.systemd.until(&unit.name, &END, ended).await {
                 Ok(state) => return state.exit,
                 // It is looked at again when systemd answers.
                 Err(error) => {
@@ -262,6 +267,12 @@ impl Runtime for UnitRuntime {
         let path = unit.directory.join("output.log");
         blocking::run(move || log::last_lines(&path, lines)).await
     }
+}
+
+async fn journalctl(arguments: &[&str]) -> io::Result<std::process::Output> {
+    let mut command = tokio::process::Command::new("journalctl");
+    command.args(arguments).stdin(std::process::Stdio::null()).kill_on_drop(true);
+    tokio::time::timeout(Duration::from_secs(5), command.output()).await?
 }
 
 /// A unit of that name may be somebody else's, or another daemon's.

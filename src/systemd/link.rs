@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use tokio::sync::{oneshot, watch};
 use zbus::{Connection, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
-use super::unit::{UnitState, path_of};
+use super::unit::{END, UnitState, path_of};
 use super::{ANSWER, Scope, SystemdError};
 use crate::crashpoint::point;
 
@@ -17,17 +17,6 @@ const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
-/// What is read of a service beside what each unit has.
-const OF_SERVICE: [&str; 8] = [
-    "Type",
-    "Result",
-    "MainPID",
-    "ExecMainCode",
-    "ExecMainStatus",
-    "NRestarts",
-    "TimeoutStartUSec",
-    "TimeoutStopUSec",
-];
 const ROOT: &str = "/org/freedesktop/systemd1";
 /// How many calls await their answers at the same time. The bus refuses more than 128.
 const PENDING: usize = 64;
@@ -81,32 +70,38 @@ impl Systemd {
         &self.scope
     }
 
-    /// What a unit is. One that does not exist is `not-found`.
-    pub async fn state(&self, unit: &str) -> Result<UnitState, SystemdError> {
+    /// What a unit is, with these properties that only services have: a look is one message and one for
+    /// each of them. A unit that does not exist is `not-found`.
+    pub async fn state(&self, unit: &str, more: &[&str]) -> Result<UnitState, SystemdError> {
         let live = self.live().await?;
         let path = path_of(unit);
         // State, run and job in one answer: they belong together.
         let answer = live.call(&path, PROPERTIES, "GetAll", &(UNIT,)).await?;
         let mut properties: HashMap<String, OwnedVariant> = decode(&answer, "GetAll")?;
-        // All of a service's would be 300, and systemd reads the cgroup's files for some of them.
-        let get = async |name: &'static str| -> Result<_, SystemdError> {
+        // All of a service's would be 250, and systemd reads the cgroup's files for some of them.
+        let get = async |name: &str| -> Result<_, SystemdError> {
             let answer = live.call(&path, PROPERTIES, "Get", &(SERVICE, name)).await?;
             Ok((name.to_string(), decode::<OwnedVariant>(&answer, "Get")?))
         };
-        properties.extend(futures_util::future::try_join_all(OF_SERVICE.map(get)).await?);
+        properties.extend(futures_util::future::try_join_all(more.iter().map(|name| get(name))).await?);
         Ok(UnitState::of(&properties))
     }
 
-    /// Waits until `is_over` holds for the unit; returns what it is then.
+    /// Waits until `is_over` holds for the unit; returns what it is then. It has to hold without `more`, too:
+    /// these are only asked for when it does.
     pub async fn until(
         &self,
         unit: &str,
+        more: &[&str],
         is_over: impl Fn(&UnitState) -> bool + Send,
     ) -> Result<UnitState, SystemdError> {
         loop {
             let live = self.live().await?;
             let mut changed = live.watch(unit);
-            let state = self.state(unit).await?;
+            let mut state = self.state(unit, &[]).await?;
+            if is_over(&state) && !more.is_empty() {
+                state = self.state(unit, more).await?;
+            }
             if is_over(&state) {
                 return Ok(state);
             }
@@ -178,12 +173,12 @@ impl Systemd {
         if result == "done" {
             return Ok(());
         }
-        let detail = self.state(unit).await.map(|state| state.why()).unwrap_or_default();
+        let detail = self.state(unit, &END).await.map(|state| state.why()).unwrap_or_default();
         Err(SystemdError::Job { verb, unit: unit.to_string(), result, detail })
     }
 
     async fn judge(&self, verb: &str, unit: &str, limit: Duration) -> Result<String, SystemdError> {
-        let over = self.until(unit, |state| !state.is_under_way());
+        let over = self.until(unit, &[], |state| !state.is_under_way());
         let lost = || SystemdError::Lost { what: format!("{verb} {unit}") };
         let state = tokio::time::timeout(limit, over).await.map_err(|_| lost())??;
         let done = if verb == "stop" { state.is_down() } else { state.is_up() };

@@ -6,7 +6,10 @@ use zbus::OwnedVariant;
 
 use crate::spawn::ExitStatus;
 
-/// What systemd says of a unit.
+/// The properties that say how a service's run has ended.
+pub const END: [&str; 4] = ["Type", "Result", "ExecMainCode", "ExecMainStatus"];
+
+/// What systemd says of a unit. What only services have is there when it was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnitState {
     /// `loaded`, `not-found`, `masked`, …
@@ -25,8 +28,6 @@ pub struct UnitState {
     pub main_pid: u32,
     /// How the main process ended, once it has.
     pub exit: Option<ExitStatus>,
-    /// How often systemd has restarted it by itself.
-    pub restarts: u32,
     /// A job waits or runs.
     pub has_job: bool,
     /// Its file differs from what systemd has read.
@@ -101,7 +102,6 @@ impl UnitState {
             result: text("Result"),
             main_pid: number("MainPID").unwrap_or_default(),
             exit,
-            restarts: number("NRestarts").unwrap_or_default(),
             has_job: job.is_some_and(|job| job.0 != 0),
             needs_reload: properties
                 .get("NeedDaemonReload")
