@@ -53,7 +53,8 @@ fn plan(services: &[Service]) -> String {
             continue;
         }
         seen.push(service.service_id);
-        let remark = |text: &str| printable(text).replace('\n', " ");
+        // Some spaces end a line, and with it a comment (U+2028).
+        let remark = |text: &str| printable(text).split_whitespace().collect::<Vec<_>>().join(" ");
         let description = service.description.as_deref().map(|it| format!(": {}", remark(it)));
         let containers = service.containers.iter().map(|container| match &*container.labels {
             [] => container.name.clone(),
