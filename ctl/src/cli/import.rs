@@ -143,7 +143,7 @@ fn unused_name(unit: &str, used: &BTreeSet<String>) -> String {
     let name: String = name.trim_matches('-').chars().take(56).collect();
     let name = if name.is_empty() { "unit".to_string() } else { name };
     let numbered = |number: usize| if number == 1 { name.clone() } else { format!("{name}-{number}") };
-    (1..).map(numbered).find(|name| !used.contains(name)).unwrap_or(name)
+    (1..=used.len() + 1).map(numbered).find(|name| !used.contains(name)).unwrap_or(name)
 }
 
 /// As the catalog wants it.
