@@ -64,6 +64,8 @@ pub trait Commander: Send + Sync + 'static {
     async fn containers(&self, service: ServiceId) -> Result<Vec<ContainerView>, Refused>;
     /// The last `lines` lines of output of each container of a service: (container, line).
     async fn service_logs(&self, service: ServiceId, lines: usize) -> Result<Vec<(String, String)>, Refused>;
+    /// How large all artifacts are.
+    async fn artifact_bytes(&self) -> Result<u64, Refused>;
     /// The active task that holds a service.
     fn holder(&self, service: ServiceId) -> Option<TaskId>;
     /// Whether the daemon is shutting down.

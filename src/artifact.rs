@@ -121,6 +121,17 @@ impl ArtifactStore {
         Ok(removed)
     }
 
+    /// How large all of them are, with those that are being written. Blocking.
+    pub fn bytes(&self) -> io::Result<u64> {
+        let mut bytes = 0;
+        for entry in fs::read_dir(&self.root)? {
+            // It may be gone since.
+            bytes +=
+                entry?.metadata().map_or(0, |metadata| if metadata.is_file() { metadata.len() } else { 0 });
+        }
+        Ok(bytes)
+    }
+
     /// Where the outputs of builds are named.
     pub fn builds(&self) -> PathBuf {
         self.root.join("builds")

@@ -48,6 +48,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// Which tasks are kept.
     pub retention: Retention,
+    /// The command that is told of each change of a task's state; empty: none.
+    pub notify: Vec<String>,
     /// The systemd that runs containers, if one does.
     pub systemd: Option<Scope>,
     /// The binary that is started as spawner and for checks.
@@ -112,6 +114,7 @@ struct File {
     timeouts: TimeoutsFile,
     resume_on_start: bool,
     retention: RetentionFile,
+    notify: NotifyFile,
     shutdown_grace: Option<String>,
 }
 
@@ -157,6 +160,12 @@ struct TimeoutsFile {
 struct RetentionFile {
     tasks: Option<u64>,
     days: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct NotifyFile {
+    command: Option<Vec<String>>,
 }
 
 impl Config {
@@ -206,6 +215,7 @@ impl Config {
             resume_on_start: false,
             shutdown_grace: Duration::from_secs(30),
             retention: Retention { tasks: 10_000, age: None },
+            notify: Vec::new(),
             systemd: Scope::find(false),
             binary,
         }
@@ -294,6 +304,12 @@ impl Config {
         count(&mut self.concurrency.services, "services", file.concurrency.services);
         count(&mut self.concurrency.downloads, "downloads", file.concurrency.downloads);
         count(&mut self.concurrency.builds, "builds", file.concurrency.builds);
+        match file.notify.command {
+            Some(command) if command.first().is_none_or(|program| !program.starts_with('/')) => {
+                wrong.push(" notify.command: a program with its whole path, and its arguments".into());
+            }
+            command => self.notify = command.unwrap_or_default(),
+        }
         self.limits.max_entries = file.packages.max_entries.unwrap_or(self.limits.max_entries);
         self.operators = file.access.operators.unwrap_or_else(|| std::mem::take(&mut self.operators));
         self.viewers = file.access.viewers;
@@ -341,6 +357,7 @@ mod tests {
         assert!(merged("soket: /x").unwrap_err()[0].contains("soket"));
         assert!(merged("shutdownGrace: soon").unwrap_err()[0].contains("shutdownGrace"));
         assert!(merged("concurrency: {builds: 0}").unwrap_err()[0].contains("builds"));
+        assert!(merged("notify: {command: [mail]}").unwrap_err()[0].contains("notify.command"));
         assert!(merged("a: 1\na: 2").unwrap_err()[0].contains("duplicate"));
     }
 }

@@ -11,6 +11,7 @@ mod followups;
 mod history;
 pub mod listen;
 mod logs;
+mod metrics;
 pub mod peer;
 mod places;
 mod plans;

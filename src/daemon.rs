@@ -155,6 +155,7 @@ async fn serve(
     store: &Store,
     host: &tokio::runtime::Handle,
 ) -> Result<(), DaemonError> {
+    let hook = notify::hook::Hook::start(&config.notify, store, host);
     let claims = interrupt_what_was_active(store).await?;
     let catalog = catalog_dir::read(&config.services_dir, config.systemd.is_some())?;
     let (executor, runtime) = build_executor(config, store)?;
@@ -205,6 +206,7 @@ async fn serve(
     let grace = if ended.is_ok() { config.shutdown_grace } else { Duration::ZERO };
     notify::stopping(grace + PREDECESSOR);
     shut_down(grace, store, &supervisor, held).await;
+    hook.finish().await;
     end_of_control.cancel();
     control.await.ok();
     control::listen::remove(&config.socket);

@@ -79,11 +79,11 @@
 //! | layer | modules |
 //! |---|---|
 //! | domain: no runtime, no files, no clock, no network | [`plan`], [`catalog`], [`task`], [`mistake`], [`yaml`], [`reading`] |
-//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`spawn`], [`systemd`], [`blocking`], [`clock`], [`crashpoint`], [`tls`] |
+//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`spawn`], [`systemd`], [`blocking`], [`clock`], [`crashpoint`], [`metrics`], [`tls`] |
 //! | deeds | [`executor`]: an operation becomes calls to the host; evidence is taken before |
 //! | actors: never see a runtime | [`actors`], [`compile`](mod@compile) |
 //! | control | [`control`]: the socket; `deployctl` (the crate beside this one): wire, client, command line |
-//! | root | [`config`], [`catalog_dir`], [`retention`], [`daemon`] (the daemon is a library call), [`notify`], [`preflight`], [`demo`] |
+//! | root | [`config`], [`catalog_dir`], [`retention`], [`daemon`] (the daemon is a library call), [`notify`], [`preflight`], [`assets`], [`demo`] |
 //!
 //! # What was tried or considered, and rejected
 //!
@@ -104,6 +104,7 @@
 
 pub mod actors;
 pub mod artifact;
+pub mod assets;
 pub mod blocking;
 pub mod catalog;
 pub mod catalog_dir;
@@ -115,6 +116,7 @@ pub mod crashpoint;
 pub mod daemon;
 pub mod demo;
 pub mod executor;
+pub mod metrics;
 pub mod mistake;
 pub mod notify;
 pub mod plan;

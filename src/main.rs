@@ -1,12 +1,14 @@
 //! The daemon's binary: its command line, its signals, its log.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use deployd::config::{Config, ConfigError, Overrides};
 use deployd::daemon::{self, DaemonError, Signals};
+use deployd::preflight::{CheckError, Finding};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What is logged by default. What clients send is no event of ours: actix_http would log their mistakes.
@@ -15,6 +17,7 @@ const LOG: &str = "info,actix_server=warn,actix_http=off";
 /// Executes ordered releases of several services, once, and survives kill -9.
 #[derive(Parser)]
 #[command(
+    name = "deployd",
     version,
     after_help = "Example:\n  deployd --config /etc/deployd/deployd.yaml\n\nLogs go to standard error; DEPLOYD_LOG=debug shows more.\n\nExit codes: 0 ended as told, 2 usage, 65 the store is damaged, 70 the plan supervisor crashed, 74 the store can't be written, 75 another daemon holds the state directory or the socket, 78 configuration or catalog, 1 anything else."
 )]
@@ -46,8 +49,10 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Check the configuration, the catalog and plans, without a running daemon
-    #[command(after_help = "Example:\n  deployd check release.yaml")]
+    /// Check the configuration, the catalog, plans and whether this host is fit, without a running daemon
+    #[command(
+        after_help = "Each thing that was looked at is a line: ok, warn or fail, and what to do about it. The mistakes of files go to standard error.\n\nExit codes: 0 nothing failed, 1 this host is not fit, 2 usage, 5 the catalog or a plan is not valid, 78 configuration.\n\nExample:\n  deployd check release.yaml"
+    )]
     Check {
         /// Plans to check
         #[arg(value_name = "PLAN")]
@@ -65,6 +70,12 @@ enum Command {
     DemoService {
         /// Port on loopback, then words to answer with
         arguments: Vec<String>,
+    },
+    /// Write the manual pages and completion scripts of deployd and deployctl
+    #[command(hide = true)]
+    Assets {
+        /// Where to
+        directory: PathBuf,
     },
     #[command(hide = true)]
     Spawner {
@@ -96,9 +107,12 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         None => start_log(LOG).and_then(|()| serve(&overrides)),
-        Some(Command::Check { plans }) => deployd::preflight::check(&overrides, &plans).map_err(Into::into),
+        Some(Command::Check { plans }) => {
+            deployd::preflight::check(&overrides, &plans, &mut show).map_err(Into::into)
+        }
         Some(Command::Demo { keep }) => start_log("error").and_then(|()| deployd::demo::run(keep)),
         Some(Command::DemoService { arguments }) => return deployd::demo::service::serve(&arguments),
+        Some(Command::Assets { directory }) => write_assets(&directory).map_err(Into::into),
         Some(Command::Spawner { lock }) => return deployd::spawn::server::serve(&lock),
         Some(Command::CheckDb { file }) => {
             // What it finds is told in one line.
@@ -115,13 +129,23 @@ fn main() -> ExitCode {
     }
 }
 
+fn write_assets(directory: &Path) -> std::io::Result<()> {
+    deployd::assets::write(&Cli::command(), "8", directory)?;
+    deployd::assets::write(&deployctl::cli::definition(), "1", directory)
+}
+
 /// What went wrong, for whoever starts the daemon: see [`DaemonError::exit_code`].
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<DaemonError>() {
         Some(error) => error.exit_code().into(),
         None if error.is::<ConfigError>() => 78.into(),
-        None => ExitCode::FAILURE,
+        None => error.downcast_ref::<CheckError>().map_or(1, CheckError::exit_code).into(),
     }
+}
+
+fn show(finding: &Finding) {
+    // Who no longer reads has heard enough.
+    writeln!(std::io::stdout(), "{finding}").ok();
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where the daemon's binary speaks for itself")]

@@ -1,4 +1,7 @@
-//! What systemd is told about the daemon (sd_notify). Where nobody listens, nothing is sent.
+//! Who is told what: systemd about the daemon (sd_notify; where nobody listens, nothing is sent), and a
+//! command of the host about tasks ([`hook`]).
+
+pub mod hook;
 
 use std::collections::HashSet;
 use std::time::Duration;

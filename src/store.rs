@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use redb::Database;
 use tokio::sync::{oneshot, watch};
 
+use crate::metrics::Metrics;
 use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
 use crate::task::record::Record;
@@ -54,6 +55,7 @@ struct Inner {
     durable: watch::Receiver<u64>,
     failed: watch::Receiver<bool>,
     backups: Mutex<()>,
+    metrics: Arc<Metrics>,
     instance: String,
 }
 
@@ -295,6 +297,11 @@ impl Store {
     /// Becomes true when a commit has failed.
     pub fn failed(&self) -> watch::Receiver<bool> {
         self.inner.failed.clone()
+    }
+
+    /// What is counted while this store is open.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
     }
 
     /// The id of this store: 16 hex digits, made with it.

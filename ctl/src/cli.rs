@@ -6,6 +6,7 @@ mod event;
 mod exit;
 mod history;
 mod import;
+mod overview;
 mod plans;
 mod render;
 mod report;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::client::{Client, default_socket};
-use args::{Cli, Command};
+use args::{Cli, Command, Output};
 pub use exit::{CTRL_C, Failure};
 pub use terminal::{Terminal, printable};
 
@@ -42,6 +43,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// The definition of the command line, for manual pages.
+pub fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs a command line inside a program that has a runtime; the exit code.
@@ -70,9 +76,20 @@ async fn finish(cli: Cli, terminal: &mut Terminal) -> u8 {
 }
 
 async fn dispatch(cli: Cli, terminal: &mut Terminal) -> Result<u8, Failure> {
-    let client = Client::new(cli.global.socket.clone().unwrap_or_else(default_socket));
+    let socket = cli.global.socket.clone().unwrap_or_else(default_socket);
+    let client = Client::new(socket.clone());
     let output = cli.global.output;
-    match cli.command {
+    if matches!(output, Output::Markdown | Output::Html)
+        && !matches!(cli.command, Some(Command::Report { .. }))
+    {
+        return Err(Failure::Usage(
+            "only a report can be shown as markdown or html; use -o json, yaml or table".into(),
+        ));
+    }
+    let Some(command) = cli.command else {
+        return overview::overview(&socket, &client, output, terminal).await;
+    };
+    match command {
         Command::Plan(command) => plans::run(command, &client, output, terminal).await,
         Command::Execute(execute) => tasks::execute(execute, &client, output, terminal).await,
         Command::List { state, limit } => tasks::list(&state, limit, &client, output, terminal).await,

@@ -244,6 +244,12 @@ impl Commander for Handle {
         self.on_host(async move { executor.container_logs(&found, lines).await }).await
     }
 
+    async fn artifact_bytes(&self) -> Result<u64, Refused> {
+        let executor = self.executor.clone();
+        let bytes = crate::blocking::run(move || executor.artifacts.bytes()).await;
+        bytes.map_err(|error| Refused::Host(format!("cannot read the artifacts: {error}")))
+    }
+
     fn holder(&self, service: ServiceId) -> Option<TaskId> {
         self.held.borrow().get(&service).copied()
     }

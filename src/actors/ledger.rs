@@ -9,12 +9,13 @@ use std::cell::{Ref, RefCell};
 use std::rc::Rc;
 
 use crate::clock;
+use crate::metrics::{Ended, Metrics};
 use crate::store::{Change, Store, StoreError};
 use crate::task::event::Event;
 use crate::task::record;
 use crate::task::state::TaskState;
 use crate::task::summary::TaskSummary;
-use crate::task::{Illegal, Task, TaskId};
+use crate::task::{Illegal, Task, TaskId, Timestamp};
 
 /// The task as its recorded events make it.
 #[derive(Clone)]
@@ -62,6 +63,7 @@ impl Ledger {
         let mut state = self.inner.state.borrow_mut();
         let at = clock::now();
         state.task.apply(&event, at)?;
+        count(self.inner.store.metrics(), &state.task, &event);
         state.last += 1;
         let summary = TaskSummary::of(&state.task, state.last);
         let line = Line::of(&state.task, &event);
@@ -73,6 +75,28 @@ impl Ledger {
             line.log();
             Ok(())
         })
+    }
+}
+
+/// Counts what has ended.
+fn count(metrics: &Metrics, task: &Task, event: &Event) {
+    let micros = |from: Option<Timestamp>, to: Option<Timestamp>, whole: bool| {
+        let (from, to) = from.zip(to).filter(|_| whole)?;
+        u64::try_from(to.0.saturating_sub(from.0)).ok()
+    };
+    match event {
+        Event::DeploymentEnded { deployment, .. } => {
+            let it = &task.deployments[*deployment];
+            let micros = micros(it.started_at, it.finished_at, !it.was_cut);
+            metrics.deployment(Ended { way: it.spec.way.name(), outcome: it.state.name(), micros });
+        }
+        Event::OperationEnded { deployment, operation, .. } => {
+            let its = &task.deployments[*deployment];
+            let it = &its.operations[*operation];
+            let micros = micros(it.started_at, it.finished_at, it.settled.is_none());
+            metrics.operation(Ended { way: its.spec.way.name(), outcome: it.state.name(), micros });
+        }
+        _ => {}
     }
 }
 

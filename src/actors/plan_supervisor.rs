@@ -213,7 +213,9 @@ pub struct AreYouThere;
 
 impl Handler<AreYouThere> for PlanSupervisor {
     type Result = ();
-    fn handle(&mut self, _: AreYouThere, _: &mut Self::Context) {}
+    fn handle(&mut self, _: AreYouThere, _: &mut Self::Context) {
+        handling("supervisor: AreYouThere");
+    }
 }
 
 /// The daemon takes no new work.

@@ -6,7 +6,7 @@ use super::plan_supervisor::{Drain, InterruptAll};
 use super::{Command, Refused};
 use crate::task::Reason;
 use crate::task::event::Event;
-use crate::task::operation::Settled;
+use crate::task::operation::{OperationState, Settled};
 use crate::task::state::TaskState;
 use house::{House, Stage, arrived, gated, open};
 
@@ -125,6 +125,20 @@ async fn deleting_and_what_is_gone() {
     assert!(house.store.snapshot().unwrap().task(id).unwrap().is_none());
 }
 
+/// Its actor is still ending when it is deleted: what that tells later brings nothing back.
+#[actix::test]
+async fn a_task_that_is_deleted_in_the_very_moment_of_coming_to_rest_leaves_nothing() {
+    let house = House::new(gated(&["a"]));
+    let id = house.execute("plan", &[(1, 9, "START"), (2, 8, "START")]).await.unwrap().task;
+    arrived(&house, "a").await;
+    house.command(id, Command::Pause).await.unwrap();
+    open(&house, "a");
+    while house.command(id, Command::Delete).await.is_err() {}
+    let next = house.execute("next", &[(2, 0, "START")]).await.unwrap();
+    assert!(next.warnings.is_empty(), "{:?}", next.warnings);
+    house.reaches(next.task, TaskState::Succeeded).await;
+}
+
 #[actix::test]
 async fn the_journal_of_a_task_is_what_happened_in_this_order() {
     let house = House::new(Stage::default());
@@ -142,6 +156,18 @@ async fn the_journal_of_a_task_is_what_happened_in_this_order() {
     let expected: Vec<_> =
         ["task.started"].into_iter().chain(deployment).chain(deployment).chain(["task.succeeded"]).collect();
     assert_eq!(names, expected);
+}
+
+#[actix::test]
+async fn what_is_about_to_be_done_is_on_disk_before_it_is_done() {
+    let house = House::new(gated(&["a"]));
+    let id = house.execute("plan", &[(1, 0, "START")]).await.unwrap().task;
+    arrived(&house, "a").await;
+    // The journal as the next daemon would read it, while the host is being touched.
+    let task = house.store.snapshot().unwrap().task(id).unwrap().unwrap();
+    assert_eq!(task.deployments[0].operations[0].state, OperationState::Running);
+    open(&house, "a");
+    house.reaches(id, TaskState::Succeeded).await;
 }
 
 #[actix::test]

@@ -12,7 +12,8 @@ use deployctl::wire::{Counts, Info};
 use super::peer::{Peer, Role, caller};
 use super::problem::Fault;
 use super::{
-    ControlState, backup, convert, events, followups, history, logs, plans, repositories, services, tasks,
+    ControlState, backup, convert, events, followups, history, logs, metrics, plans, repositories, services,
+    tasks,
 };
 use crate::task::state::TaskState;
 
@@ -42,7 +43,7 @@ const fn route(
 
 /// All calls. What matches an earlier path is not looked for in the later ones.
 #[rustfmt::skip]
-pub const ROUTES: [Route; 32] = [
+pub const ROUTES: [Route; 33] = [
     route("GET", "/v1/info", Role::Viewer, "Version, uptime, runtimes, counts", |to| to.to(info)),
     route("GET", "/v1/openapi.json", Role::Viewer, "This document", |to| to.to(openapi)),
     route("POST", "/v1/plans/check", Role::Viewer, "Everything that is wrong with a plan", |to| to.to(plans::check)),
@@ -70,6 +71,7 @@ pub const ROUTES: [Route; 32] = [
     route("GET", "/v1/repositories", Role::Viewer, "The built-in repositories", |to| to.to(repositories::list)),
     route("POST", "/v1/repositories", Role::Operator, "Create a built-in repository", |to| to.to(repositories::create)),
     route("DELETE", "/v1/repositories/{name}", Role::Operator, "Delete a built-in repository", |to| to.to(repositories::delete)),
+    route("GET", "/metrics", Role::Viewer, "What is counted and measured, as OpenMetrics", |to| to.to(metrics::metrics)),
     // Environments of services stand in it.
     route("GET", "/v1/backup", Role::Admin, "The whole store, as a file", |to| to.to(backup::backup)),
     route("GET", "/v1", Role::Viewer, "The calls, as text", |to| to.to(overview)),

@@ -10,7 +10,7 @@ use redb::{Key, ReadTransaction, ReadableTable, TableDefinition, Value, WriteTra
 
 use super::open::{builder, damaged, io_error};
 use super::read::Snapshot;
-use super::tables::{COUNTERS, EVENTS, FEED, HOST_EVENTS, KEYS, OPEN_TASKS, PLANS, REVISIONS, TASKS};
+use super::tables::each_table;
 use super::{Store, StoreError};
 
 impl Store {
@@ -50,15 +50,7 @@ fn nameless(path: &Path) -> io::Result<File> {
 
 fn copy_all(from: &ReadTransaction, database: &redb::Database) -> Result<(), redb::Error> {
     let to = database.begin_write()?;
-    copy(from, &to, COUNTERS)?;
-    copy(from, &to, REVISIONS)?;
-    copy(from, &to, PLANS)?;
-    copy(from, &to, TASKS)?;
-    copy(from, &to, OPEN_TASKS)?;
-    copy(from, &to, EVENTS)?;
-    copy(from, &to, HOST_EVENTS)?;
-    copy(from, &to, FEED)?;
-    copy(from, &to, KEYS)?;
+    each_table!(table => copy(from, &to, table)?);
     to.commit()?;
     Ok(())
 }

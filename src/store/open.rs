@@ -14,11 +14,9 @@ use tokio::sync::watch;
 use super::file::{self, Place};
 use super::overlay::Overlay;
 use super::read::Snapshot;
-use super::tables::{
-    CHANGES, COUNTERS, DURATIONS, EVENTS, FEED, HOST_EVENTS, KEYS, NEEDS, OPEN_TASKS, PLANS, RELEASES,
-    REVISIONS, SCHEMA, TASKS, counter,
-};
+use super::tables::{COUNTERS, SCHEMA, counter, each_table};
 use super::{Inner, Store, StoreError, writer};
+use crate::metrics::Metrics;
 
 /// redb's cache. Its default is a gibibyte.
 const CACHE: usize = 4 << 20;
@@ -78,10 +76,15 @@ impl Store {
         let (queue, requests) = mpsc::channel();
         let (durable_sender, durable) = watch::channel(seq);
         let (failed_sender, failed) = watch::channel(false);
-        let writers = database.clone();
+        let metrics = Arc::new(Metrics::new());
+        let (writers, measured) = (database.clone(), metrics.clone());
         let writer = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || writer::run(&writers, place.as_ref(), &requests, &durable_sender, &failed_sender))
+            .spawn(move || {
+                let tell =
+                    writer::Tell { durable: &durable_sender, failed: &failed_sender, metrics: &measured };
+                writer::run(&writers, place.as_ref(), &requests, &tell);
+            })
             .map_err(|error| io_error("start the writer of", path, error))?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -91,6 +94,7 @@ impl Store {
                 durable,
                 failed,
                 backups: Mutex::new(()),
+                metrics,
                 instance: format!("{instance:016x}"),
             }),
         })
@@ -132,24 +136,13 @@ fn create(path: &Path) -> Result<(), StoreError> {
 
 fn make_tables(database: &Database) -> Result<(), Box<dyn std::error::Error>> {
     let transaction = database.begin_write()?;
+    each_table!(table => transaction.open_table(table)?);
     {
         let mut counters = transaction.open_table(COUNTERS)?;
         if counters.get(counter::SCHEMA)?.is_none() {
             counters.insert(counter::SCHEMA, SCHEMA)?;
             counters.insert(counter::INSTANCE, random()?)?;
         }
-        transaction.open_table(REVISIONS)?;
-        transaction.open_table(PLANS)?;
-        transaction.open_table(TASKS)?;
-        transaction.open_table(OPEN_TASKS)?;
-        transaction.open_table(EVENTS)?;
-        transaction.open_table(HOST_EVENTS)?;
-        transaction.open_table(FEED)?;
-        transaction.open_table(KEYS)?;
-        transaction.open_table(RELEASES)?;
-        transaction.open_table(NEEDS)?;
-        transaction.open_table(DURATIONS)?;
-        transaction.open_table(CHANGES)?;
     }
     transaction.commit()?;
     Ok(())

@@ -3,7 +3,7 @@
 use super::row::event::{EntryV1, JournalV1};
 use super::row::plan::PlanV1;
 use super::row::task::TaskV1;
-use super::row::{Row, decode, encode};
+use super::row::{decode, encode};
 use crate::task::Timestamp;
 use crate::task::event::Event;
 use crate::task::summary::TaskSummary;
@@ -11,13 +11,10 @@ use crate::task::summary::TaskSummary;
 /// Reads `bytes` as each kind of row and takes what can be read into the domain; what comes out
 /// is those, written again.
 pub fn reread(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let task = |row| Some(TaskV1::from(&TaskSummary::from(row)));
-    let rows = [again(bytes, entry), again::<TaskV1>(bytes, task), again::<PlanV1>(bytes, Some)];
-    rows.into_iter().flatten().collect()
-}
-
-fn again<R: Row>(bytes: &[u8], through: impl Fn(R) -> Option<R>) -> Option<Vec<u8>> {
-    through(decode(bytes).ok()?).map(|row| encode(&row))
+    let entry = decode(bytes).ok().and_then(entry).map(|row| encode(&row));
+    let task = decode(bytes).ok().map(|row: TaskV1| encode(&TaskV1::from(&TaskSummary::from(row))));
+    let plan = decode(bytes).ok().map(|row: PlanV1| encode(&row));
+    [entry, task, plan].into_iter().flatten().collect()
 }
 
 fn entry(row: EntryV1) -> Option<EntryV1> {

@@ -34,6 +34,23 @@ pub const NEEDS: TableDefinition<(&str, u64), ()> = TableDefinition::new("needs"
 pub const DURATIONS: TableDefinition<(u64, &str, u64), u64> = TableDefinition::new("durations");
 pub const CHANGES: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("changes");
 
+/// Does something with each table, so that none is forgotten.
+macro_rules! each_table {
+    ($table:ident => $work:expr) => {
+        $crate::store::tables::each_table!(
+            $table => $work;
+            COUNTERS REVISIONS PLANS TASKS OPEN_TASKS EVENTS HOST_EVENTS FEED KEYS RELEASES NEEDS DURATIONS CHANGES
+        )
+    };
+    ($table:ident => $work:expr; $($name:ident)*) => {
+        $({
+            let $table = $crate::store::tables::$name;
+            $work;
+        })*
+    };
+}
+pub(super) use each_table;
+
 /// The layout above. A newer one is refused, an older one is migrated.
 pub const SCHEMA: u64 = 1;
 

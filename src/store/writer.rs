@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
 use redb::{Database, ReadableTable, WriteTransaction};
 use tokio::sync::watch;
@@ -17,6 +18,7 @@ use super::tables::{
 };
 use super::{Change, Committed, Request, StoreError};
 use crate::crashpoint::{self, Side};
+use crate::metrics::Metrics;
 use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
 use crate::task::summary::TaskSummary;
@@ -27,21 +29,32 @@ const MAX_GROUP: usize = 1024;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// Who is told what.
+pub struct Tell<'a> {
+    /// The last durable entry of the journal.
+    pub durable: &'a watch::Sender<u64>,
+    /// That a commit has failed.
+    pub failed: &'a watch::Sender<bool>,
+    /// How long a commit took.
+    pub metrics: &'a Metrics,
+}
+
 /// Writes until the queue is closed or a commit fails.
 pub fn run(
     database: &Arc<Database>,
     place: Option<&Place>,
     queue: &mpsc::Receiver<Request>,
-    durable: &watch::Sender<u64>,
-    failed: &watch::Sender<bool>,
+    tell: &Tell<'_>,
 ) {
     while let Ok(first) = queue.recv() {
         let mut group = vec![first];
         group.extend(queue.try_iter().take(MAX_GROUP - 1));
+        let begun = Instant::now();
         let written = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, place, &group)));
         let error = match written {
             Ok(Ok((answers, seq))) => {
-                durable.send_replace(seq);
+                tell.metrics.commit(begun.elapsed());
+                tell.durable.send_replace(seq);
                 for (request, answer) in group.into_iter().zip(answers) {
                     request.done.send(Ok(answer)).ok();
                 }
@@ -51,7 +64,7 @@ pub fn run(
             Err(_) => "its writer panicked".to_string(),
         };
         tracing::error!(%error, "cannot write to the store");
-        failed.send_replace(true);
+        tell.failed.send_replace(true);
         for request in group {
             request.done.send(Err(StoreError::CommitUnknown(error.clone()))).ok();
         }

@@ -115,6 +115,11 @@ fn archives_are_refused_without_a_trace_or_unpacked_without_harm() {
             ("reject", Ok(_)) => wrong.push(format!("accepted: {}", case.note)),
             _ => {}
         }
+        if let Err(error) = &result
+            && error.to_string().chars().any(char::is_control)
+        {
+            wrong.push(format!("says {error:?}: {}", case.note));
+        }
         counts[usize::from(result.is_ok()) + usize::from(case.verdict == "either")] += 1;
         let left = below(&releases);
         if result.is_err() && !left.is_empty() {
@@ -194,6 +199,26 @@ fn archives_are_told_by_their_content() {
             unpack(&archive, &other, &LIMITS, 0, |_| Ok(())).unwrap_err();
             assert!(!other.exists() && !directory.path().join("other.tmp").exists(), "{form} cut at {cut}");
         }
+    }
+}
+
+/// Libraries quote what they can't read: that is text of an attacker's choice.
+#[test]
+fn what_an_archive_holds_drives_no_terminal() {
+    let directory = tempfile::tempdir().unwrap();
+    let archive = directory.path().join("package.tar");
+    for field in [100, 108, 124, 136, 148] {
+        let mut header = tar::Header::new_ustar();
+        header.set_path("file").unwrap();
+        header.set_mode(0o644);
+        header.set_cksum();
+        let mut bytes = header.as_bytes().to_vec();
+        bytes[field..field + 7].copy_from_slice(b"\x1b[2J\r\n\x07");
+        bytes.resize(2048, 0);
+        fs::write(&archive, bytes).unwrap();
+        let release = directory.path().join("release");
+        let error = unpack(&archive, &release, &LIMITS, 0, |_| Ok(())).unwrap_err().to_string();
+        assert!(!error.chars().any(char::is_control), "{error:?}");
     }
 }
 

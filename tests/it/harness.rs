@@ -1,5 +1,7 @@
 //! A daemon of its own for each test.
 
+#[path = "stock.rs"]
+mod stock;
 #[path = "witness.rs"]
 mod witness;
 
@@ -18,6 +20,8 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use serde_json::Value;
 
+#[allow(unused_imports, reason = "not every binary of tests writes plans")]
+pub use stock::{items, user};
 pub use witness::{Events, Start};
 
 /// Nothing in these tests takes longer; whatever does is a failure.
@@ -136,7 +140,9 @@ impl Daemon {
     /// Whether this daemon answers: for a moment, a child of one that was killed may still hold its socket.
     fn listens(&self) -> bool {
         let Ok(stream) = UnixStream::connect(self.socket()) else { return false };
-        getsockopt(&stream, PeerCredentials).is_ok_and(|peer| peer.pid() == self.pid())
+        // What wraps it may give it another number, in a namespace of its own.
+        let is_ours = |pid| pid == self.pid() || !self.wrapper.is_empty();
+        getsockopt(&stream, PeerCredentials).is_ok_and(|peer| is_ours(peer.pid()))
     }
 
     /// Whether the daemon has been ended by SIGKILL; if so it can be launched again.
@@ -332,73 +338,10 @@ impl Daemon {
         let text = fs::read_to_string(self.path(name)).unwrap_or_default();
         text.lines().map(Start::of).collect()
     }
-
-    /// Lets a container whose health check waits for it become healthy.
-    pub fn release(&self, container: &str) {
-        self.write(&format!("open-{container}"), "");
-    }
-
-    /// Puts a service `s<id>` into the catalog: its containers, each with its labels, write down
-    /// their starts; then they count as up, unless `more` has a `health` of its own.
-    pub fn add(&self, id: u64, containers: &[(&str, &str)], more: &str) {
-        let witness = self.path("witness");
-        let script = format!(
-            "echo $DEPLOYD_CONTAINER $DEPLOYD_OPERATION $$ $(date +%s.%N) >> {}; exec sleep 1000",
-            witness.display()
-        );
-        let run = format!("run:\n  command: [/bin/sh, -c, \"{script}\"]\n{}  stopTimeout: 5s\n", user());
-        // Up is what has written down its start.
-        let written =
-            format!("health: {{ command: [/bin/sh, -c, '{}'], interval: 10ms, settle: 0s }}", self.wrote());
-        let health = if more.contains("health:") { String::new() } else { written };
-        self.add_running(id, containers, &run, &format!("{health}\n{more}"));
-    }
-
-    /// A command that succeeds when the container has written down its start.
-    pub fn wrote(&self) -> String {
-        format!("grep -q \"$(basename $DEPLOYD_OPERATION .health) \" {}", self.path("witness").display())
-    }
-
-    /// As [`Self::add`], with a `run` of its own.
-    pub fn add_running(&self, id: u64, containers: &[(&str, &str)], run: &str, more: &str) {
-        let containers: Vec<_> = containers
-            .iter()
-            .map(|(name, labels)| format!("  - {{ name: {name}, labels: [{labels}] }}\n"))
-            .collect();
-        let health = if more.contains("health:") { "" } else { "health: { settle: 0s }\n" };
-        let containers = containers.concat();
-        let text = format!(
-            "serviceId: {id}\nname: s{id}\nruntime: process\ncontainers:\n{containers}{run}{health}{more}\n"
-        );
-        self.write(&format!("services.d/s{id}.yaml"), &text);
-    }
-
-    /// A health check that waits until the test releases the container.
-    pub fn gate(&self) -> String {
-        let open = self.path("open-$DEPLOYD_CONTAINER");
-        format!(
-            "health: {{ command: [/bin/sh, -c, 'test -e {} && {}'], interval: 10ms, timeout: 60s, settle: 0s }}",
-            open.display(),
-            self.wrote()
-        )
-    }
 }
 
 fn is_final(state: &str) -> bool {
     matches!(state, "SUCCEEDED" | "FAILED" | "STOPPED")
-}
-
-/// The line of a catalog that says as whom a container runs.
-pub fn user() -> &'static str {
-    if is_root() { "  user: root\n" } else { "" }
-}
-
-/// A plan of (service, priority, way, further keys).
-pub fn items(items: &[(u64, i64, &str, &str)]) -> String {
-    let item = |(id, priority, way, more): &(u64, i64, &str, &str)| {
-        format!("  - {{ serviceId: {id}, priority: {priority}, deployment: {way}{more} }}\n")
-    };
-    format!("deployPlanItems:\n{}", items.iter().map(item).collect::<Vec<_>>().concat())
 }
 
 impl Drop for Daemon {

@@ -12,12 +12,15 @@
 )]
 
 mod artifacts;
+mod beginning;
+mod check;
 mod commands;
 mod crash;
 mod drift;
 mod followups;
 mod harness;
 mod http;
+mod notify;
 mod order;
 mod plans;
 mod repositories;

@@ -179,10 +179,12 @@ fn a_reload_is_all_or_nothing() {
     std::fs::remove_file(daemon.path("services.d/broken.yaml")).unwrap();
     let done = daemon.json(&["service", "reload"]);
     assert_eq!((&done["services"], &done["added"]), (&2.into(), &serde_json::json!(["s2"])));
-    let needs = "serviceId: 4\nname: needy\nruntime: systemd\ncontainers: [{name: x, unit: a.service}]\nrun:\n  command: [x]\n  image: y\n  limits: {memoryMax: 1G}\n";
+    let needs = "serviceId: 4\nname: needy\nruntime: process\ncontainers: [{name: x, unit: a.service}]\nrun:\n  command: [x]\n  image: y\n  limits: {memoryMax: 1G}\n";
     daemon.write("services.d/needy.yaml", needs);
     let said = daemon.ctl_ends(5, &["service", "reload"]);
-    for part in ["runtime systemd", "needs runtime systemd", "needs runtime podman or docker"] {
+    for part in
+        ["unit needs runtime systemd", "memoryMax needs runtime systemd", "needs runtime podman or docker"]
+    {
         assert!(said.contains(part), "{part}: {said}");
     }
 }
@@ -200,22 +202,4 @@ fn a_task_keeps_the_services_with_which_it_started() {
     daemon.release("c2");
     daemon.ctl_ends(0, &["resume", &id.to_string(), "--wait"]);
     assert_eq!(daemon.witness().len(), 2);
-}
-
-#[test]
-fn check_needs_no_daemon() {
-    let mut daemon = daemon();
-    daemon.terminate();
-    let plan = daemon.write("plan.yaml", &items(&[(1, 0, "STRAT", "")]));
-    let check = |daemon: &Daemon| {
-        let output = daemon.command().arg("check").arg(&plan).output().unwrap();
-        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
-    };
-    let (ok, said) = check(&daemon);
-    assert!(!ok && said.contains("did you mean `START`?"), "{said}");
-    daemon.write("plan.yaml", &items(&[(1, 0, "START", "")]));
-    assert!(check(&daemon).0);
-    daemon.write("deployd.yaml", "soket: /x\n");
-    let (ok, said) = check(&daemon);
-    assert!(!ok && said.contains("soket"), "{said}");
 }

@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use deployd::task::admission::{Claim, admit};
+use deployd::catalog::ServiceId;
+use deployd::task::admission::{Claim, Services, admit};
 use deployd::task::command::{Command, Verdict};
 use deployd::task::decide::{Decision, decide};
 use deployd::task::deployment::{DeploymentState, DeploymentStep, Pin};
@@ -61,6 +62,14 @@ const RESUME: Command = Command::Resume { force: false };
 pub fn acts(scenario: &Scenario, state: &State) -> Vec<Act> {
     let mut acts = Vec::new();
     acts.extend((!state.queue.is_empty()).then_some(Act::Commit));
+    if state.crashes > 0 {
+        acts.push(Act::Crash);
+        let active = tasks(state).filter(|(_, task)| task.state.is_active() && scenario.panics);
+        acts.extend(active.map(|(slot, _)| Act::Panic(slot)));
+    }
+    if state.queue.len() >= scenario.unsynced {
+        return acts;
+    }
     for (slot, task) in tasks(state).filter(|(slot, task)| task.state.is_active() && runs(state, *slot)) {
         deployments(state, slot, task, &mut acts);
     }
@@ -74,11 +83,6 @@ pub fn acts(scenario: &Scenario, state: &State) -> Vec<Act> {
             acts.push(Act::Proceed(index));
             acts.extend((state.failures > 0).then_some(Act::Fail(index)));
         }
-    }
-    if state.crashes > 0 {
-        acts.push(Act::Crash);
-        let active = tasks(state).filter(|(_, task)| task.state.is_active() && scenario.panics);
-        acts.extend(active.map(|(slot, _)| Act::Panic(slot)));
     }
     if state.deaths > 0 {
         for (service, containers) in state.world.iter().enumerate() {
@@ -120,28 +124,31 @@ fn deployments(state: &State, slot: usize, task: &Task, acts: &mut Vec<Act>) {
 fn commands(scenario: &Scenario, state: &State, acts: &mut Vec<Act>) {
     for (slot, task) in tasks(state) {
         let wanted: &[Command] = if scenario.commands {
-            &[Command::Stop, Command::Pause, RESUME, Command::Delete]
+            &[Command::Stop { now: false }, Command::Pause, RESUME, Command::Delete]
         } else {
             &[RESUME]
         };
         for &command in wanted {
             match command.judge(task.state, by()) {
-                Ok(Verdict::Record(_)) if command == RESUME && !is_admitted(state, Some(slot), task) => {}
-                Ok(Verdict::Record(_) | Verdict::Delete) => acts.push(Act::Ask(slot, command)),
+                Ok(Verdict::Record(_))
+                    if command == RESUME && !is_admitted(state, Some(slot), &task.services().collect()) => {}
+                Ok(Verdict::Record(_) | Verdict::Cut(_) | Verdict::Delete) => {
+                    acts.push(Act::Ask(slot, command));
+                }
                 Ok(Verdict::Already) | Err(_) => {}
             }
         }
     }
     for (plan, slot) in state.slots.iter().enumerate() {
         let Slot::Absent = slot else { continue };
-        let Slot::Task { memory, .. } = created(scenario, plan) else { continue };
-        acts.extend(is_admitted(state, None, &memory).then_some(Act::Execute(plan)));
+        let services = scenario.plans[plan].iter().filter_map(|item| ServiceId::new(item.service)).collect();
+        acts.extend(is_admitted(state, None, &services).then_some(Act::Execute(plan)));
     }
 }
 
-fn is_admitted(state: &State, slot: Option<usize>, task: &Task) -> bool {
+fn is_admitted(state: &State, slot: Option<usize>, services: &Services) -> bool {
     let claims: Vec<Claim> = tasks(state).map(|(_, task)| Claim::from(task)).collect();
-    admit(slot.map(id), &task.services().collect(), &claims).conflicts.is_empty()
+    admit(slot.map(id), services, &claims).conflicts.is_empty()
 }
 
 pub fn tasks(state: &State) -> impl Iterator<Item = (usize, &Task)> {
@@ -190,7 +197,7 @@ pub fn after(scenario: &Scenario, before: &State, act: Act) -> Result<State, Str
     match act {
         Act::Commit => commit(&mut state)?,
         Act::Begin(slot, deployment) => record(&mut state, slot, Event::DeploymentBegun { deployment })?,
-        Act::Step(slot, deployment) => step(&mut state, slot, deployment)?,
+        Act::Step(slot, deployment) => step(scenario, &mut state, slot, deployment)?,
         Act::Rest(slot) => {
             let Decision::Rest(event) = decide(memory(&state, slot)) else { return Err("no rest".into()) };
             record(&mut state, slot, event)?;
@@ -254,7 +261,7 @@ fn flush(state: &mut State) -> Result<(), String> {
     Ok(())
 }
 
-fn step(state: &mut State, slot: usize, deployment: usize) -> Result<(), String> {
+fn step(scenario: &Scenario, state: &mut State, slot: usize, deployment: usize) -> Result<(), String> {
     let text = || "x".to_string();
     let event = match memory(state, slot).deployments[deployment].next_step() {
         DeploymentStep::Operate(due) => {
@@ -265,7 +272,13 @@ fn step(state: &mut State, slot: usize, deployment: usize) -> Result<(), String>
                 start: false,
                 orphan: false,
             };
+            let first = state.going.len();
+            let alone = due.len() == 1;
             state.going.extend(due.into_iter().map(going));
+            // Nobody comes between the step and the look of one operation alone.
+            if alone && !is_occupied(state, &state.going[first]) {
+                proceed(scenario, state, first)?;
+            }
             return Ok(());
         }
         DeploymentStep::ResolveCommit => Event::CommitPinned { deployment, commit: text() },

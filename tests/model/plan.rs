@@ -37,6 +37,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// A task is executed of each of them, the first at once.
     pub plans: Vec<Vec<Item>>,
+    /// How many events wait for the disk at most.
+    pub unsynced: usize,
     /// How often the daemon is killed, or an actor panics.
     pub crashes: u8,
     /// Whether a crash may be that of an actor: what it had begun goes on without it.

@@ -224,10 +224,18 @@ fn commands(task: &Task) -> Result<(), String> {
         return Ok(());
     }
     let state = task.state;
-    for command in [Command::Stop, Command::Pause, Command::Resume { force: false }, Command::Delete] {
+    let (stop, cut) = (Command::Stop { now: false }, Command::Stop { now: true });
+    for command in [stop, cut, Command::Pause, Command::Resume { force: false }, Command::Delete] {
         let possible = state.possible().contains(&command.name());
         let judged = command.judge(state, by());
         let accepted = match &judged {
+            Ok(Verdict::Cut(events)) => {
+                let mut task = task.clone();
+                for event in events {
+                    task.apply(event, task.changed_at).map_err(|error| error.to_string())?;
+                }
+                true
+            }
             Ok(Verdict::Record(event)) => {
                 task.clone().apply(event, task.changed_at).map_err(|error| error.to_string())?;
                 true
@@ -237,7 +245,8 @@ fn commands(task: &Task) -> Result<(), String> {
             Err(refusal) if *refusal == (Refusal { state, asked: command.name() }) => false,
             Err(refusal) => return Err(format!("{command:?} in {state}: {refusal:?}")),
         };
-        if accepted != possible {
+        // Also a task that is stopping already can be cut.
+        if accepted != possible && !matches!(judged, Ok(Verdict::Cut(_))) {
             return Err(format!("{command:?} in {state} is possible: {possible}, and judged {judged:?}"));
         }
     }

@@ -185,9 +185,11 @@ pub fn deployment_of(event: &Event) -> Option<usize> {
         | Event::Noted { deployment, .. }
         | Event::OperationBegun { deployment, .. }
         | Event::OperationEnded { deployment, .. }
+        | Event::DeploymentCut { deployment }
         | Event::DeploymentEnded { deployment, .. } => Some(*deployment),
         Event::Started { .. }
         | Event::StopRequested { .. }
+        | Event::CutRequested { .. }
         | Event::PauseRequested { .. }
         | Event::Resumed { .. }
         | Event::Interrupted { .. }

@@ -54,6 +54,7 @@ struct Call {
 const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
 const TEXT: &str = "text/plain";
+const OPENMETRICS: &str = "application/openmetrics-text";
 const BYTES: &str = "application/octet-stream";
 
 const REVISION: (&str, &str, &str) = ("revision", "integer", "The revision; the newest when absent");
@@ -113,6 +114,7 @@ fn call(route: &Route) -> Call {
             problems: &["409", "413"],
             ..Call::default()
         },
+        ("GET", "/metrics") => gives(&[("200", OPENMETRICS, "")]),
         ("GET", "/v1/backup") => gives(&[("200", BYTES, "")]),
         ("DELETE", _) => found(&[("204", "", "")]),
         (method, path) => panic!("{method} {path} is not described here"),

@@ -5,6 +5,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::float_cmp,
     clippy::disallowed_methods,
     dead_code,
     reason = "these are tests, helpers included; the harness is shared"
@@ -16,6 +17,7 @@ mod fuzz;
 #[path = "../it/harness.rs"]
 mod harness;
 mod load;
+mod metrics;
 mod nonsense;
 mod reach;
 mod roles;

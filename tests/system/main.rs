@@ -11,6 +11,7 @@ mod deploys;
 #[path = "../it/harness.rs"]
 mod harness;
 mod machine;
+mod package;
 mod runtime;
 mod speed;
 mod unit;

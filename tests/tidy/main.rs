@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the daemon with the modules that it may use.
-const MAY_USE: [(&str, &[&str]); 27] = [
+const MAY_USE: &[(&str, &[&str])] = &[
     // The domain.
     ("mistake", &[]),
     ("yaml", &["mistake"]),
@@ -19,9 +19,10 @@ const MAY_USE: [(&str, &[&str]); 27] = [
     ("clock", &["task"]),
     ("blocking", &[]),
     ("crashpoint", &[]),
+    ("metrics", &[]),
     ("tls", &[]),
     ("spawn", &["crashpoint"]),
-    ("store", &["catalog", "crashpoint", "plan", "task"]),
+    ("store", &["catalog", "crashpoint", "metrics", "plan", "task"]),
     ("artifact", &["blocking", "catalog", "crashpoint", "plan", "spawn", "tls"]),
     ("systemd", &["crashpoint", "spawn"]),
     ("runtime", &["blocking", "catalog", "clock", "crashpoint", "spawn", "systemd", "task"]),
@@ -55,19 +56,20 @@ const MAY_USE: [(&str, &[&str]); 27] = [
             "compile",
             "crashpoint",
             "executor",
+            "metrics",
             "mistake",
             "plan",
             "store",
             "task",
         ],
     ),
-    ("control", &["actors", "catalog", "clock", "mistake", "plan", "store", "task"]),
+    ("control", &["actors", "catalog", "clock", "metrics", "mistake", "plan", "store", "task"]),
     // The root.
     ("catalog_dir", &["catalog", "mistake"]),
     ("retention", &["artifact", "blocking", "clock", "executor", "store", "task"]),
     ("config", &["artifact", "catalog", "mistake", "retention", "systemd", "yaml"]),
-    ("notify", &["actors"]),
-    ("preflight", &["artifact", "catalog_dir", "config", "plan"]),
+    ("notify", &["actors", "control", "store"]),
+    ("preflight", &["artifact", "catalog", "catalog_dir", "config", "plan"]),
     (
         "daemon",
         &[
@@ -89,6 +91,7 @@ const MAY_USE: [(&str, &[&str]); 27] = [
             "task",
         ],
     ),
+    ("assets", &[]),
     ("demo", &["spawn"]),
 ];
 

@@ -4,12 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Talk to deployd, the release daemon.
+/// Talk to deployd, the release daemon. Without a command: what is going on, and what can be done
 #[derive(Debug, Parser)]
 #[command(
     name = "deployctl",
     version,
-    arg_required_else_help = true,
     after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 not possible now or in conflict,\n\
                   5 plan or catalog not valid, 6 deployd not reachable, 7 not permitted.\n\
                   Commands that wait for a task: 0 SUCCEEDED, 10 FAILED, 11 STOPPED, 12 PAUSED, 13 INTERRUPTED.\n\n\
@@ -19,7 +18,7 @@ pub struct Cli {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 #[derive(Debug, Args)]
@@ -43,6 +42,10 @@ pub enum Output {
     Table,
     Json,
     Yaml,
+    /// Only of a report
+    Markdown,
+    /// Only of a report: one file that needs no network
+    Html,
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,7 +78,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  deployctl wait 7 && echo released")]
     Wait { id: u64 },
     /// The report of a task
-    #[command(after_help = "Example:\n  deployctl report 7 -o json")]
+    #[command(
+        after_help = "Examples:\n  deployctl report 7 -o json\n  deployctl report 7 -o html > report.html"
+    )]
     Report { id: u64 },
     /// What builds, hooks and operations of a task said
     #[command(after_help = "Example:\n  deployctl logs 7 --service web --follow")]
@@ -211,6 +216,13 @@ pub enum PlanCommand {
     Check {
         /// The file (- is standard input)
         file: PathBuf,
+    },
+    /// A commented plan to begin with, out of the catalog
+    #[command(after_help = "Example:\n  deployctl plan new web db > release.yaml")]
+    New {
+        /// Only of these services [default: all]
+        #[arg(value_name = "SERVICE")]
+        services: Vec<String>,
     },
     /// Store a plan; the same name again is the next revision
     #[command(after_help = "Example:\n  deployctl plan create release.yaml --name shop")]

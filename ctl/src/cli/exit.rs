@@ -39,6 +39,9 @@ pub enum Failure {
     /// A plan has mistakes; they were shown.
     #[error("the plan is not valid; nothing was stored")]
     PlanShown,
+    /// Words that do not go together.
+    #[error("{0}")]
+    Usage(String),
     /// Something else.
     #[error("{0}")]
     Other(String),
@@ -57,6 +60,7 @@ impl Failure {
                 _ => 1,
             },
             Self::PlanShown => 5,
+            Self::Usage(_) => USAGE,
             Self::Client(ClientError::Cut(_) | ClientError::Protocol(_))
             | Self::Read { .. }
             | Self::File { .. }

@@ -1,5 +1,7 @@
 //! `deployctl plan …`
 
+mod new;
+
 use std::io::Read;
 use std::path::Path;
 
@@ -21,6 +23,13 @@ pub async fn run(
 ) -> Result<u8, Failure> {
     match command {
         PlanCommand::Check { file } => check(&file, client, output, terminal).await,
+        PlanCommand::New { services } => {
+            let text = new::text(&services, client).await?;
+            if !terminal.document(output, &serde_json::json!({ "text": text }))? {
+                terminal.raw(text.as_bytes())?;
+            }
+            Ok(0)
+        }
         PlanCommand::Create { file, name } => {
             let plan = create(&file, name, client, terminal).await?;
             if !terminal.document(output, &plan)? {

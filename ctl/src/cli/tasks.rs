@@ -121,6 +121,12 @@ pub async fn list(
         terminal.note("no tasks yet; `deployctl execute -f release.yaml --watch` starts one");
         return Ok(0);
     }
+    table(&list.tasks, terminal)?;
+    Ok(0)
+}
+
+/// Tasks, a line each.
+pub fn table(tasks: &[Task], terminal: &mut Terminal) -> Result<(), Failure> {
     let local = terminal.is_terminal;
     let row = |task: &Task| {
         vec![
@@ -134,9 +140,9 @@ pub async fn list(
             task.created_by.user.clone(),
         ]
     };
-    let rows = list.tasks.iter().map(row).collect();
+    let rows = tasks.iter().map(row).collect();
     terminal.table(&["TASK", "PLAN", "STATE", "REASON", "SERVICES", "STARTED", "TOOK", "BY"], rows)?;
-    Ok(0)
+    Ok(())
 }
 
 pub async fn status(

@@ -59,10 +59,10 @@ impl Terminal {
         writeln!(self.err, "{}", text.trim_end()).ok();
     }
 
-    /// A document as JSON or YAML; false when a table is wanted.
+    /// A document as JSON or YAML; false when another form is wanted.
     pub fn document(&mut self, output: Output, document: &impl Serialize) -> io::Result<bool> {
         match output {
-            Output::Table => return Ok(false),
+            Output::Table | Output::Markdown | Output::Html => return Ok(false),
             Output::Json => {
                 let text = serde_json::to_string_pretty(document).map_err(io::Error::other)?;
                 self.line(&text)?;
