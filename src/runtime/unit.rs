@@ -1,7 +1,7 @@
 //! Containers as systemd units: generated ones, and ones that exist already and are driven as they are.
 //!
 //! A container's unit survives the daemon and, while it is not stopped, the machine's reboot. Which
-//! operation has started a run is told by the [`mark`]; which run it is, by the unit's InvocationID.
+//! operation has started a run is told by the `mark`; which run it is, by the unit's InvocationID.
 
 mod file;
 mod mark;
