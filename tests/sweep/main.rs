@@ -158,11 +158,13 @@ fn every_point_is_met_in_some_scene() {
 #[test]
 #[expect(clippy::print_stderr, reason = "figures for whoever runs this")]
 fn killed_again_during_the_recovery() {
-    // Each seventh point of the first life, and each tenth of the life that follows.
+    // Each seventh point of the first life (by default each fourteenth), and each tenth of the life that
+    // follows.
+    let step = if scale() >= 100 { 7 } else { 14 };
     let first = points(0, &play(scenes::five_ways, &[])[0].trail);
     let pairs: Vec<(At, usize)> = first
         .into_iter()
-        .step_by(7)
+        .step_by(step)
         .enumerate()
         .flat_map(|(n, point)| (0..5).map(move |m| (point.clone(), m * 10 + n % 10)))
         .collect();
