@@ -241,7 +241,10 @@ fn answers(call: &Call) -> Map<String, Value> {
     for (status, content, schema) in call.answers {
         let mut answer = json!({ "description": "Done" });
         if !content.is_empty() {
-            answer["content"] = json!({ *content: { "schema": schema_of(schema, content) } });
+            // What is answered as YAML is a plan: whoever checks it parses it first.
+            let schema =
+                if *content == YAML { json!({ "type": "object" }) } else { schema_of(schema, content) };
+            answer["content"] = json!({ *content: { "schema": schema } });
         }
         answers.insert((*status).to_string(), answer);
     }
