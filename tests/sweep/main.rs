@@ -127,6 +127,7 @@ sweeps!(
     two_tasks_one_paused,
     pause_in_the_middle,
     stop_in_the_middle,
+    stop_now,
     failure,
     housekeeping,
     catalog_reload,

@@ -7,7 +7,7 @@ use crate::stage::{Stage, Step};
 pub type Scene = fn() -> Stage;
 
 /// All scenes.
-pub const SCENES: [(&str, Scene); 15] = [
+pub const SCENES: [(&str, Scene); 16] = [
     ("start_one_after_another", start_one_after_another),
     ("start_at_once", start_at_once),
     ("stop_and_restart", stop_and_restart),
@@ -18,6 +18,7 @@ pub const SCENES: [(&str, Scene); 15] = [
     ("two_tasks_one_paused", two_tasks_one_paused),
     ("pause_in_the_middle", pause_in_the_middle),
     ("stop_in_the_middle", stop_in_the_middle),
+    ("stop_now", stop_now),
     ("failure", failure),
     ("housekeeping", housekeeping),
     ("catalog_reload", catalog_reload),
@@ -188,6 +189,24 @@ pub fn pause_in_the_middle() -> Stage {
 pub fn stop_in_the_middle() -> Stage {
     let mut stage = held_in_the_middle("STOPPED", "stop");
     // A task that a crash has interrupted is stopped where it is.
+    stage.fate_between(&["a1"], (0, 1), None);
+    stage.fate(&["b1"], 0, false);
+    stage
+}
+
+/// A task is stopped, and the wait for its container's health is cut.
+pub fn stop_now() -> Stage {
+    let mut stage = Stage::new();
+    stage.add(1, &["a1"], &stage.daemon.gate());
+    stage.add(2, &["b1"], "");
+    stage.before(&[]);
+    stage.script = vec![
+        Step::Store("release", items(&[(1, 2, "START", ""), (2, 1, "START", "")])),
+        Step::Execute("release"),
+        Step::Until("release", "operation.begun"),
+        Step::Command("release", "stop --now"),
+        Step::Rest("release", "STOPPED", "stop"),
+    ];
     stage.fate_between(&["a1"], (0, 1), None);
     stage.fate(&["b1"], 0, false);
     stage

@@ -10,6 +10,9 @@ use crate::calls::Calls;
 use crate::harness::{Daemon, user};
 use crate::http::PackageServer;
 
+/// What `--now` says.
+const NOW: &str = "{\"now\": true}";
+
 /// What a client wants, in this order. Each is repeated until it was answered.
 #[derive(Clone)]
 pub enum Step {
@@ -212,7 +215,8 @@ impl Stage {
             Step::Until(name, kind) => self.until(self.tasks[name], kind),
             Step::Command(name, verb) => {
                 // A task that was interrupted can't be paused any more: 409.
-                self.ask("POST", &format!("/v1/tasks/{}/{verb}", self.tasks[name]), "", &[200, 202, 409])
+                let (verb, body) = verb.strip_suffix(" --now").map_or((*verb, ""), |verb| (verb, NOW));
+                self.ask("POST", &format!("/v1/tasks/{}/{verb}", self.tasks[name]), body, &[200, 202, 409])
             }
             Step::Open(container) => {
                 self.daemon.release(container);
