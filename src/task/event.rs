@@ -156,10 +156,19 @@ impl Event {
             | Self::ReleasePrepared { deployment, .. }
             | Self::HookDone { deployment, .. }
             | Self::Noted { deployment, .. }
+            | Self::DeploymentCut { deployment }
             | Self::DeploymentEnded { deployment, .. } => Some((*deployment, None)),
             Self::OperationBegun { deployment, operation, .. }
             | Self::OperationEnded { deployment, operation, .. } => Some((*deployment, Some(*operation))),
-            _ => None,
+            Self::Started { .. }
+            | Self::StopRequested { .. }
+            | Self::CutRequested { .. }
+            | Self::PauseRequested { .. }
+            | Self::Resumed { .. }
+            | Self::Interrupted { .. }
+            | Self::Completed
+            | Self::Failed
+            | Self::Drained => None,
         }
     }
 

@@ -40,7 +40,7 @@ pub fn key(scenario: &Scenario, state: &State) -> u64 {
         let world = state.world.iter().flatten();
         world.for_each(|container| (container.up, container.died, container.by).hash(&mut hasher));
     }
-    (state.crashes, state.failures, state.deaths).hash(&mut hasher);
+    (&state.cutting, state.crashes, state.failures, state.deaths).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -72,6 +72,7 @@ fn progress(going: &Going) -> (u8, bool, bool, bool) {
 fn deployment(state: &State, task: &Task, (slot, d): (usize, usize)) -> Vec<u8> {
     let deployment = &task.deployments[d];
     let mut bytes = vec![
+        u8::from(state.cut.contains(&(slot, d))),
         deployment.state as u8,
         deployment.hooks_done.len() as u8,
         u8::from(deployment.commit.is_some())

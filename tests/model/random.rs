@@ -6,7 +6,8 @@ use proptest::test_runner::{Config, TestRunner};
 use deployd::plan::Way;
 use deployd::task::state::TaskState;
 
-use crate::acts::{Act, acts, after, tasks};
+use crate::acts::{Act, acts, tasks};
+use crate::after::after;
 use crate::plan::{Item, Scenario};
 use crate::search::is_over;
 use crate::state::State;

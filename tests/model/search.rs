@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::acts::{Act, acts, after};
+use crate::acts::{Act, acts};
+use crate::after::after;
 use crate::key::key;
 use crate::plan::Scenario;
 use crate::rules;

@@ -3,7 +3,7 @@
 //! The tasks are the project's own; what is modelled is only what surrounds them: a journal whose
 //! newest entries a crash may lose, actors that do one thing after another, and containers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use deployd::catalog::ServiceId;
@@ -88,6 +88,9 @@ pub struct State {
     pub going: Vec<Going>,
     /// As the items: by plan, deployment, container.
     pub carried: Rc<Vec<Vec<Vec<Carried>>>>,
+    /// Whose downloads and waiting a user has cut: the tasks, and the deployments in which it came to that.
+    pub cutting: BTreeSet<usize>,
+    pub cut: BTreeSet<(usize, usize)>,
     pub crashes: u8,
     pub failures: u8,
     pub deaths: u8,
@@ -119,6 +122,8 @@ impl State {
             going: Vec::new(),
             services: Rc::new(services),
             carried: Rc::new(tasks.iter().map(carried).collect()),
+            cutting: BTreeSet::new(),
+            cut: BTreeSet::new(),
             crashes: scenario.crashes,
             failures: scenario.failures,
             deaths: scenario.deaths,
@@ -176,25 +181,5 @@ pub fn operation_id(place: Place) -> String {
 
 /// The deployment that an event is about.
 pub fn deployment_of(event: &Event) -> Option<usize> {
-    match event {
-        Event::DeploymentBegun { deployment }
-        | Event::CommitPinned { deployment, .. }
-        | Event::ArtifactPinned { deployment, .. }
-        | Event::ReleasePrepared { deployment, .. }
-        | Event::HookDone { deployment, .. }
-        | Event::Noted { deployment, .. }
-        | Event::OperationBegun { deployment, .. }
-        | Event::OperationEnded { deployment, .. }
-        | Event::DeploymentCut { deployment }
-        | Event::DeploymentEnded { deployment, .. } => Some(*deployment),
-        Event::Started { .. }
-        | Event::StopRequested { .. }
-        | Event::CutRequested { .. }
-        | Event::PauseRequested { .. }
-        | Event::Resumed { .. }
-        | Event::Interrupted { .. }
-        | Event::Completed
-        | Event::Failed
-        | Event::Drained => None,
-    }
+    event.place().map(|(deployment, _)| deployment)
 }

@@ -93,7 +93,10 @@ impl Known {
 
     fn details(&mut self, event: &Event) -> Map<String, Value> {
         let mut details = object(own(event));
-        let (deployment, operation) = place(event);
+        let (deployment, operation) = match event.place() {
+            Some((deployment, operation)) => (Some(deployment), operation),
+            None => (None, None),
+        };
         if let Some(named) = deployment.and_then(|index| self.deployments.get(index)) {
             details.insert("serviceId".into(), named.id.into());
             details.insert("service".into(), named.name.clone().into());
@@ -130,30 +133,6 @@ impl Known {
             _ => return None,
         };
         self.state.next(transition).ok()
-    }
-}
-
-fn place(event: &Event) -> (Option<usize>, Option<usize>) {
-    match event {
-        Event::OperationBegun { deployment, operation, .. }
-        | Event::OperationEnded { deployment, operation, .. } => (Some(*deployment), Some(*operation)),
-        Event::DeploymentBegun { deployment }
-        | Event::CommitPinned { deployment, .. }
-        | Event::ArtifactPinned { deployment, .. }
-        | Event::ReleasePrepared { deployment, .. }
-        | Event::HookDone { deployment, .. }
-        | Event::Noted { deployment, .. }
-        | Event::DeploymentCut { deployment }
-        | Event::DeploymentEnded { deployment, .. } => (Some(*deployment), None),
-        Event::Started { .. }
-        | Event::StopRequested { .. }
-        | Event::CutRequested { .. }
-        | Event::PauseRequested { .. }
-        | Event::Resumed { .. }
-        | Event::Interrupted { .. }
-        | Event::Completed
-        | Event::Failed
-        | Event::Drained => (None, None),
     }
 }
 
