@@ -133,7 +133,9 @@ fn refused(kind: &str, n: u64, errno: Errno) -> bool {
                 let words = ["No space left", "Input/output error", "disk space", "cannot"];
                 assert!(words.iter().any(|word| said.contains(word)), "{what}: {said}");
             }
-            assert_eq!(scene.daemon.terminate(), Some(0), "{what}: {}", scene.daemon.log());
+            // It may have answered, and then ended because of its store.
+            let code = scene.daemon.terminate();
+            assert!(matches!(code, Some(0 | 74)), "{what}: {code:?}\n{}", scene.daemon.log());
         }
     }
     scene.make_good(&what);
