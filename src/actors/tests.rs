@@ -196,6 +196,8 @@ async fn what_a_crash_had_begun_is_not_begun_again() {
     house.stage.panics.lock().unwrap().clear();
     // The start of `a` is still going on: what resumes waits for it, and finds it done.
     house.command(id, Command::Resume { force: false }).await.unwrap();
+    // Who has looked at `b` has come to `a`, too.
+    arrived(&house, "b").await;
     open(&house, "a");
     open(&house, "b");
     let task = house.reaches(id, TaskState::Succeeded).await;

@@ -14,7 +14,8 @@ fuzz_target!(|bytes: &[u8]| {
     let source = |text: &[u8]| Source { file: "f.yaml".into(), text: text.to_vec() };
     let sources: Vec<Source> = std::iter::once(first).chain(second).map(source).collect();
     let is_root = bytes.len() % 2 == 0;
-    let host = Host { is_root, user: "root".into(), has_user: &|name| name != "nobody-there" };
+    let has_systemd = bytes.len() % 3 == 0;
+    let host = Host { is_root, has_systemd, user: "root".into(), has_user: &|name| name != "nobody-there" };
     match read(&sources, &host) {
         Err(mistakes) => {
             assert!(!mistakes.is_empty());

@@ -23,7 +23,7 @@ fn by() -> Caller {
 fn spec(index: u64, shape: u8, extras: u8) -> DeploymentSpec {
     let names: Vec<String> = (0..=shape >> 6).map(|number| format!("c{number}")).collect();
     let container =
-        |name: &String| Container { name: name.clone(), labels: Vec::new(), environment: BTreeMap::new() };
+        |name: &String| Container { name: name.clone(), labels: Vec::new(), environment: BTreeMap::new(), unit: None };
     let hook = |bit: u8| (extras & bit != 0).then(|| vec!["/bin/true".to_string()]);
     let (source, branch) = ("https://example.org/x".to_string(), "main".to_string());
     let service = Service {
@@ -69,9 +69,9 @@ fn event(bytes: &mut impl Iterator<Item = u8>) -> Option<Event> {
     let (deployment, operation) = (usize::from(which & 7), usize::from(which >> 3 & 7));
     let text = || "x".to_string();
     let failure = || Failure { code: "f".into(), message: "f".into(), log: Vec::new() };
-    let incarnation = Incarnation { boot_id: text(), pid: 1, start_ticks: 1 };
+    let incarnation = Incarnation::Process { boot_id: text(), pid: 1, start_ticks: 1 };
     let end = |result| OperationEnd { result, detail: String::new(), settled: None };
-    Some(match kind % 24 {
+    Some(match kind % 26 {
         0 => Event::StopRequested { by: by() },
         1 => Event::PauseRequested { by: by() },
         2 => Event::Resumed { by: by(), force: which & 1 == 1 },
@@ -97,6 +97,8 @@ fn event(bytes: &mut impl Iterator<Item = u8>) -> Option<Event> {
         20 => Event::Completed,
         21 => Event::Failed,
         22 => Event::Drained,
+        23 => Event::CutRequested { by: by() },
+        24 => Event::DeploymentCut { deployment },
         _ => Event::Started { by: by(), definition: definition(bytes)? },
     })
 }
@@ -159,5 +161,5 @@ fuzz_target!(|bytes: &[u8]| {
     });
     let stored: Vec<_> = stored.collect();
     assert_eq!(convert::report(&task, &stored).events.len(), stored.len());
-    convert::status(&task);
+    convert::status(&task, |_| None);
 });

@@ -17,7 +17,7 @@ static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
         );
         Source { file: format!("{name}.yaml"), text: text.into_bytes() }
     };
-    let host = Host { is_root: false, user: "u".into(), has_user: &|_| true };
+    let host = Host { is_root: false, has_systemd: false, user: "u".into(), has_user: &|_| true };
     let sources = [service(111, "web"), service(222, "api"), service(1, "a"), service(2, "b")];
     read_catalog(&sources, &host).expect("this catalog is right")
 });
