@@ -97,8 +97,12 @@ fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
 
 /// The last lines of a log; empty when there is none.
 pub fn last_lines(path: &Path, lines: usize) -> Vec<String> {
-    let Ok(tail) = tail_of(path) else { return Vec::new() };
-    let text = String::from_utf8_lossy(&tail);
+    tail_of(path).map_or_else(|_| Vec::new(), |tail| last_of(&tail, lines))
+}
+
+/// The last lines of an output.
+pub fn last_of(output: &[u8], lines: usize) -> Vec<String> {
+    let text = String::from_utf8_lossy(output);
     let all: Vec<&str> = text.lines().collect();
     let from = all.len().saturating_sub(lines);
     all[from..].iter().map(|line| cut(line).to_string()).collect()

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use tokio::io::AsyncReadExt;
 
 use super::{ContainerRef, Form, Observation, Runtime, RuntimeError, StartSpec, StopReport, log};
 use crate::blocking;
@@ -29,8 +30,10 @@ const MARGIN: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_hours(1);
 /// How long a look waits for what is going on in a unit.
 const SETTLE: Duration = Duration::from_mins(2);
-/// How many bytes of what the journal says of a unit are read.
-const JOURNAL: usize = 64 << 10;
+/// No more of what the journal says of a unit is read: an entry may have any size.
+const JOURNAL: u64 = 1 << 20;
+/// The journal has this time to answer.
+const JOURNAL_TIME: Duration = Duration::from_secs(5);
 
 /// Runs containers as units.
 pub struct UnitRuntime {
@@ -127,14 +130,9 @@ impl UnitRuntime {
             Scope::System => format!("--unit={}", unit.name),
             Scope::User(_) => format!("--user-unit={}", unit.name),
         };
-        let lines = format!("--lines={lines}");
-        let Ok(output) =
-            journalctl(&["--output=cat", "--no-pager", "--quiet", "--boot", &lines, &name]).await
-        else {
-            return Vec::new();
-        };
-        let from = output.stdout.len().saturating_sub(JOURNAL);
-        String::from_utf8_lossy(&output.stdout[from..]).lines().map(str::to_string).collect()
+        let newest = format!("--lines={lines}");
+        let arguments = ["--output=cat", "--no-pager", "--quiet", "--boot", &newest, &name];
+        journalctl(&arguments).await.map_or_else(|_| Vec::new(), |text| log::last_of(&text, lines))
     }
 }
 
@@ -269,10 +267,20 @@ impl Runtime for UnitRuntime {
     }
 }
 
-async fn journalctl(arguments: &[&str]) -> io::Result<std::process::Output> {
+async fn journalctl(arguments: &[&str]) -> io::Result<Vec<u8>> {
+    use std::process::Stdio;
     let mut command = tokio::process::Command::new("journalctl");
-    command.args(arguments).stdin(std::process::Stdio::null()).kill_on_drop(true);
-    tokio::time::timeout(Duration::from_secs(5), command.output()).await?
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.kill_on_drop(true).spawn()?;
+    let mut text = Vec::new();
+    let answer = async {
+        if let Some(output) = child.stdout.take() {
+            output.take(JOURNAL).read_to_end(&mut text).await?;
+        }
+        child.wait().await
+    };
+    tokio::time::timeout(JOURNAL_TIME, answer).await??;
+    Ok(text)
 }
 
 /// A unit of that name may be somebody else's, or another daemon's.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use tokio::sync::{oneshot, watch};
@@ -20,6 +20,9 @@ const SERVICE: &str = "org.freedesktop.systemd1.Service";
 const ROOT: &str = "/org/freedesktop/systemd1";
 /// How many calls await their answers at the same time. The bus refuses more than 128.
 const PENDING: usize = 64;
+/// After systemd has not answered, it is not looked at again for so long: those who look at hundreds of units
+/// need not wait for each of them.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How many results of jobs are kept for those who have not asked yet.
 const EARLY: usize = 4096;
 
@@ -29,6 +32,8 @@ pub struct Systemd {
     live: tokio::sync::Mutex<Option<Arc<Live>>>,
     reload: tokio::sync::Mutex<Reloads>,
     asked: std::sync::atomic::AtomicU64,
+    /// When it last did not answer a look.
+    silent: Mutex<Option<Instant>>,
 }
 
 /// One connection.
@@ -62,6 +67,7 @@ impl Systemd {
             live: tokio::sync::Mutex::default(),
             reload: tokio::sync::Mutex::default(),
             asked: 0.into(),
+            silent: Mutex::default(),
         }
     }
 
@@ -73,6 +79,17 @@ impl Systemd {
     /// What a unit is, with these properties that only services have: a look is one message and one for
     /// each of them. A unit that does not exist is `not-found`.
     pub async fn state(&self, unit: &str, more: &[&str]) -> Result<UnitState, SystemdError> {
+        if locked(&self.silent).is_some_and(|since| since.elapsed() < SILENCE) {
+            return Err(SystemdError::NoAnswer { what: format!("look at {unit}") });
+        }
+        let looked = self.look(unit, more).await;
+        if let Err(SystemdError::NoAnswer { .. }) = looked {
+            *locked(&self.silent) = Some(Instant::now());
+        }
+        looked
+    }
+
+    async fn look(&self, unit: &str, more: &[&str]) -> Result<UnitState, SystemdError> {
         let live = self.live().await?;
         let path = path_of(unit);
         // State, run and job in one answer: they belong together.
@@ -299,8 +316,8 @@ impl Live {
     }
 }
 
-fn locked(heard: &Mutex<Heard>) -> std::sync::MutexGuard<'_, Heard> {
-    heard.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Heard {

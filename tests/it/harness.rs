@@ -7,6 +7,7 @@ mod witness;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -16,6 +17,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use deployd::spawn::tree::{self, Run};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use serde_json::Value;
@@ -160,18 +162,15 @@ impl Daemon {
     #[allow(dead_code, reason = "the sweep uses it")]
     pub fn wait(&mut self) -> Option<i32> {
         let mut process = self.process.take()?;
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = process.try_wait().unwrap() {
-                return status.code();
-            }
-            if begun.elapsed() > PATIENCE {
-                process.kill().unwrap();
-                process.wait().unwrap();
-                panic!("the daemon was expected to end, and lived on:\n{}", self.log());
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        let pid = rustix::process::Pid::from_child(&process);
+        let end = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        let millis = u16::try_from(PATIENCE.as_millis()).unwrap();
+        if poll(&mut [PollFd::new(end.as_fd(), PollFlags::POLLIN)], millis).unwrap() == 0 {
+            process.kill().unwrap();
+            process.wait().unwrap();
+            panic!("the daemon was expected to end, and lived on:\n{}", self.log());
         }
+        process.wait().unwrap().code()
     }
 
     /// Like [`Self::wait`], also for a daemon that did not come up: its code is not known any more.

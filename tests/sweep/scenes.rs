@@ -175,7 +175,7 @@ fn held_in_the_middle(state: &'static str, verb: &'static str) -> Stage {
         Step::Until("release", "operation.begun"),
         Step::Command("release", verb),
         Step::Open("a1"),
-        Step::Rest("release", state, if verb == "stop" { "stop" } else { "resume" }),
+        Step::Rest("release", state, if state == "STOPPED" { "stop" } else { "resume" }),
     ];
     stage
 }
@@ -187,7 +187,11 @@ pub fn pause_in_the_middle() -> Stage {
 }
 
 pub fn stop_in_the_middle() -> Stage {
-    let mut stage = held_in_the_middle("STOPPED", "stop");
+    stop_held_in_the_middle("stop")
+}
+
+fn stop_held_in_the_middle(verb: &'static str) -> Stage {
+    let mut stage = held_in_the_middle("STOPPED", verb);
     // A task that a crash has interrupted is stopped where it is.
     stage.fate_between(&["a1"], (0, 1), None);
     stage.fate(&["b1"], 0, false);
@@ -196,19 +200,8 @@ pub fn stop_in_the_middle() -> Stage {
 
 /// A task is stopped, and the wait for its container's health is cut.
 pub fn stop_now() -> Stage {
-    let mut stage = Stage::new();
-    stage.add(1, &["a1"], &stage.daemon.gate());
-    stage.add(2, &["b1"], "");
-    stage.before(&[]);
-    stage.script = vec![
-        Step::Store("release", items(&[(1, 2, "START", ""), (2, 1, "START", "")])),
-        Step::Execute("release"),
-        Step::Until("release", "operation.begun"),
-        Step::Command("release", "stop --now"),
-        Step::Rest("release", "STOPPED", "stop"),
-    ];
-    stage.fate_between(&["a1"], (0, 1), None);
-    stage.fate(&["b1"], 0, false);
+    let mut stage = stop_held_in_the_middle("stop --now");
+    stage.script.retain(|step| !matches!(step, Step::Open(_)));
     stage
 }
 

@@ -1,6 +1,7 @@
 //! Resume behind the drift guard: all containers of the task are looked at first.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use actix::{ActorFutureExt, ResponseActFuture, WrapFuture};
 
@@ -10,6 +11,10 @@ use crate::actors::{Commanded, Refused};
 use crate::task::drift::{Drift, drift};
 use crate::task::event::Event;
 use crate::task::{Task, TaskId};
+
+/// The look at all containers takes no longer: the supervisor answers nobody meanwhile, and its watchdog waits
+/// for a minute.
+const LOOK: Duration = Duration::from_secs(20);
 
 impl PlanSupervisor {
     /// No other message is handled meanwhile, so that what was seen still holds when it goes on.
@@ -39,7 +44,15 @@ impl PlanSupervisor {
                 }
                 (task, seen)
             });
-            let (task, seen) = looked.await.map_err(|error| Refused::Host(error.to_string()))?;
+            let late = |_| {
+                let seconds = LOOK.as_secs();
+                Refused::Unavailable(format!(
+                    "the containers of task {id} could not be looked at within {seconds} s; try again, or \
+                     `deployctl resume {id} --force`"
+                ))
+            };
+            let looked = tokio::time::timeout(LOOK, looked).await.map_err(late)?;
+            let (task, seen) = looked.map_err(|error| Refused::Host(error.to_string()))?;
             let snapshot = store.snapshot().map_err(|error| unavailable(&error))?;
             let mut services: Vec<_> = task.services().collect();
             services.sort_unstable();
