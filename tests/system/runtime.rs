@@ -180,3 +180,35 @@ fn killed_at(machine: &Machine, way: &str, point: &str) {
     let expected: Vec<_> = before.iter().map(|before| before + more).collect();
     assert_eq!(starts(machine), expected, "{way} killed {point}");
 }
+
+/// Without a bus nothing can be said of units: a resume is refused in time, and nobody else waits.
+#[test]
+fn a_bus_that_is_stuck_holds_up_only_who_asks_it() {
+    let Some(machine) = machine("stuck") else { return };
+    machine.write(
+        "/etc/systemd/system/gate.service",
+        "[Service]\nExecStartPre=/bin/sh -c 'until test -e /srv/open; do sleep .1; done'\nExecStart=/bin/sleep 1000\n",
+    );
+    machine.write(
+        "/etc/deployd/services.d/gate.yaml",
+        "serviceId: 4\nname: gate\ncontainers: [{ name: g, unit: gate.service }]\n",
+    );
+    machine.sh("systemctl daemon-reload; deployctl service reload");
+    let plan = "deployPlanItems:\n  - { serviceId: 4, deployment: START, priority: 2 }\n  \
+                - { serviceId: 2, deployment: START, priority: 1 }\n";
+    let task = machine.execute("gate", plan);
+    machine.until("systemctl show -p SubState --value gate | grep -q start-pre");
+    machine.sh(&format!("deployctl pause {task}; touch /srv/open"));
+    machine.until_state(task, "PAUSED");
+    let pid = machine.property("daemon", "MainPID");
+    let bus = machine.property("dbus", "MainPID");
+    machine.sh(&format!("kill -STOP {bus}"));
+    let said = machine.sh_ends(1, &format!("timeout 60 deployctl resume {task}"));
+    assert!(said.contains("could not be looked at") && said.contains("--force"), "{said}");
+    machine.sh("deployctl list");
+    machine.sh(&format!("kill -CONT {bus}"));
+    machine.until(&format!("deployctl resume {task}"));
+    machine.until_state(task, "SUCCEEDED");
+    assert_eq!(machine.property("daemon", "MainPID"), pid);
+    assert_eq!(machine.sh("cat /srv/old-1 /srv/old-2").lines().count(), 2);
+}
