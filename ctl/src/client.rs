@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -21,6 +21,8 @@ use crate::wire::problem::Problem;
 pub const SYSTEM_SOCKET: &str = "/run/deployd/deployd.sock";
 /// A daemon that takes longer to answer is stuck.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+/// For so long what was cut is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -138,9 +140,15 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(|error| ClientError::Protocol(error.to_string()))
     }
 
-    /// GET.
+    /// GET. Reading changes nothing: what a restart of the daemon has cut is asked for again.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.call(Method::GET, path, Vec::new()).await
+        let begun = Instant::now();
+        loop {
+            match self.call(Method::GET, path, Vec::new()).await {
+                Err(ClientError::Cut(_)) if begun.elapsed() < ASK_AGAIN => tokio::task::yield_now().await,
+                other => return other,
+            }
+        }
     }
 
     /// POST with a JSON body.

@@ -86,5 +86,8 @@ fn the_socket_outlives_the_daemon_and_its_clients_wait() {
     machine.until("test -s /run/ended");
     assert_eq!(machine.sh("cat /run/ended"), "0\n", "{}", machine.sh("cat /run/answer"));
     machine.sh("for i in 1 2 3 4 5 6; do systemctl restart deployd; deployctl list; done");
+    // Whoever asks while it is restarted is answered, too.
+    machine.sh("(for i in 1 2 3 4 5; do systemctl restart deployd; done; touch /run/done) & \
+         until test -e /run/done; do deployctl list >/dev/null; done");
     assert_eq!(machine.sh("stat -c %i /run/deployd/deployd.sock"), inode);
 }
