@@ -3,7 +3,7 @@
 use super::{Executor, Subject, Target, failure};
 use crate::blocking;
 use crate::catalog::{Container, RuntimeKind, Service};
-use crate::runtime::{ContainerRef, Form, Observation};
+use crate::runtime::{ContainerRef, Form, Observation, RuntimeError};
 use crate::task::drift::Seen;
 use crate::task::evidence::{Deeds, Observed, deeds};
 use crate::task::operation::Evidence;
@@ -55,11 +55,15 @@ impl Executor {
         Ok(Looked { evidence, deeds: deeds(&target.subject.way, &target.id, &observed) })
     }
 
-    /// What is there, for the drift guard; `None` when it can't be seen.
-    pub async fn see(&self, service: &Service, container: &str) -> Option<Seen> {
-        let release = self.current(&service.name, container).await.ok()?;
+    /// What is there, for the drift guard.
+    ///
+    /// # Errors
+    /// When it can't be seen.
+    pub async fn see(&self, service: &Service, container: &str) -> Result<Seen, Failure> {
+        let release = self.current(&service.name, container).await?;
         let seen = Seen { release, ..Seen::default() };
-        Some(match self.runtime.observe(&reference(service, container)).await.ok()? {
+        let observed = self.runtime.observe(&reference(service, container)).await;
+        Ok(match observed.map_err(|error| not_seen(container, &error))? {
             Observation::Absent => seen,
             Observation::Exited { rebooted, .. } => Seen { rebooted, ..seen },
             Observation::Running { incarnation, .. } => Seen { incarnation: Some(incarnation), ..seen },
@@ -73,9 +77,7 @@ impl Executor {
             Ok(()) => self.runtime.observe(&container).await,
             Err(error) => Err(error),
         };
-        let seen = seen.map_err(|error| {
-            failure("observe", format!("cannot look at container {}: {error}", container.container))
-        })?;
+        let seen = seen.map_err(|error| not_seen(&container.container, &error))?;
         Ok(match seen {
             Observation::Absent => Observed::Down { ended: None },
             // What a reboot has ended did not end by itself: it may be started again.
@@ -161,4 +163,8 @@ pub fn reference(service: &Service, container: &str) -> ContainerRef {
         (RuntimeKind::Systemd, Some(unit)) => Form::Unit(unit),
     };
     ContainerRef { service: service.name.clone(), container: container.to_string(), form }
+}
+
+fn not_seen(container: &str, error: &RuntimeError) -> Failure {
+    failure("observe", format!("cannot look at container {container}: {error}"))
 }

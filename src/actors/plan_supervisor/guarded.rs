@@ -1,6 +1,7 @@
 //! Resume behind the drift guard: all containers of the task are looked at first.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use actix::{ActorFutureExt, ResponseActFuture, WrapFuture};
@@ -10,7 +11,7 @@ use crate::actors::stored_plan::unavailable;
 use crate::actors::{Commanded, Refused};
 use crate::task::drift::{Drift, drift};
 use crate::task::event::Event;
-use crate::task::{Task, TaskId};
+use crate::task::{Failure, Task, TaskId};
 
 /// The look at all containers takes no longer: the supervisor answers nobody meanwhile, and its watchdog waits
 /// for a minute.
@@ -35,24 +36,21 @@ impl PlanSupervisor {
                     let service = &deployment.spec.service;
                     for container in &deployment.spec.containers {
                         let place = (service.id, container.clone());
-                        if !seen.contains_key(&place)
-                            && let Some(look) = executor.see(service, container).await
-                        {
-                            seen.insert(place, look);
+                        if let Entry::Vacant(new) = seen.entry(place) {
+                            new.insert(executor.see(service, container).await?);
                         }
                     }
                 }
-                (task, seen)
+                Ok::<_, Failure>((task, seen))
             });
-            let late = |_| {
-                let seconds = LOOK.as_secs();
-                Refused::Unavailable(format!(
-                    "the containers of task {id} could not be looked at within {seconds} s; try again, or \
-                     `deployctl resume {id} --force`"
-                ))
+            let unseen = |why: String| {
+                Refused::Unavailable(format!("{why}; try again, or `deployctl resume {id} --force`"))
             };
+            let late =
+                |_| unseen(format!("its containers could not be looked at within {} s", LOOK.as_secs()));
             let looked = tokio::time::timeout(LOOK, looked).await.map_err(late)?;
-            let (task, seen) = looked.map_err(|error| Refused::Host(error.to_string()))?;
+            let looked = looked.map_err(|error| Refused::Host(error.to_string()))?;
+            let (task, seen) = looked.map_err(|failure| unseen(failure.message))?;
             let snapshot = store.snapshot().map_err(|error| unavailable(&error))?;
             let mut services: Vec<_> = task.services().collect();
             services.sort_unstable();
