@@ -16,7 +16,11 @@
 mod harness;
 #[path = "../it/http.rs"]
 mod http;
+#[path = "../it/push.rs"]
+mod push;
 
 mod containers;
 mod panics;
 mod scene;
+mod shutdown;
+mod store;
