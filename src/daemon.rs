@@ -8,7 +8,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -275,6 +275,7 @@ fn control_state(config: &Config, store: &Store, commander: Arc<dyn Commander>) 
         state_dir: config.state_dir.clone(),
         tasks_dir: config.state_dir.join("tasks"),
         started: clock::now(),
+        up_since: Instant::now(),
     }
 }
 

@@ -19,7 +19,10 @@ mod http;
 #[path = "../it/push.rs"]
 mod push;
 
+mod clock;
 mod containers;
+mod git;
+mod memory;
 mod panics;
 mod scene;
 mod shutdown;
