@@ -92,7 +92,7 @@ const PLANS: [(&str, Comes); 48] = [
         "serviceId: 1, deployment: COMPILE_DEPLOY, compileRepoPath: app, compileRepoBranch: 'main:refs/heads/x'",
         Refused,
     ),
-    ("serviceId: 1, deployment: COMPILE_DEPLOY, compileRepoPath: app, compileRepoBranch: +main", Refused),
+    ("serviceId: 1, deployment: COMPILE_DEPLOY, compileRepoPath: app, compileRepoBranch: +main", Fails),
     (
         "serviceId: 1, deployment: COMPILE_DEPLOY, compileRepoPath: app, compileRepoBranch: \"main\\nx\"",
         Refused,
@@ -176,8 +176,9 @@ fn packages(outside: &str) -> Vec<(&'static str, Vec<Entry<'_>>, Comes)> {
         ),
         ("a hard link out", vec![("secret", Link, "/etc/shadow", 0o644), run], Fails),
         ("a hard link up", vec![("secret", Link, "../../../../../outside/secret", 0o644), run], Fails),
-        ("setuid", vec![("sh", Regular, "", 0o4755), run], Harmless),
-        ("setgid, all may write", vec![("sh", Regular, "", 0o2777), run], Harmless),
+        ("setuid", vec![("sh", Regular, "", 0o4755), run], Fails),
+        ("setgid", vec![("sh", Regular, "", 0o2777), run], Fails),
+        ("all may write", vec![("sh", Regular, "", 0o777), run], Harmless),
         ("a device", vec![("memory", Char, "", 0o666), run], Fails),
         ("a disk", vec![("disk", Block, "", 0o666), run], Fails),
         ("a fifo", vec![("fifo", Fifo, "", 0o666), run], Fails),
@@ -199,24 +200,40 @@ fn packages(outside: &str) -> Vec<(&'static str, Vec<Entry<'_>>, Comes)> {
 
 /// Builds, beside the payload; what becomes of their output.
 const BUILDS: [(&str, &str, Comes); 14] = [
-    ("plain", "mkdir out; cp build.sh out/run", Harmless),
+    ("plain", "mkdir out; (cat build.sh; echo exec sleep 1000) > out/run", Harmless),
     ("a link to a secret", "ln -s /etc/shadow out", Fails),
     ("a link to outside", "ln -s OUTSIDE out", Fails),
-    ("a link in it", "mkdir out; ln -s /etc/shadow out/shadow; echo true > out/run", Fails),
-    ("a link up in it", "mkdir out; ln -s ../../../../../outside/secret out/x; echo true > out/run", Fails),
+    ("a link in it", "mkdir out; ln -s /etc/shadow out/shadow; echo exec sleep 1000 > out/run", Fails),
+    (
+        "a link up in it",
+        "mkdir out; ln -s ../../../../../outside/secret out/x; echo exec sleep 1000 > out/run",
+        Fails,
+    ),
     (
         "a hard link in it",
-        "mkdir out; ln OUTSIDE/secret out/x; ln /etc/shadow out/y; cp build.sh out/run",
+        "mkdir out; ln OUTSIDE/secret out/x; ln /etc/shadow out/y; (cat build.sh; echo exec sleep 1000) > out/run",
         Harmless,
     ),
     ("a fifo", "mkfifo out", Fails),
-    ("a fifo in it", "mkdir out; mkfifo out/x; echo true > out/run", Fails),
-    ("setuid in it", "mkdir out; cp /bin/sh out/sh; chmod 6777 out/sh; cp build.sh out/run", Harmless),
+    ("a fifo in it", "mkdir out; mkfifo out/x; echo exec sleep 1000 > out/run", Fails),
+    (
+        "setuid in it",
+        "mkdir out; cp /bin/sh out/sh; chmod 6777 out/sh; (cat build.sh; echo exec sleep 1000) > out/run",
+        Harmless,
+    ),
     ("its own directory is exchanged", "cd ..; rm -rf src; ln -s OUTSIDE src; mv src x", Fails),
     ("an archive that leads out", "cp evil.tar out", Fails),
-    ("a name with an escape", "mkdir out; touch \"out/$(printf '\\033[2J')\"; echo true > out/run", Fails),
-    ("a service file", "mkdir -p out/etc/systemd/system; echo true > out/run; systemctl start x", Harmless),
-    ("other names", "sudo -n id; su -c id; newgrp root; mkdir out; echo true > out/run", Harmless),
+    (
+        "a name with an escape",
+        "mkdir out; touch \"out/$(printf '\\033[2J')\"; echo exec sleep 1000 > out/run",
+        Fails,
+    ),
+    (
+        "a service file",
+        "mkdir -p out/etc/systemd/system; echo exec sleep 1000 > out/run; systemctl start x; true",
+        Harmless,
+    ),
+    ("other names", "sudo -n id; su -c id; newgrp root; mkdir out; echo exec sleep 1000 > out/run", Harmless),
 ];
 
 #[test]

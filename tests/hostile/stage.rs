@@ -59,7 +59,7 @@ impl Stage {
             "id -u > $(mktemp {marks}/XXXXXXXX)\n\
              for place in /etc / {outside} {state} {state}/services /root; do\n  touch $place/{CANARY}\ndone 2>/dev/null\n\
              cat {outside}/secret {state}/deployd.redb > stolen 2>/dev/null\n\
-             echo x >> $0 2>/dev/null\nchmod u+s /bin/sh 2>/dev/null\n",
+             (echo x >> ./run) 2>/dev/null\nchmod u+s /bin/sh 2>/dev/null\n",
             marks = marks.display(),
             outside = outside.display(),
             state = state.display(),
@@ -116,7 +116,8 @@ impl Stage {
     }
 
     fn look_at(&self, what: &str, path: &Path) {
-        let meta = fs::symlink_metadata(path).unwrap();
+        // What a running container has may go at any time.
+        let Ok(meta) = fs::symlink_metadata(path) else { return };
         let what = format!("{what}: {}", path.display());
         let is_shared = path.components().any(|part| part.as_os_str() == "shared");
         if is_shared {
@@ -124,7 +125,9 @@ impl Stage {
         }
         if meta.is_symlink() {
             let end = fs::canonicalize(path).unwrap_or_default();
-            let state = fs::canonicalize(self.daemon.path("state/services/s1")).unwrap();
+            let services = self.daemon.path("state/services");
+            let service = path.strip_prefix(&services).unwrap().components().next().unwrap();
+            let state = fs::canonicalize(services.join(service)).unwrap();
             assert!(
                 end.as_os_str().is_empty() || end.starts_with(state),
                 "{what} leads to {}",
@@ -137,7 +140,7 @@ impl Stage {
         assert_eq!(meta.mode() & 0o7022, 0, "{what}: mode {:o}", meta.mode());
         assert_eq!(meta.uid(), 0, "{what}");
         if meta.is_file() && !path.ends_with("current") {
-            let bytes = fs::read(path).unwrap();
+            let bytes = fs::read(path).unwrap_or_default();
             assert!(!bytes.windows(SECRET.len()).any(|part| part == SECRET.as_bytes()), "{what} tells it");
         }
     }
