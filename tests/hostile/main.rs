@@ -18,5 +18,6 @@ mod escalation;
 mod harness;
 #[path = "../it/push.rs"]
 mod push;
+mod secrets;
 mod server;
 mod stage;
