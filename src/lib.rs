@@ -83,7 +83,7 @@
 //! | deeds | [`executor`]: an operation becomes calls to the host; evidence is taken before |
 //! | actors: never see a runtime | [`actors`], [`compile`](mod@compile) |
 //! | control | [`control`]: the socket; `deployctl` (the crate beside this one): wire, client, command line |
-//! | root | [`config`], [`catalog_dir`], [`retention`], [`daemon`] (the daemon is a library call), [`notify`], [`preflight`], [`assets`], [`demo`] |
+//! | root | [`config`], [`log`], [`catalog_dir`], [`retention`], [`daemon`] (the daemon is a library call), [`notify`], [`preflight`], [`assets`], [`demo`] |
 //!
 //! # What was tried or considered, and rejected
 //!
@@ -116,6 +116,7 @@ pub mod crashpoint;
 pub mod daemon;
 pub mod demo;
 pub mod executor;
+pub mod log;
 pub mod metrics;
 pub mod mistake;
 pub mod notify;
