@@ -20,6 +20,9 @@ fn word(name: &str) -> String {
     format!("s3cr3t-{}-{name}", std::process::id())
 }
 
+/// The bits of a mode that let others than the owner read or write.
+const OTHERS: u32 = 0o077;
+
 const WORDS: [&str; 6] = ["package", "repository", "service", "container", "file", "build"];
 
 /// As HTTP sends it: a log of headers would show it so.
@@ -215,7 +218,7 @@ fn a_secret_is_where_it_is_needed_and_nowhere_else() {
         let secrets = found(&fs::read(&path).unwrap_or_default());
         if !secrets.is_empty() {
             let meta = fs::metadata(&path).unwrap();
-            assert!(meta.uid() == 0 && meta.mode() & 0o077 == 0, "{}: {:o}", path.display(), meta.mode());
+            assert!(meta.uid() == 0 && meta.mode() & OTHERS == 0, "{}: {:o}", path.display(), meta.mode());
             holders.push(path.strip_prefix(daemon.path("state")).unwrap().display().to_string());
         }
     }
