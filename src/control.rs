@@ -54,6 +54,8 @@ pub struct ControlState {
     pub tasks_dir: PathBuf,
     /// When the daemon started.
     pub started: Timestamp,
+    /// The runtimes that work here and now.
+    pub runtimes: Box<dyn Fn() -> Vec<&'static str> + Send + Sync>,
 }
 
 /// Serves until `end` is cancelled; open streams are ended first.

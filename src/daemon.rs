@@ -23,6 +23,7 @@ use crate::artifact::build::Builder;
 use crate::artifact::fetch::Fetcher;
 use crate::artifact::git::Git;
 use crate::artifact::releases::Releases;
+use crate::catalog::Engine;
 use crate::catalog_dir::{self, CatalogError};
 use crate::clock;
 use crate::config::Config;
@@ -32,6 +33,7 @@ use crate::notify;
 use crate::plan::check::Policy;
 use crate::retention::{self, Retention};
 use crate::runtime::either::EitherRuntime;
+use crate::runtime::engine::EngineRuntime;
 use crate::runtime::process::ProcessRuntime;
 use crate::runtime::unit::UnitRuntime;
 use crate::spawn::client::Spawner;
@@ -261,7 +263,16 @@ fn build_executor(config: &Config, store: &Store) -> Result<(Executor, Arc<Proce
     let units = config.systemd.clone().map(|scope| {
         UnitRuntime::new(services.clone(), Arc::new(Systemd::new(scope))).map_err(io("read the boot's id"))
     });
-    let either = EitherRuntime::new(runtime.clone(), units.transpose()?);
+    let engine = |engine| {
+        EngineRuntime::new(engine, config.engine(engine), services.clone()).map_err(DaemonError::Tls)
+    };
+    let either = EitherRuntime {
+        services: services.clone(),
+        processes: runtime.clone(),
+        units: units.transpose()?,
+        podman: engine(Engine::Podman)?,
+        docker: engine(Engine::Docker)?,
+    };
     let policy = Policy {
         repositories: None,
         repository_dir: state.join("git").to_string_lossy().into_owned(),
@@ -298,6 +309,10 @@ fn control_state(config: &Config, store: &Store, commander: Arc<dyn Commander>) 
         state_dir: config.state_dir.clone(),
         tasks_dir: config.state_dir.join("tasks"),
         started: clock::now(),
+        runtimes: {
+            let config = config.clone();
+            Box::new(move || config.runtimes())
+        },
     }
 }
 

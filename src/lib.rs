@@ -115,6 +115,7 @@ pub mod control;
 pub mod crashpoint;
 pub mod daemon;
 pub mod demo;
+pub mod engine;
 pub mod executor;
 pub mod metrics;
 pub mod mistake;

@@ -10,7 +10,7 @@ use deployctl::wire::task::{
 };
 
 use crate::actors::{ContainerView, Preview};
-use crate::catalog::{RuntimeKind, Service};
+use crate::catalog::Service;
 use crate::store::StoredEvent;
 use crate::task::deployment::{self, DeploymentState, DeploymentStep};
 use crate::task::forecast::{self, Forecast};
@@ -243,10 +243,7 @@ pub fn service(
         service_id: service.id.get(),
         name: service.name.clone(),
         description: service.description.clone(),
-        runtime: match service.runtime {
-            RuntimeKind::Process => "process".into(),
-            RuntimeKind::Systemd => "systemd".into(),
-        },
+        runtime: service.runtime.name().into(),
         containers: containers.collect(),
         task: task.map(|task| task.0),
     }
