@@ -23,7 +23,6 @@ use crate::artifact::build::Builder;
 use crate::artifact::fetch::Fetcher;
 use crate::artifact::git::Git;
 use crate::artifact::releases::Releases;
-use crate::catalog::Engine;
 use crate::catalog_dir::{self, CatalogError};
 use crate::clock;
 use crate::config::Config;
@@ -33,7 +32,6 @@ use crate::notify;
 use crate::plan::check::Policy;
 use crate::retention::{self, Retention};
 use crate::runtime::either::EitherRuntime;
-use crate::runtime::engine::EngineRuntime;
 use crate::runtime::process::ProcessRuntime;
 use crate::runtime::unit::UnitRuntime;
 use crate::spawn::client::Spawner;
@@ -263,16 +261,13 @@ fn build_executor(config: &Config, store: &Store) -> Result<(Executor, Arc<Proce
     let units = config.systemd.clone().map(|scope| {
         UnitRuntime::new(services.clone(), Arc::new(Systemd::new(scope))).map_err(io("read the boot's id"))
     });
-    let engine = |engine| {
-        EngineRuntime::new(engine, config.engine(engine), services.clone()).map_err(DaemonError::Tls)
-    };
-    let either = EitherRuntime {
-        services: services.clone(),
-        processes: runtime.clone(),
-        units: units.transpose()?,
-        podman: engine(Engine::Podman)?,
-        docker: engine(Engine::Docker)?,
-    };
+    let either = EitherRuntime::new(
+        services.clone(),
+        runtime.clone(),
+        units.transpose()?,
+        [&config.podman, &config.docker],
+    );
+    let either = either.map_err(DaemonError::Tls)?;
     let policy = Policy {
         repositories: None,
         repository_dir: state.join("git").to_string_lossy().into_owned(),

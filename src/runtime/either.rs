@@ -18,19 +18,30 @@ use crate::task::operation::Incarnation;
 
 /// Processes, where systemd runs units, and what engines run.
 pub struct EitherRuntime {
-    /// Where services live.
-    pub services: PathBuf,
-    /// Processes.
-    pub processes: Arc<ProcessRuntime>,
-    /// Units.
-    pub units: Option<UnitRuntime>,
-    /// Podman's containers.
-    pub podman: EngineRuntime,
-    /// Docker's containers.
-    pub docker: EngineRuntime,
+    /// Where they live.
+    services: PathBuf,
+    processes: Arc<ProcessRuntime>,
+    units: Option<UnitRuntime>,
+    podman: EngineRuntime,
+    docker: EngineRuntime,
 }
 
 impl EitherRuntime {
+    /// All runtimes as one; the sockets are Podman's and Docker's.
+    ///
+    /// # Errors
+    /// When a client of an engine can't be set up.
+    pub fn new(
+        services: PathBuf,
+        processes: Arc<ProcessRuntime>,
+        units: Option<UnitRuntime>,
+        [podman, docker]: [&PathBuf; 2],
+    ) -> Result<Self, String> {
+        let podman = EngineRuntime::new(Engine::Podman, podman, services.clone())?;
+        let docker = EngineRuntime::new(Engine::Docker, docker, services.clone())?;
+        Ok(Self { services, processes, units, podman, docker })
+    }
+
     const fn engine(&self, engine: Engine) -> &EngineRuntime {
         match engine {
             Engine::Podman => &self.podman,

@@ -119,6 +119,7 @@ fn service(id: u64, name: &str) -> Service {
             stop_signal: "SIGTERM".into(),
             stop_timeout: Duration::from_secs(1),
             limits: crate::catalog::Limits::default(),
+            image: None,
         }),
         health: Health {
             probe: None,
