@@ -161,6 +161,19 @@ impl Client {
         self.call(Method::POST, path, body).await
     }
 
+    /// As [`Self::post`], of what is done once for this key, however often it is asked for.
+    pub async fn post_once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        key: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::Protocol(error.to_string()))?;
+        let answer = self.send(Method::POST, path, &[("Idempotency-Key", key)], body).await?;
+        let body = answer.into_body().collect().await.map_err(|error| ClientError::Cut(error.to_string()))?;
+        serde_json::from_slice(&body.to_bytes()).map_err(|error| ClientError::Protocol(error.to_string()))
+    }
+
     /// The event stream after `after`: of one task, or all. It goes on over restarts of the daemon.
     pub fn events(&self, task: Option<u64>, after: u64, follow: bool) -> Events {
         Events { client: self.clone(), task, after, follow, body: None, buffer: Vec::new() }

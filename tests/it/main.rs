@@ -23,6 +23,7 @@ mod http;
 mod notify;
 mod order;
 mod plans;
+mod push;
 mod repositories;
 mod runtime;
 mod socket;

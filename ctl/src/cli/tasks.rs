@@ -1,5 +1,7 @@
 //! Tasks: execute, list, status, logs, and the commands.
 
+use std::time::{Duration, Instant};
+
 use http_body_util::BodyExt;
 use hyper::Method;
 
@@ -50,23 +52,82 @@ pub async fn execute(
     }
 }
 
-/// Executes; with `wait`, as soon as the tasks that hold its services have come to rest.
+/// Executes; with `wait`, as soon as the tasks that hold its services have come to rest. Who has waited does
+/// not lose its place by a restart of the daemon: it asks again, by a key that lets nothing be executed twice.
 async fn start(
     request: &task::Execute,
     wait: bool,
     client: &Client,
     terminal: &mut Terminal,
 ) -> Result<Task, Failure> {
+    if !wait {
+        return Ok(client.post("/v1/tasks", request).await?);
+    }
+    let key = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let mut holder = None;
+    let mut lost = None;
     loop {
-        match client.post("/v1/tasks", request).await {
-            Err(ClientError::Problem(problem)) if wait && problem.code == code::CONFLICT => {
-                let holder = problem.conflicts.iter().flatten().next().map(|conflict| conflict.task);
-                let Some(holder) = holder else { return Err(ClientError::Problem(problem).into()) };
-                terminal.note(&format!("waiting for task {holder}: {}", printable(&problem.detail)));
-                watch::until_rest(holder, client).await?;
+        let failure = match turn(request, key.trim(), holder, client).await {
+            Ok(Turn::Started(task)) => return Ok(*task),
+            Ok(Turn::Held(conflict)) => {
+                holder = Some(conflict.task);
+                lost = None;
+                let text = format!("waiting for task {}: {}", conflict.task, printable(&conflict.detail));
+                terminal.note(&text);
+                continue;
             }
-            other => return Ok(other?),
+            Err(failure) => failure,
+        };
+        let since = *lost.get_or_insert_with(Instant::now);
+        if holder.is_none() || since.elapsed() > RESTART || !is_restart(&failure) {
+            return Err(failure.into());
         }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// How long a daemon that is started anew may take.
+const RESTART: Duration = Duration::from_secs(30);
+
+/// What came of one try.
+enum Turn {
+    Started(Box<Task>),
+    Held(Held),
+}
+
+struct Held {
+    task: u64,
+    detail: String,
+}
+
+/// Waits for the holder, and tries.
+async fn turn(
+    request: &task::Execute,
+    key: &str,
+    holder: Option<u64>,
+    client: &Client,
+) -> Result<Turn, ClientError> {
+    if let Some(holder) = holder {
+        watch::until_rest(holder, client).await?;
+    }
+    match client.post_once("/v1/tasks", key, request).await {
+        Ok(task) => Ok(Turn::Started(Box::new(task))),
+        Err(ClientError::Problem(problem)) if problem.code == code::CONFLICT => {
+            match problem.conflicts.iter().flatten().next().map(|conflict| conflict.task) {
+                Some(task) => Ok(Turn::Held(Held { task, detail: problem.detail.clone() })),
+                None => Err(ClientError::Problem(problem)),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether this is what a client sees of a daemon that is started anew.
+fn is_restart(error: &ClientError) -> bool {
+    match error {
+        ClientError::NotReachable { .. } | ClientError::Cut(_) => true,
+        ClientError::Problem(problem) => problem.code == code::UNAVAILABLE,
+        ClientError::Protocol(_) => false,
     }
 }
 
