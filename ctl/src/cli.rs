@@ -6,6 +6,7 @@ mod event;
 mod exit;
 mod history;
 mod import;
+mod live;
 mod overview;
 mod plans;
 mod render;

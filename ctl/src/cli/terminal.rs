@@ -18,6 +18,8 @@ pub struct Terminal {
     pub color: bool,
     /// Standard output is a terminal.
     pub is_terminal: bool,
+    /// Pictures may be drawn on it.
+    pub is_live: bool,
     quiet: bool,
 }
 
@@ -27,12 +29,13 @@ impl Terminal {
         let is_terminal = io::stdout().is_terminal();
         let color =
             is_terminal && !no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), color, is_terminal, quiet }
+        let is_live = is_terminal && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), color, is_terminal, is_live, quiet }
     }
 
     /// Others, for tests and for programs that contain the command line.
     pub fn new(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
-        Self { out, err, color: false, is_terminal: false, quiet: false }
+        Self { out, err, color: false, is_terminal: false, is_live: false, quiet: false }
     }
 
     /// A line of the result.

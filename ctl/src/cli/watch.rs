@@ -3,14 +3,15 @@
 use super::args::Output;
 use super::event::in_words;
 use super::exit::{self, Failure};
+use super::live;
 use super::render;
 use super::terminal::Terminal;
 use crate::client::Client;
 use crate::wire::event::Event;
 use crate::wire::task::TaskStatus;
 
-/// Follows a task until it rests: one line for each event after number `after`. Ctrl-C leaves the
-/// task alone.
+/// Follows a task until it rests: as a picture on a terminal, else a line for each event after number
+/// `after`. Ctrl-C leaves the task alone.
 pub async fn watch(
     id: u64,
     after: u64,
@@ -18,13 +19,21 @@ pub async fn watch(
     output: Output,
     terminal: &mut Terminal,
 ) -> Result<u8, Failure> {
+    if terminal.is_live && output == Output::Table {
+        return live::watch(id, client, terminal).await;
+    }
     tokio::select! {
         code = follow(id, after, client, output, terminal) => code,
         _ = tokio::signal::ctrl_c() => {
-            terminal.note(&format!("task {id} goes on; `deployctl watch {id}` follows it again"));
+            terminal.note(&goes_on(id));
             Ok(exit::CTRL_C)
         }
     }
+}
+
+/// What is said after Ctrl-C.
+pub fn goes_on(id: u64) -> String {
+    format!("task {id} goes on; `deployctl watch {id}` follows it again, `deployctl stop {id}` stops it")
 }
 
 async fn follow(
