@@ -12,6 +12,15 @@ use crate::wire::task::Preparation;
 
 type Lines = Vec<Line<'static>>;
 
+/// What all lines need to know.
+pub struct Pen<'a> {
+    view: &'a View,
+    now: Timestamp,
+    width: u16,
+    /// How many columns the names of services take.
+    names: usize,
+}
+
 /// How much is folded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fold {
@@ -43,6 +52,11 @@ impl Fold {
     }
 }
 
+/// Whether there is room for the way of a deployment.
+const fn is_wide(width: u16) -> bool {
+    width >= 70
+}
+
 /// Whether something is going on with it, or went wrong.
 fn is_open(state: &str) -> bool {
     matches!(state, "RUNNING" | "FAILED" | "INTERRUPTED")
@@ -59,54 +73,106 @@ fn urgency(it: &Deployment) -> (u8, String) {
     (rank, it.started_at.clone().unwrap_or_default())
 }
 
-/// All batches.
-pub fn lines(view: &View, now: Timestamp, fold: Fold, width: u16) -> Lines {
-    let mut lines = Vec::new();
-    let batches: Vec<&[Deployment]> = batches(view);
-    let alike = |a: &&[Deployment], b: &&[Deployment]| {
-        fold >= Fold::Batches && whole(a).is_some() && whole(a) == whole(b)
-    };
-    for group in batches.chunk_by(alike) {
-        lines.push(head(group, now));
-        for batch in group {
-            let mut shown: Vec<_> = batch.iter().filter(|it| !fold.hides(it)).collect();
-            if fold >= Fold::Idle {
-                shown.sort_by_key(|it| urgency(it));
+impl<'a> Pen<'a> {
+    /// For a picture of this width.
+    pub fn new(view: &'a View, now: Timestamp, width: u16) -> Self {
+        let longest = view.deployments.iter().map(|it| it.service.len()).max().unwrap_or(0);
+        Self { view, now, width, names: longest.clamp(4, if is_wide(width) { 24 } else { 14 }) }
+    }
+
+    /// All batches.
+    pub fn lines(&self, fold: Fold) -> Lines {
+        let mut lines = Vec::new();
+        let alike = |a: &&[Deployment], b: &&[Deployment]| {
+            fold >= Fold::Batches && whole(a).is_some() && whole(a) == whole(b)
+        };
+        for group in batches(self.view).chunk_by(alike) {
+            lines.push(head(group, self.now));
+            for batch in group {
+                let mut shown: Vec<_> = batch.iter().filter(|it| !fold.hides(it)).collect();
+                if fold >= Fold::Idle {
+                    shown.sort_by_key(|it| urgency(it));
+                }
+                shown.into_iter().for_each(|it| self.service(it, fold, &mut lines));
             }
-            shown.into_iter().for_each(|it| service(view, it, now, fold, width, &mut lines));
+        }
+        lines
+    }
+
+    /// As many lines as there are, of what is most urgent.
+    pub fn within(&self, room: usize) -> Lines {
+        let mut open: Vec<_> = self.view.deployments.iter().filter(|it| is_open(&it.state)).collect();
+        open.sort_by_key(|it| urgency(it));
+        let batches = batches(self.view);
+        let alike = |a: &&[Deployment], b: &&[Deployment]| whole(a).is_some() && whole(a) == whole(b);
+        let mut heads: Lines = batches.chunk_by(alike).map(|group| head(group, self.now)).collect();
+        // With hardly any room only the batches that something goes on in have a line of their own.
+        if heads.len() + 3 > room {
+            let active = batches.iter().filter(|batch| whole(batch).is_none());
+            heads = active.map(|batch| head(&[*batch], self.now)).take(room / 2).collect();
+        }
+        let left = room.saturating_sub(heads.len());
+        let mut services = Vec::new();
+        for (shown, it) in open.iter().enumerate() {
+            let more = open.len() - shown;
+            let mut lines = Vec::new();
+            self.service(it, Fold::Containers, &mut lines);
+            // The last line is needed to say how many more there are.
+            if services.len() + lines.len() + usize::from(more > 1) > left {
+                services.push(Line::styled(format!("  … and {more} more"), dim()));
+                break;
+            }
+            services.append(&mut lines);
+        }
+        services.truncate(left);
+        // Behind the batch that goes on, as far as there is one.
+        let before = batches.chunk_by(alike).take_while(|group| whole(group[0]).is_some()).count();
+        let place = heads.len().min(before + 1);
+        heads.splice(place..place, services);
+        heads
+    }
+
+    fn service(&self, it: &Deployment, fold: Fold, lines: &mut Lines) {
+        let (now, wide) = (self.now, is_wide(self.width));
+        let mark = match &*it.state {
+            "SUCCEEDED" => "✓",
+            "FAILED" => "✗",
+            "RUNNING" => "▸",
+            "INTERRUPTED" => "!",
+            _ => "·",
+        };
+        let name = fit(&it.service, self.names);
+        let way = if wide { format!(" {}", fit(&it.deployment, 18)) } else { String::new() };
+        let mut spans = vec![
+            Span::styled(format!("  {mark} "), of_state(&it.state)),
+            Span::raw(name),
+            Span::styled(way, dim()),
+            Span::styled(format!(" {:11}", text(&it.state)), of_state(&it.state)),
+        ];
+        spans.push(Span::raw(took(it.started_at.as_deref(), it.finished_at.as_deref(), &it.state, now)));
+        let usual = it.usual.filter(|_| it.state == "RUNNING").zip(outlook::elapsed(it, now));
+        if let Some((usual, elapsed)) = usual {
+            let over = elapsed > usual.p50;
+            let words = format!(", {}", outlook::of_one(usual, elapsed));
+            spans.push(Span::styled(words, if over { of_state("PAUSED") } else { dim() }));
+        }
+        let doing = doing(self.view, it, now);
+        if fold >= Fold::Containers
+            && let Some(doing) = doing
+        {
+            spans.push(Span::raw(format!("  {doing}")));
+            lines.push(Line::from(spans));
+            return;
+        }
+        lines.push(Line::from(spans));
+        if fold < Fold::Containers {
+            lines.extend(doing.map(|doing| Line::raw(format!("      {doing}"))));
+            containers(it, now, fold, lines);
+        }
+        if let Some(Failure { message, .. }) = &it.error {
+            lines.push(Line::styled(format!("      {}", text(message)), of_state("FAILED")));
         }
     }
-    lines
-}
-
-/// As many lines as there are, of what is most urgent.
-pub fn within(view: &View, now: Timestamp, room: usize, width: u16) -> Lines {
-    let mut open: Vec<_> = view.deployments.iter().filter(|it| is_open(&it.state)).collect();
-    open.sort_by_key(|it| urgency(it));
-    let batches = batches(view);
-    let active: Vec<_> = batches.iter().filter(|batch| whole(batch).is_none()).collect();
-    let mut heads: Lines = batches
-        .chunk_by(|a, b| whole(a).is_some() && whole(a) == whole(b))
-        .map(|group| head(group, now))
-        .collect();
-    // With very many batches only those that something goes on in have a line of their own.
-    if heads.len() + 3 > room {
-        heads = active.iter().map(|batch| head(&[**batch], now)).take(room / 2).collect();
-    }
-    let left = room.saturating_sub(heads.len());
-    let mut services = Vec::new();
-    let shown = if open.len() > left { left.saturating_sub(1) } else { open.len() };
-    for it in &open[..shown] {
-        service(view, it, now, Fold::Containers, width, &mut services);
-    }
-    if open.len() > shown {
-        services.push(Line::styled(format!("  … and {} more", open.len() - shown), dim()));
-    }
-    // Behind the batch that goes on, as far as there is one.
-    let place = heads.len().min(batches.iter().position(|batch| whole(batch).is_none()).unwrap_or(0) + 1);
-    services.truncate(left);
-    heads.splice(place..place, services);
-    heads
 }
 
 fn batches(view: &View) -> Vec<&[Deployment]> {
@@ -158,49 +224,6 @@ fn head(group: &[&[Deployment]], now: Timestamp) -> Line<'static> {
     }
     let style = if count("FAILED") > 0 { of_state("FAILED") } else { of_state("") };
     Line::styled(format!("{name}: {}", words.join(", ")), style)
-}
-
-fn service(view: &View, it: &Deployment, now: Timestamp, fold: Fold, width: u16, lines: &mut Lines) {
-    let wide = width >= 70;
-    let mark = match &*it.state {
-        "SUCCEEDED" => "✓",
-        "FAILED" => "✗",
-        "RUNNING" => "▸",
-        "INTERRUPTED" => "!",
-        _ => "·",
-    };
-    let longest = view.deployments.iter().map(|it| it.service.len()).max().unwrap_or(0);
-    let name = fit(&it.service, longest.clamp(4, if wide { 24 } else { 14 }));
-    let way = if wide { format!(" {}", fit(&it.deployment, 18)) } else { String::new() };
-    let mut spans = vec![
-        Span::styled(format!("  {mark} "), of_state(&it.state)),
-        Span::raw(name),
-        Span::styled(way, dim()),
-        Span::styled(format!(" {:11}", text(&it.state)), of_state(&it.state)),
-    ];
-    spans.push(Span::raw(took(it.started_at.as_deref(), it.finished_at.as_deref(), &it.state, now)));
-    let usual = it.usual.filter(|_| it.state == "RUNNING").zip(outlook::elapsed(it, now));
-    if let Some((usual, elapsed)) = usual {
-        let over = elapsed > usual.p50;
-        let words = format!(", {}", outlook::of_one(usual, elapsed));
-        spans.push(Span::styled(words, if over { of_state("PAUSED") } else { dim() }));
-    }
-    let doing = doing(view, it, now);
-    if fold >= Fold::Containers
-        && let Some(doing) = doing
-    {
-        spans.push(Span::raw(format!("  {doing}")));
-        lines.push(Line::from(spans));
-        return;
-    }
-    lines.push(Line::from(spans));
-    if fold < Fold::Containers {
-        lines.extend(doing.map(|doing| Line::raw(format!("      {doing}"))));
-        containers(it, now, fold, lines);
-    }
-    if let Some(Failure { message, .. }) = &it.error {
-        lines.push(Line::styled(format!("      {}", text(message)), of_state("FAILED")));
-    }
 }
 
 fn containers(it: &Deployment, now: Timestamp, fold: Fold, lines: &mut Lines) {

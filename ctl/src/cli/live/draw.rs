@@ -9,7 +9,7 @@ use ratatui_core::text::{Line, Span};
 
 use super::super::render;
 use super::super::terminal::printable;
-use super::batch::{self, Fold};
+use super::batch::{Fold, Pen};
 use super::outlook::Outlook;
 use super::view::View;
 
@@ -21,24 +21,16 @@ const BAR: usize = 20;
 pub fn picture(view: &View, now: Timestamp, (width, height): (u16, u16), ended: bool) -> Vec<Line<'static>> {
     let height = usize::from(height).max(LEAST);
     let mut head = head(view, now, width);
-    let mut foot = foot(view, now, ended);
+    let mut foot = foot(view, now, width, ended);
     // On a tiny screen the task's state and what is wrong are worth more than bars and hints.
     if height < 8 {
         head.truncate(1);
         foot.truncate(1);
     }
     let room = height.saturating_sub(head.len() + foot.len());
-    let folds = Fold::ALL.iter().map(|fold| batch::lines(view, now, *fold, width));
-    let mut body = Vec::new();
-    for lines in folds {
-        body = lines;
-        if body.len() <= room {
-            break;
-        }
-    }
-    if body.len() > room {
-        body = batch::within(view, now, room, width);
-    }
+    let pen = Pen::new(view, now, width);
+    let body = Fold::ALL.iter().map(|fold| pen.lines(*fold)).find(|lines| lines.len() <= room);
+    let body = body.unwrap_or_else(|| pen.within(room));
     head.into_iter().chain(body).chain(foot).take(height).collect()
 }
 
@@ -50,7 +42,12 @@ fn head(view: &View, now: Timestamp, width: u16) -> Vec<Line<'static>> {
     let what = Line::from(vec![
         Span::styled(format!("Task {} · {}@{} · ", task.id, text(&task.plan), task.revision), bold()),
         Span::styled(format!("{}{reason}", text(&task.state)), of_state(&task.state).patch(bold())),
-        Span::raw(format!(" · {took} · by {}", text(&task.created_by.user))),
+        Span::raw(format!(" · {took}")),
+        Span::raw(if width >= 60 {
+            format!(" · by {}", text(&task.created_by.user))
+        } else {
+            String::new()
+        }),
     ]);
     let count = |state: &str| view.deployments.iter().filter(|it| it.state == state).count();
     let (done, all) = (count("SUCCEEDED"), view.deployments.len());
@@ -62,16 +59,19 @@ fn head(view: &View, now: Timestamp, width: u16) -> Vec<Line<'static>> {
     let progress = Line::from(vec![
         Span::styled("█".repeat(full), colour),
         Span::styled("░".repeat(bar - full), dim()),
-        Span::raw(format!(
-            "  {done} of {}, {containers_done} of {}",
-            render::count(all as u64, "service"),
-            render::count(operations().count() as u64, "container")
-        )),
+        Span::raw(if width >= 60 {
+            let (services, containers) = (all as u64, operations().count() as u64);
+            let (services, containers) =
+                (render::count(services, "service"), render::count(containers, "container"));
+            format!("  {done} of {services}, {containers_done} of {containers}")
+        } else {
+            format!("  {done} of {all}")
+        }),
     ]);
     vec![what, progress]
 }
 
-fn foot(view: &View, now: Timestamp, ended: bool) -> Vec<Line<'static>> {
+fn foot(view: &View, now: Timestamp, width: u16, ended: bool) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     if let Some(since) = view.lost {
         let seconds = now.duration_since(since).as_secs().max(0);
@@ -90,7 +90,12 @@ fn foot(view: &View, now: Timestamp, ended: bool) -> Vec<Line<'static>> {
     };
     lines.extend(outlook.in_words().map(Line::raw));
     let id = view.task.id;
-    lines.push(Line::styled(format!("Ctrl-C leaves the task alone; `deployctl stop {id}` stops it"), dim()));
+    let hint = if width >= 60 {
+        format!("Ctrl-C leaves the task alone; `deployctl stop {id}` stops it")
+    } else {
+        "Ctrl-C leaves the task alone".into()
+    };
+    lines.push(Line::styled(hint, dim()));
     lines
 }
 
