@@ -65,15 +65,20 @@ impl Inline {
         }
         for y in 0..height {
             let is_there = same_width.is_some_and(|it| y < it.area.height && row(it, y) == row(&buffer, y));
-            if !is_there {
+            let is_last = y + 1 == height;
+            if is_last || !is_there {
                 self.write_row(&buffer, y, &mut out);
-                put(&mut out, Clear(ClearType::UntilNewLine));
+                let rest = if is_last { ClearType::FromCursorDown } else { ClearType::UntilNewLine };
+                put(&mut out, Clear(rest));
+            }
+            if is_last {
+                // Before the line's end: standard output is written line by line, and whoever kills us
+                // between two writes must not find the cursor hidden.
+                put(&mut out, cursor::Show);
+                put(&mut out, EndSynchronizedUpdate);
             }
             out.push_str("\r\n");
         }
-        put(&mut out, Clear(ClearType::FromCursorDown));
-        put(&mut out, cursor::Show);
-        put(&mut out, EndSynchronizedUpdate);
         self.before = Some(buffer);
         out
     }
