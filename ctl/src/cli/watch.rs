@@ -80,10 +80,9 @@ async fn follow(
 }
 
 fn show(event: &Event, output: Output, terminal: &mut Terminal) -> Result<(), Failure> {
-    if output == Output::Json {
-        let line = serde_json::to_string(event).map_err(std::io::Error::other)?;
-        terminal.line(&line)?;
-    } else if let Some(words) = in_words(event) {
+    if !terminal.item(output, event)?
+        && let Some(words) = in_words(event)
+    {
         let at = render::clock(&event.at, terminal.is_terminal);
         terminal.line(&format!("{at}  {words}"))?;
     }
@@ -132,22 +131,30 @@ pub async fn until_rest(id: u64, client: &Client) -> Result<String, Failure> {
     }
 }
 
-/// Waits until a task rests; the exit code says how.
-pub async fn wait(id: u64, client: &Client) -> Result<u8, Failure> {
+/// Waits until a task rests; the exit code says how, and so does a document if one is wanted.
+pub async fn wait(id: u64, client: &Client, output: Output, terminal: &mut Terminal) -> Result<u8, Failure> {
     tokio::select! {
-        state = until_rest(id, client) => Ok(exit::of_state(&state?)),
+        state = until_rest(id, client) => {
+            let code = exit::of_state(&state?);
+            if output != Output::Table {
+                terminal.item(output, &status(id, client).await?.task)?;
+            }
+            Ok(code)
+        }
         _ = tokio::signal::ctrl_c() => Ok(exit::CTRL_C),
     }
 }
 
-/// All events, one JSON object a line.
+/// All events, one JSON object a line (or as YAML).
 pub async fn events(
     follow: bool,
     task: Option<u64>,
     after: u64,
     client: &Client,
+    output: Output,
     terminal: &mut Terminal,
 ) -> Result<u8, Failure> {
+    let output = if output == Output::Yaml { output } else { Output::Json };
     let mut events = client.events(task, after, follow);
     loop {
         let event = tokio::select! {
@@ -155,6 +162,6 @@ pub async fn events(
             _ = tokio::signal::ctrl_c() => return Ok(exit::CTRL_C),
         };
         let Some(event) = event else { return Ok(0) };
-        show(&event, Output::Json, terminal)?;
+        show(&event, output, terminal)?;
     }
 }
