@@ -27,7 +27,7 @@ use crate::catalog_dir::{self, CatalogError};
 use crate::clock;
 use crate::config::Config;
 use crate::control::{self, Access, ControlState};
-use crate::executor::{Deeds, Executor, TaskLogs};
+use crate::executor::{Board, Deeds, Executor, TaskLogs};
 use crate::notify;
 use crate::plan::check::Policy;
 use crate::retention::{self, Retention};
@@ -267,6 +267,7 @@ fn build_executor(config: &Config, store: &Store) -> Result<(Executor, Arc<Proce
         policy,
         services_dir: services,
         deeds: Deeds::default(),
+        board: Board::default(),
         downloads: Arc::new(Semaphore::new(config.concurrency.downloads)),
         builds: Arc::new(Semaphore::new(config.concurrency.builds)),
     };
