@@ -16,7 +16,7 @@ pub mod deployment;
 pub mod guard;
 pub mod ledger;
 pub mod plan_supervisor;
-mod preview;
+pub mod preview;
 pub mod stored_plan;
 pub mod task;
 #[cfg(test)]
@@ -31,9 +31,9 @@ pub use crate::executor::ContainerView;
 use crate::mistake::{FileMistake, Mistake};
 pub use crate::task::command::Command;
 use crate::task::drift::Drift;
-use crate::task::forecast::Forecast;
 use crate::task::state::{Refusal, TaskState};
 use crate::task::{Caller, TaskId, Timestamp};
+pub use preview::Preview;
 
 /// What can be asked of the plan supervisor. (A trait, so that the socket is tested without one.)
 #[async_trait]
@@ -143,43 +143,6 @@ pub struct Repository {
     pub path: String,
     /// Its branches.
     pub branches: Vec<String>,
-}
-
-/// What executing a plan would do.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Preview {
-    /// The revision.
-    pub revision: u32,
-    /// The batches in the order of their execution.
-    pub batches: Vec<PreviewBatch>,
-    /// What would fail now.
-    pub problems: Vec<String>,
-}
-
-/// One batch of a [`Preview`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PreviewBatch {
-    /// The priority.
-    pub priority: i64,
-    /// Its deployments.
-    pub deployments: Vec<PreviewDeployment>,
-}
-
-/// One deployment of a [`Preview`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PreviewDeployment {
-    /// The service's id.
-    pub service: ServiceId,
-    /// The service's name.
-    pub name: String,
-    /// How it would be deployed.
-    pub way: &'static str,
-    /// In which order its containers would be worked through.
-    pub order: &'static str,
-    /// Each chosen container as it is now, and what would be done to it.
-    pub containers: Vec<(ContainerView, String)>,
-    /// How long it should take.
-    pub usual: Option<Forecast>,
 }
 
 /// An active task that is in the way.

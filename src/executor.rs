@@ -33,6 +33,7 @@ use crate::task::{Failure, TaskId};
 
 pub use container::{ContainerView, Looked};
 pub use deeds::Deeds;
+pub use foresee::{Foreseen, NewRelease};
 pub use prepare::Resolved;
 pub use tasklog::TaskLogs;
 

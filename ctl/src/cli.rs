@@ -8,6 +8,7 @@ mod history;
 mod import;
 mod overview;
 mod plans;
+mod preview;
 mod render;
 mod report;
 mod services;

@@ -229,21 +229,35 @@ impl Fetcher {
         Ok(fetched)
     }
 
-    /// Asks whether a package is there, without fetching it.
+    /// Asks whether a package is there and could be taken, without fetching it.
     ///
     /// # Errors
     /// Why it seems not to be.
     pub async fn probe(&self, uri: &str) -> Result<(), String> {
         let shown = super::mask_url(uri);
-        if let Some(path) = uri.strip_prefix("file://") {
-            return std::fs::metadata(path).map(drop).map_err(|error| format!("{shown}: {error}"));
+        let bytes = if let Some(path) = uri.strip_prefix("file://") {
+            std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?.len()
+        } else {
+            let answer = self.client.head(uri).send().await;
+            // Not the error's own words: the address stands in them, with its credentials.
+            let answer = answer.map_err(|_| format!("{shown} is not reachable"))?;
+            let status = answer.status();
+            // Some servers don't answer HEAD; where a redirect leads is seen when it is followed.
+            if !(status.is_success() || status.is_redirection() || matches!(status.as_u16(), 405 | 501)) {
+                return Err(format!("{shown}: the server answers {status}"));
+            }
+            let length = answer.headers().get(reqwest::header::CONTENT_LENGTH);
+            length.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0)
+        };
+        let free = self.store.free().unwrap_or(u64::MAX);
+        if bytes > self.limits.max_bytes {
+            let max = self.limits.max_bytes;
+            Err(format!("{shown} has {bytes} bytes, more than {max} (packages.maxBytes)"))
+        } else if bytes > free {
+            Err(format!("{shown} has {bytes} bytes, and only {free} are free on the disk"))
+        } else {
+            Ok(())
         }
-        let answer = self.client.head(uri).send().await;
-        // Not the error's own words: the address stands in them, with its credentials.
-        let status = answer.map_err(|_| format!("{shown} is not reachable"))?.status();
-        // Some servers don't answer HEAD; where a redirect leads is seen when it is followed.
-        let fine = status.is_success() || status.is_redirection() || matches!(status.as_u16(), 405 | 501);
-        if fine { Ok(()) } else { Err(format!("{shown}: the server answers {status}")) }
     }
 
     /// The slot of a request. Slots of earlier tasks are forgotten when nobody uses them.

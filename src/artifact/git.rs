@@ -219,7 +219,7 @@ impl Git {
         Ok(Pin { commit: full, branch_tip: tip })
     }
 
-    /// Asks whether a repository has a branch, without fetching it.
+    /// The tip of a branch of a repository, without fetching it.
     ///
     /// # Errors
     /// [`GitError::NoBranch`] when it has not.
@@ -228,18 +228,18 @@ impl Git {
         origin: &Origin,
         branch: &str,
         cancel: &CancellationToken,
-    ) -> Result<(), GitError> {
+    ) -> Result<String, GitError> {
         let shown = origin.shown();
         let address = Address::of(&origin.address());
         let git = GitCommand { environment: address.environment(), ..self.command(&shown, cancel) };
         let list = ["ls-remote", "--heads", "--end-of-options", &address.plain];
         let heads = git.text("read", None, &list).await?;
-        let branches: Vec<String> =
-            heads.lines().filter_map(|line| Some(line.split_once("refs/heads/")?.1.to_string())).collect();
-        if branches.iter().any(|known| known == branch) {
-            return Ok(());
+        let branches: Vec<(&str, &str)> =
+            heads.lines().filter_map(|line| line.split_once("\trefs/heads/")).collect();
+        if let Some((tip, _)) = branches.iter().find(|(_, known)| *known == branch) {
+            return Ok((*tip).to_string());
         }
-        let others = branches.into_iter().take(10).map(|name| name.escape_debug().to_string()).collect();
+        let others = branches.iter().take(10).map(|(_, name)| name.escape_debug().to_string()).collect();
         Err(GitError::NoBranch { origin: shown, branch: branch.into(), others })
     }
 

@@ -17,6 +17,7 @@ mod check;
 mod commands;
 mod crash;
 mod drift;
+mod dry_run;
 mod followups;
 mod harness;
 mod http;
