@@ -16,6 +16,7 @@ pub mod deployment;
 pub mod guard;
 pub mod ledger;
 pub mod plan_supervisor;
+pub mod prefetch;
 pub mod preview;
 pub mod stored_plan;
 pub mod task;

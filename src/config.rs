@@ -42,6 +42,8 @@ pub struct Config {
     pub git_timeout: Duration,
     /// How many deployments, downloads and builds go on at the same time.
     pub concurrency: Concurrency,
+    /// What later batches need is fetched, built and unpacked while an earlier one runs.
+    pub prefetch: bool,
     /// Interrupted tasks are resumed when the daemon starts.
     pub resume_on_start: bool,
     /// How long operations may go on after SIGTERM.
@@ -112,6 +114,7 @@ struct File {
     packages: Packages,
     concurrency: ConcurrencyFile,
     timeouts: TimeoutsFile,
+    prefetch: bool,
     resume_on_start: bool,
     retention: RetentionFile,
     notify: NotifyFile,
@@ -212,6 +215,7 @@ impl Config {
             timeouts: Timeouts::default(),
             git_timeout: crate::artifact::git::TIMEOUT,
             concurrency: Concurrency { services: 512, downloads: 4, builds: 2 },
+            prefetch: false,
             resume_on_start: false,
             shutdown_grace: Duration::from_secs(30),
             retention: Retention { tasks: 10_000, age: None },
@@ -315,6 +319,7 @@ impl Config {
         self.viewers = file.access.viewers;
         self.allowed_repositories = file.git.allowed_repositories;
         self.allowed_uris = file.packages.allowed_uris;
+        self.prefetch = file.prefetch;
         self.resume_on_start = file.resume_on_start;
         self.retention.tasks = file.retention.tasks.unwrap_or(self.retention.tasks);
         let days = file.retention.days.map(|days| Duration::from_hours(24) * days);

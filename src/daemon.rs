@@ -17,6 +17,7 @@ use crate::actors::commander::Handle as Supervised;
 use crate::actors::guard::{self, ChildCrashed};
 use crate::actors::ledger::Ledger;
 use crate::actors::plan_supervisor::{Drain, Held, InterruptAll, PlanSupervisor};
+use crate::actors::prefetch::Places;
 use crate::actors::{Command, Commander, Refused};
 use crate::artifact::ArtifactStore;
 use crate::artifact::build::Builder;
@@ -167,6 +168,9 @@ async fn serve(
         executor: executor.clone(),
         host: host.clone(),
         places: Arc::new(Semaphore::new(config.concurrency.services)),
+        prefetch: config
+            .prefetch
+            .then(|| Arc::new(Places::new(config.concurrency.downloads, config.concurrency.builds))),
     };
     let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
     let claims = claims.into_iter().map(|claim| claim.0);

@@ -85,18 +85,14 @@ impl Executor {
                 let origin = self.origin(repository).map_err(|error| error.message)?;
                 // As the deployment itself: what was built of a whole commit needs no network.
                 let built = commit.as_deref().and_then(|commit| self.built(spec, &origin, commit));
-                let built = match built {
-                    Some(built) => Some(built),
-                    None => {
-                        let found = self.git.find_branch(&origin, branch, &CancellationToken::new()).await;
-                        let tip = found.map_err(|error| error.to_string())?;
-                        let built = self.built(spec, &origin, &tip);
-                        brings.commit.get_or_insert(tip);
-                        built.filter(|_| commit.is_none())
-                    }
-                };
-                brings.is_here = built.is_some();
-                brings.release = built;
+                if built.is_none() {
+                    let found = self.git.find_branch(&origin, branch, &CancellationToken::new()).await;
+                    let tip = found.map_err(|error| error.to_string())?;
+                    brings.commit.get_or_insert(tip);
+                }
+                let tip = brings.commit.as_deref().filter(|_| commit.is_none());
+                brings.release = built.or_else(|| self.built(spec, &origin, tip?));
+                brings.is_here = brings.release.is_some();
                 Ok(Some(brings))
             }
             (_, brings) => Ok(brings),

@@ -62,10 +62,11 @@ impl Executor {
 
     /// Makes the release of a pinned artifact; fetches or builds the artifact again if it is gone.
     pub async fn prepare_release(&self, subject: &Subject, pin: &Pin) -> Result<String, Halt> {
-        if self.artifacts.find(&pin.sha256).is_none() {
+        let layout = layout(subject)?;
+        let made = self.releases.find(&subject.service.name, &pin.sha256, &layout);
+        if made.is_none() && self.artifacts.find(&pin.sha256).is_none() {
             self.recover_artifact(subject, pin).await?;
         }
-        let layout = layout(subject)?;
         let (releases, artifacts, limits) = (self.releases.clone(), self.artifacts.clone(), self.limits);
         let (service, sha256) = (subject.service.name.clone(), pin.sha256.clone());
         let release = blocking::run(move || {
@@ -75,6 +76,13 @@ impl Executor {
         .map_err(|error| failure("release", format!("cannot make a release of {}: {error}", pin.source)))?;
         self.say(subject, &format!("release {release} is ready"));
         Ok(release)
+    }
+
+    /// Says that a preparation in advance came to nothing: its turn will tell.
+    pub fn say_not_prepared(&self, subject: &Subject, failure: &Failure) {
+        let why = &failure.message;
+        let text = format!("not prepared in advance: {why}; it is tried again when its turn comes");
+        self.say(subject, &text);
     }
 
     /// Removes releases that are beyond the service's `releases.keep`. A failure costs disk, not the deployment.

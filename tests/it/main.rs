@@ -24,6 +24,7 @@ mod http;
 mod notify;
 mod order;
 mod plans;
+mod prefetch;
 mod repositories;
 mod runtime;
 mod socket;

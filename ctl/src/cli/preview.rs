@@ -76,9 +76,8 @@ fn duration(batch: &DryRunBatch) -> String {
     let Some(known) = batch.expected else {
         return "nobody knows yet how long: nothing of it was ever done here".into();
     };
-    let longest = batch.dominated_by.iter().filter(|_| batch.deployments.len() > 1);
-    let longest = longest.map(|service| format!("; {service} takes longest")).collect::<String>();
-    expected(known) + &longest
+    let longest = batch.dominated_by.as_ref().filter(|_| batch.deployments.len() > 1);
+    expected(known) + &longest.map(|service| format!("; {service} takes longest")).unwrap_or_default()
 }
 
 fn expected(known: Expected) -> String {
