@@ -52,7 +52,8 @@
 //! it together with that id ([`runtime::unit`]), before its program's first instruction. For a unit that is
 //! not ours the note is made before its start is asked for, and says which run was there before: any other
 //! one is this operation's. A look waits first until no job of the unit is under way.
-//! Commit and package are pinned in the journal when they are first resolved, and kept by resume.
+//! Commit and package are pinned in the journal when they are first resolved, and kept by resume. With
+//! `prefetch` that may be before their deployment's turn: it stays PENDING, and goes on from there.
 //!
 //! # The socket
 //!
