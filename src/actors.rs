@@ -171,7 +171,9 @@ pub enum Refused {
     #[error("there is no plan {0}; `deployctl plan list` shows the plans")]
     NoSuchPlan(String),
     /// No such revision.
-    #[error("plan {name} has no revision {revision}; its newest is {newest}")]
+    #[error(
+        "plan {name} has no revision {revision}; its newest is {newest}: `deployctl plan show {name}@{newest}`"
+    )]
     NoSuchRevision {
         /// The plan.
         name: String,
@@ -187,7 +189,7 @@ pub enum Refused {
     #[error("there is no repository {0}; `deployctl repo list` shows the repositories")]
     NoSuchRepository(String),
     /// It exists.
-    #[error("{0} exists already")]
+    #[error("{0} exists already; choose another name, or delete that one first")]
     Exists(String),
     /// A name that can't be used.
     #[error("{0}")]
@@ -210,8 +212,7 @@ pub enum Refused {
     NothingToDo(String),
     /// Containers are not as the task left or found them.
     #[error(
-        "cannot resume task {task}: {} not as the task left or found them; look at them, then \
-         `deployctl resume {task} --force`, or stop it",
+        "cannot resume task {task}: {}; look at what differs, then `deployctl resume {task} --force`, or stop it",
         drifted(.drifts)
     )]
     Drifted {
@@ -224,10 +225,12 @@ pub enum Refused {
     #[error("{}", conflict_text(.0))]
     Conflict(Vec<Holder>),
     /// The plan has mistakes.
-    #[error("the plan is not valid")]
+    #[error("the plan is not valid: {}", mistakes(.0))]
     PlanInvalid(Vec<Mistake>),
     /// The catalog has mistakes; the one before stays in force.
-    #[error("the catalog is not valid; nothing was changed")]
+    #[error(
+        "the catalog is not valid; nothing was changed: mend its files (`deployd check`), then `deployctl service reload`"
+    )]
     CatalogInvalid(Vec<FileMistake>),
     /// The daemon is shutting down.
     #[error("deployd is shutting down and takes no new work; try again when it is back")]
@@ -240,12 +243,21 @@ pub enum Refused {
     Host(String),
 }
 
+/// How many, and the first of them: whoever reads no further knows where to begin.
+fn mistakes(mistakes: &[Mistake]) -> String {
+    match mistakes {
+        [] => "see its mistakes by `deployctl plan check`".into(),
+        [only] => format!("{only}; mend it and store it again"),
+        [first, rest @ ..] => format!("{first} (and {} more); mend them and store it again", rest.len()),
+    }
+}
+
 fn drifted(drifts: &[Drift]) -> String {
     let mut places: Vec<_> = drifts.iter().map(|drift| (drift.service, &drift.container)).collect();
     places.dedup();
     match places.len() {
-        1 => "1 container is".into(),
-        count => format!("{count} containers are"),
+        1 => "1 container is not as the task left or found it".into(),
+        count => format!("{count} containers are not as the task left or found them"),
     }
 }
 

@@ -88,7 +88,7 @@ pub struct Overrides {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("cannot read the configuration {path}: {source}")]
+    #[error("cannot read the configuration {path}: {source}; see that it is there, and readable for deployd")]
     Read {
         /// The file.
         path: PathBuf,
@@ -96,10 +96,10 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file has mistakes.
-    #[error("the configuration is not valid:\n{0}")]
+    #[error("the configuration is not valid; mend this, and try `deployd check`:\n{0}")]
     Invalid(String),
     /// `--user` without a home.
-    #[error("cannot find the user's directories: HOME is not set")]
+    #[error("cannot find the user's directories: HOME is not set; set it, or run without --user")]
     NoHome,
 }
 

@@ -71,10 +71,12 @@ pub enum DaemonError {
         source: io::Error,
     },
     /// The plan supervisor panicked: without it nothing can be released.
-    #[error("the plan supervisor crashed: {0}")]
+    #[error(
+        "the plan supervisor crashed: {0}; start deployd again (systemd does), then resume what is INTERRUPTED"
+    )]
     Supervisor(String),
     /// TLS can't be set up.
-    #[error("cannot set up downloads: {0}")]
+    #[error("cannot set up downloads: {0}; are the certificates of the system in place?")]
     Tls(String),
 }
 

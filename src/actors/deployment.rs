@@ -266,7 +266,7 @@ impl Course {
     async fn operate(self, operation: usize) -> Result<(), Stopped> {
         let deployment = self.subject.deployment;
         let Some(target) = self.target(operation) else {
-            let text = "the container is no longer part of the service";
+            let text = "the container is no longer part of the service; this is a defect of deployd";
             let failure = Failure { code: "internal".into(), message: text.into(), log: Vec::new() };
             return Err(Stopped::Failed(failure));
         };

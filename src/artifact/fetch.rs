@@ -65,7 +65,7 @@ pub struct FetchRequest {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FetchError {
     /// The server answered with an error.
-    #[error("cannot fetch {uri}: the server answers {status}; check the address")]
+    #[error("cannot fetch {uri}: the server answers {status}; {}", advice(*.status))]
     Status {
         /// The address.
         uri: String,
@@ -86,7 +86,7 @@ pub enum FetchError {
     },
     /// It took too long.
     #[error(
-        "cannot fetch {uri}: it takes longer than {seconds} s (timeouts.fetch); {bytes} bytes had come{last}"
+        "cannot fetch {uri}: it takes longer than {seconds} s, {bytes} bytes had come{last}; see why the server is slow, or raise timeouts.fetch"
     )]
     TimedOut {
         /// The address.
@@ -99,7 +99,7 @@ pub enum FetchError {
         last: String,
     },
     /// It is too large.
-    #[error("cannot fetch {uri}: it is larger than {max} bytes (packages.maxBytes)")]
+    #[error("cannot fetch {uri}: it is larger than {max} bytes; raise packages.maxBytes if it has to be")]
     TooLarge {
         /// The address.
         uri: String,
@@ -107,7 +107,9 @@ pub enum FetchError {
         max: u64,
     },
     /// It is not what the plan says.
-    #[error("{uri} is not what was expected: sha256 {actual} instead of {expected}")]
+    #[error(
+        "{uri} is not what was expected: sha256 {actual} instead of {expected}; it was changed since, or httpSrcSha256 is that of another one"
+    )]
     Checksum {
         /// The address.
         uri: String,
@@ -135,7 +137,7 @@ pub enum FetchError {
         missing: u64,
     },
     /// The system refused.
-    #[error("cannot fetch {uri}: {why}")]
+    #[error("cannot fetch {uri}: {why}; see the file, or the disk of the state directory")]
     Io {
         /// The address.
         uri: String,
@@ -145,6 +147,15 @@ pub enum FetchError {
     /// The task was cut off.
     #[error("the download was cancelled")]
     Cancelled,
+}
+
+/// What to do about an answer.
+const fn advice(status: u16) -> &'static str {
+    match status {
+        401 | 403 | 407 => "it wants credentials: put them into the address, or let this host in",
+        429 | 500..=599 => "see what is wrong with the server, then execute the plan anew",
+        _ => "check the address",
+    }
 }
 
 impl FetchError {

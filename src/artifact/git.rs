@@ -93,7 +93,7 @@ pub enum GitError {
         commit: String,
     },
     /// git said no.
-    #[error("cannot {what} {origin}: {said}")]
+    #[error("cannot {what} {origin}: {said}; see that this host reaches it and may read it")]
     Failed {
         /// What was tried.
         what: &'static str,
@@ -103,7 +103,9 @@ pub enum GitError {
         said: String,
     },
     /// It took too long.
-    #[error("cannot {what} {origin}: git took longer than {seconds} s (timeouts.git)")]
+    #[error(
+        "cannot {what} {origin}: git took longer than {seconds} s; see why it is slow, or raise timeouts.git"
+    )]
     TimedOut {
         /// What was tried.
         what: &'static str,
@@ -113,7 +115,9 @@ pub enum GitError {
         seconds: u64,
     },
     /// The tree is too large.
-    #[error("cannot check out {origin}: the commit has more than {MAX_FILES} files, or {MAX_BYTES} bytes")]
+    #[error(
+        "cannot check out {origin}: the commit has more than {MAX_FILES} files, or {MAX_BYTES} bytes; build it elsewhere, and deploy the package"
+    )]
     TooLarge {
         /// The repository.
         origin: String,
@@ -129,7 +133,7 @@ pub enum GitError {
         missing: u64,
     },
     /// The system refused.
-    #[error("cannot {what}: {why}")]
+    #[error("cannot {what}: {why}; see that the disk of the state directory is writable and has room")]
     Io {
         /// What was tried.
         what: &'static str,

@@ -28,7 +28,9 @@ impl Executor {
     /// Fetches the branch and finds the commit: the plan's, else the tip.
     pub async fn resolve(&self, subject: &Subject) -> Result<Resolved, Halt> {
         let Way::Compile { repository, branch, commit } = &subject.way else {
-            return Err(failure("internal", "only COMPILE_DEPLOY has a branch").into());
+            return Err(
+                failure("internal", "only COMPILE_DEPLOY has a branch; this is a defect of deployd").into()
+            );
         };
         // What was built of a whole commit before was on the branch then: it needs no network.
         if let Some(commit) = commit.as_deref().filter(|commit| commit.len() == 40)
@@ -51,12 +53,16 @@ impl Executor {
             Way::HttpUpload { uri, sha256 } => self.download(subject, uri, sha256.as_deref()).await,
             Way::Compile { repository, .. } => {
                 let commit = deployment.commit.as_deref();
-                let commit = commit.ok_or_else(|| failure("internal", "the commit is not pinned"))?;
+                let commit = commit.ok_or_else(|| {
+                    failure("internal", "the commit is not pinned; this is a defect of deployd")
+                })?;
                 self.compile(subject, repository, commit).await
             }
-            Way::Start | Way::Stop | Way::Restart => {
-                Err(failure("internal", "this way of deployment has no artifact").into())
-            }
+            Way::Start | Way::Stop | Way::Restart => Err(failure(
+                "internal",
+                "this way of deployment has no artifact; this is a defect of deployd",
+            )
+            .into()),
         }
     }
 
@@ -100,7 +106,9 @@ impl Executor {
             Way::HttpUpload { uri, .. } => self.download(subject, uri, Some(&pin.sha256)).await?,
             Way::Compile { repository, .. } => {
                 let commit = pin.commit.as_deref();
-                let commit = commit.ok_or_else(|| failure("internal", "the commit is not pinned"))?;
+                let commit = commit.ok_or_else(|| {
+                    failure("internal", "the commit is not pinned; this is a defect of deployd")
+                })?;
                 self.resolve(subject).await?;
                 self.compile(subject, repository, commit).await?
             }
@@ -135,7 +143,13 @@ impl Executor {
 
     async fn compile(&self, subject: &Subject, repository: &str, commit: &str) -> Result<Pin, Halt> {
         let request = self.build_request(subject, repository, commit)?.ok_or_else(|| {
-            failure("catalog", format!("service {} has no `build` in the catalog", subject.service.name))
+            failure(
+                "catalog",
+                format!(
+                    "service {} has no `build` in the catalog; give it one, or deploy a package",
+                    subject.service.name
+                ),
+            )
         })?;
         let _place = self.builds.acquire().await;
         let log = self.logs.open(subject.task, subject.service.id);
