@@ -44,6 +44,8 @@ pub struct Config {
     pub git_timeout: Duration,
     /// How many deployments, downloads and builds go on at the same time.
     pub concurrency: Concurrency,
+    /// What later batches need is fetched, built and unpacked while an earlier one runs.
+    pub prefetch: bool,
     /// Interrupted tasks are resumed when the daemon starts.
     pub resume_on_start: bool,
     /// How long operations may go on after SIGTERM.
@@ -92,7 +94,7 @@ pub struct Overrides {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("cannot read the configuration {path}: {source}")]
+    #[error("cannot read the configuration {path}: {source}; see that it is there, and readable for deployd")]
     Read {
         /// The file.
         path: PathBuf,
@@ -100,10 +102,10 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file has mistakes.
-    #[error("the configuration is not valid:\n{0}")]
+    #[error("the configuration is not valid; mend this, and try `deployd check`:\n{0}")]
     Invalid(String),
     /// `--user` without a home.
-    #[error("cannot find the user's directories: HOME is not set")]
+    #[error("cannot find the user's directories: HOME is not set; set it, or run without --user")]
     NoHome,
 }
 
@@ -166,6 +168,7 @@ impl Config {
             timeouts: Timeouts::default(),
             git_timeout: crate::artifact::git::TIMEOUT,
             concurrency: Concurrency { services: 512, downloads: 4, builds: 2 },
+            prefetch: false,
             resume_on_start: false,
             shutdown_grace: Duration::from_secs(30),
             retention: Retention { tasks: 10_000, age: None },
@@ -275,6 +278,7 @@ impl Config {
         self.viewers = file.access.viewers;
         self.allowed_repositories = file.git.allowed_repositories;
         self.allowed_uris = file.packages.allowed_uris;
+        self.prefetch = file.prefetch;
         self.resume_on_start = file.resume_on_start;
         self.retention.tasks = file.retention.tasks.unwrap_or(self.retention.tasks);
         let days = file.retention.days.map(|days| Duration::from_hours(24) * days);

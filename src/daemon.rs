@@ -17,6 +17,7 @@ use crate::actors::batch::Means;
 use crate::actors::commander::Handle as Supervised;
 use crate::actors::guard::{self, ChildCrashed};
 use crate::actors::plan_supervisor::{Held, PlanSupervisor};
+use crate::actors::prefetch::Places;
 use crate::actors::{Commander, Refused};
 use crate::artifact::ArtifactStore;
 use crate::artifact::build::Builder;
@@ -67,10 +68,12 @@ pub enum DaemonError {
         source: io::Error,
     },
     /// The plan supervisor panicked: without it nothing can be released.
-    #[error("the plan supervisor crashed: {0}")]
+    #[error(
+        "the plan supervisor crashed: {0}; start deployd again (systemd does), then resume what is INTERRUPTED"
+    )]
     Supervisor(String),
     /// TLS can't be set up.
-    #[error("cannot set up downloads: {0}")]
+    #[error("cannot set up downloads: {0}; are the certificates of the system in place?")]
     Tls(String),
 }
 
@@ -164,6 +167,9 @@ async fn serve(
         executor: executor.clone(),
         host: host.clone(),
         places: Arc::new(Semaphore::new(config.concurrency.services)),
+        prefetch: config
+            .prefetch
+            .then(|| Arc::new(Places::new(config.concurrency.downloads, config.concurrency.builds))),
     };
     let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
     let claims = claims.into_iter().map(|claim| claim.0);

@@ -35,6 +35,7 @@ use crate::task::{Failure, TaskId};
 pub use board::{Board, Preparation};
 pub use container::{ContainerView, Looked};
 pub use deeds::Deeds;
+pub use foresee::{Foreseen, NewRelease};
 pub use prepare::Resolved;
 pub use tasklog::TaskLogs;
 

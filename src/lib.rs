@@ -54,7 +54,8 @@
 //! one is this operation's. A look waits first until no job of the unit is under way.
 //! An engine's container ([`runtime::engine`]) is made anew for each start, with the operation as a label, and
 //! started by its id: the start that a dead daemon had asked for can start nothing but what that label names.
-//! Commit and package are pinned in the journal when they are first resolved, and kept by resume.
+//! Commit and package are pinned in the journal when they are first resolved, and kept by resume. With
+//! `prefetch` that may be before their deployment's turn: it stays PENDING, and goes on from there.
 //!
 //! # The socket
 //!

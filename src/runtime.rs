@@ -147,7 +147,9 @@ pub enum RuntimeError {
     #[error("it is no engine's container")]
     NoInside,
     /// There is no systemd any more.
-    #[error("it is a systemd unit, and no systemd that deployd could drive runs here")]
+    #[error(
+        "it is a systemd unit, and no systemd that deployd could drive runs here; say `runtime: process` in the catalog, or see `deployd check`"
+    )]
     NoSystemd,
     /// The catalog names a unit that is not there.
     #[error("unit {unit} is {load}; install it, or change the catalog")]
@@ -158,7 +160,9 @@ pub enum RuntimeError {
         load: String,
     },
     /// It was stopped, and is not.
-    #[error("unit {unit} is {state} although it was stopped; does something start it again?")]
+    #[error(
+        "unit {unit} is {state} although it was stopped; see its Restart=, and what wants it: systemctl list-dependencies --reverse {unit}"
+    )]
     StillUp {
         /// Its name.
         unit: String,
@@ -166,7 +170,9 @@ pub enum RuntimeError {
         state: String,
     },
     /// No such signal.
-    #[error("cannot stop it by {0}: there is no such signal")]
+    #[error(
+        "cannot stop it by {0}: there is no such signal; write one like SIGTERM as run.stopSignal in the catalog"
+    )]
     Signal(String),
 }
 

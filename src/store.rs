@@ -234,7 +234,9 @@ pub enum StoreError {
         why: String,
     },
     /// The events of a task contradict each other.
-    #[error("the journal of task {task} is corrupt at event {n}: {why}")]
+    #[error(
+        "the journal of task {task} is corrupt at event {n}: {why}; restore a backup, and keep this store for a report of the defect"
+    )]
     Journal {
         /// The task.
         task: TaskId,
@@ -244,13 +246,15 @@ pub enum StoreError {
         why: Illegal,
     },
     /// A commit failed: whether it is durable is unknown.
-    #[error("cannot write to the store: {0}; whether the last change is durable is unknown, so deployd ends")]
+    #[error(
+        "cannot write to the store: {0}; whether the last change is durable is unknown, so deployd ends: see the disk, and start it again"
+    )]
     CommitUnknown(String),
     /// The store is closed.
-    #[error("the store is closed")]
+    #[error("the store is closed, deployd is ending; try again when it is back")]
     Closed,
     /// The system refused.
-    #[error("cannot {what} {path}: {source}")]
+    #[error("cannot {what} {path}: {source}; see that its disk is writable and has room")]
     Io {
         /// What was tried.
         what: &'static str,
@@ -263,7 +267,7 @@ pub enum StoreError {
     #[error("cannot copy the store: {0}; is there room for it in the state directory?")]
     Copy(String),
     /// redb failed while reading.
-    #[error("cannot read the store: {0}")]
+    #[error("cannot read the store: {0}; see the disk, and deployd's log")]
     Read(String),
 }
 

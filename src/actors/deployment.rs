@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Message, Recipient};
 use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
 
 use super::guard;
 use super::ledger::Ledger;
+use super::prefetch::Prefetch;
 use crate::crashpoint::handling;
 use crate::executor::{Executor, Halt, Subject, Target};
 use crate::plan::Way;
@@ -33,6 +35,7 @@ pub struct DeploymentActor {
     executor: Arc<Executor>,
     host: tokio::runtime::Handle,
     subject: Subject,
+    prefetch: Prefetch,
     begun: Option<Durable>,
     batch: Recipient<DeploymentDone>,
 }
@@ -41,7 +44,7 @@ pub struct DeploymentActor {
 pub type Durable = futures_util::future::LocalBoxFuture<'static, Result<(), StoreError>>;
 
 /// Why the course ended before its end.
-enum Stopped {
+pub(super) enum Stopped {
     /// The daemon or the task is being cut off: nothing more is recorded.
     Cut,
     /// The event came too late: the task was interrupted meanwhile.
@@ -70,10 +73,11 @@ impl DeploymentActor {
         executor: Arc<Executor>,
         host: tokio::runtime::Handle,
         subject: Subject,
+        prefetch: Prefetch,
         begun: Durable,
         batch: Recipient<DeploymentDone>,
     ) -> Self {
-        Self { ledger, executor, host, subject, begun: Some(begun), batch }
+        Self { ledger, executor, host, subject, prefetch, begun: Some(begun), batch }
     }
 }
 
@@ -89,8 +93,10 @@ impl Actor for DeploymentActor {
             subject: self.subject.clone(),
         };
         let (batch, deployment, me) = (self.batch.clone(), self.subject.deployment, context.address());
-        let begun = self.begun.take();
+        let (begun, prefetch) = (self.begun.take(), self.prefetch.clone());
         let run = async move {
+            // What is being prepared in advance goes on, now as this deployment's own.
+            prefetch.ended(deployment).await;
             let lost = match begun {
                 Some(begun) => begun.await.is_err(),
                 None => false,
@@ -117,13 +123,20 @@ impl actix::Handler<End> for DeploymentActor {
     }
 }
 
+/// One deployment of a task, as the executor needs it.
+pub(super) fn subject(ledger: &Ledger, deployment: usize, cancel: CancellationToken) -> Subject {
+    let task = ledger.task();
+    let spec = &task.deployments[deployment].spec;
+    Subject { task: task.id, deployment, service: spec.service.clone(), way: spec.way.clone(), cancel }
+}
+
 /// The steps of a deployment.
 #[derive(Clone)]
-struct Course {
-    ledger: Ledger,
-    executor: Arc<Executor>,
-    host: tokio::runtime::Handle,
-    subject: Subject,
+pub(super) struct Course {
+    pub ledger: Ledger,
+    pub executor: Arc<Executor>,
+    pub host: tokio::runtime::Handle,
+    pub subject: Subject,
 }
 
 impl Course {
@@ -150,24 +163,13 @@ impl Course {
     async fn steps(&self) -> Result<(), Stopped> {
         let index = self.subject.deployment;
         self.note_moved_branch().await?;
+        self.restore_release().await?;
         loop {
             let step = self.deployment(Deployment::next_step);
             match step {
-                DeploymentStep::ResolveCommit => self.resolve().await?,
-                DeploymentStep::ObtainArtifact => {
-                    let deployment = self.deployment(Clone::clone);
-                    let pin =
-                        self.on_host(move |e, s| async move { e.obtain(&s, &deployment).await }).await?;
-                    self.record(Event::ArtifactPinned { deployment: index, pin }).await?;
-                }
-                DeploymentStep::PrepareRelease => {
-                    let Some(pin) = self.deployment(|deployment| deployment.pin.clone()) else {
-                        return Ok(());
-                    };
-                    let release =
-                        self.on_host(move |e, s| async move { e.prepare_release(&s, &pin).await }).await?;
-                    self.record(Event::ReleasePrepared { deployment: index, release }).await?;
-                }
+                DeploymentStep::ResolveCommit
+                | DeploymentStep::ObtainArtifact
+                | DeploymentStep::PrepareRelease => self.prepare().await?,
                 DeploymentStep::RunHook(hook) => {
                     let release = self.deployment(|deployment| deployment.release.clone());
                     let run = move |e: Arc<Executor>, s: Subject| async move {
@@ -186,24 +188,72 @@ impl Course {
         }
     }
 
+    /// All that is done before a container is touched, as far as it is left to do.
+    pub(super) async fn prepare(&self) -> Result<(), Stopped> {
+        let index = self.subject.deployment;
+        loop {
+            match self.deployment(Deployment::next_step) {
+                DeploymentStep::ResolveCommit => self.resolve().await?,
+                DeploymentStep::ObtainArtifact => {
+                    let deployment = self.deployment(Clone::clone);
+                    let pin =
+                        self.on_host(move |e, s| async move { e.obtain(&s, &deployment).await }).await?;
+                    self.record(Event::ArtifactPinned { deployment: index, pin }).await?;
+                }
+                DeploymentStep::PrepareRelease => {
+                    let release = self.make_release().await?;
+                    self.record(Event::ReleasePrepared { deployment: index, release }).await?;
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn make_release(&self) -> Result<String, Stopped> {
+        let pin = self.deployment(|deployment| deployment.pin.clone());
+        let pin = pin.expect("a release is made of what was pinned");
+        self.on_host(move |e, s| async move { e.prepare_release(&s, &pin).await }).await
+    }
+
+    /// A release that was made before a pause, or in advance, may be gone since: `releases.keep` knows
+    /// nothing of it before a container points to it.
+    async fn restore_release(&self) -> Result<(), Stopped> {
+        let is_wanted = |deployment: &Deployment| {
+            deployment.release.is_some() && deployment.operations.iter().any(|it| !it.state.is_done())
+        };
+        if self.deployment(is_wanted) {
+            self.make_release().await?;
+        }
+        Ok(())
+    }
+
     async fn resolve(&self) -> Result<(), Stopped> {
         let resolved = self.on_host(|e, s| async move { e.resolve(&s).await }).await?;
         let deployment = self.subject.deployment;
         self.record(Event::CommitPinned { deployment, commit: resolved.commit }).await
     }
 
-    /// After a resume, before the pinned commit is built: has the branch moved on since?
+    /// Before the first container gets what was pinned earlier: has the branch moved on since?
     async fn note_moved_branch(&self) -> Result<(), Stopped> {
-        let pinned = self.deployment(|d| d.release.is_none().then(|| d.commit.clone()).flatten());
-        let (Some(commit), Way::Compile { branch, commit: None, .. }) = (pinned, &self.subject.way) else {
+        let known = self.deployment(|it| it.commit.clone().map(|commit| (commit, it.release.is_some())));
+        let (Some((commit, is_ready)), Way::Compile { branch, commit: None, .. }) =
+            (known, &self.subject.way)
+        else {
             return Ok(());
         };
-        let resolved = self.on_host(|e, s| async move { e.resolve(&s).await }).await?;
-        if resolved.tip == commit {
+        if self.deployment(Deployment::has_touched) {
             return Ok(());
         }
-        let note =
-            format!("branch {branch} has moved to {} since; {commit} is deployed, as begun", resolved.tip);
+        let resolved = match self.on_host(|e, s| async move { e.resolve(&s).await }).await {
+            // Nothing more is needed of the repository: that it can't be asked is no failure.
+            Err(Stopped::Failed(_)) if is_ready => return Ok(()),
+            resolved => resolved?,
+        };
+        let tip = resolved.tip;
+        let note = format!("branch {branch} has moved to {tip} since; {commit} is deployed, as begun");
+        if tip == commit || self.deployment(|deployment| deployment.notes.contains(&note)) {
+            return Ok(());
+        }
         self.record(Event::Noted { deployment: self.subject.deployment, note }).await
     }
 
@@ -216,7 +266,7 @@ impl Course {
     async fn operate(self, operation: usize) -> Result<(), Stopped> {
         let deployment = self.subject.deployment;
         let Some(target) = self.target(operation) else {
-            let text = "the container is no longer part of the service";
+            let text = "the container is no longer part of the service; this is a defect of deployd";
             let failure = Failure { code: "internal".into(), message: text.into(), log: Vec::new() };
             return Err(Stopped::Failed(failure));
         };
@@ -252,7 +302,7 @@ impl Course {
         }
     }
 
-    fn deployment<T>(&self, look: impl FnOnce(&Deployment) -> T) -> T {
+    pub(super) fn deployment<T>(&self, look: impl FnOnce(&Deployment) -> T) -> T {
         look(&self.ledger.task().deployments[self.subject.deployment])
     }
 
@@ -263,7 +313,7 @@ impl Course {
 
     /// Runs a deed on the host's threads, so that this thread of all the actors never waits for it.
     /// Its panic is this actor's panic.
-    async fn on_host<T, F, W>(&self, work: W) -> Result<T, Stopped>
+    pub(super) async fn on_host<T, F, W>(&self, work: W) -> Result<T, Stopped>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Halt>> + Send + 'static,

@@ -55,7 +55,7 @@ pub struct Built {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The command failed.
-    #[error("the build failed: its command {status}")]
+    #[error("the build failed: its command {status}; `deployctl logs` has all that it said")]
     Failed {
         /// How it ended.
         status: ExitStatus,
@@ -63,13 +63,15 @@ pub enum BuildError {
         last_lines: Vec<String>,
     },
     /// It took too long.
-    #[error("the build was ended: it took longer than {seconds} s (build.timeout)")]
+    #[error(
+        "the build was ended: it took longer than {seconds} s; raise build.timeout in the catalog, or see in `deployctl logs` where it hangs"
+    )]
     TimedOut {
         /// The limit.
         seconds: u64,
     },
     /// The output is missing or can't be packed.
-    #[error("the build's output can't be used: {0}")]
+    #[error("the build's output can't be used: {0}; mend build.command or build.output in the catalog")]
     Output(String),
     /// The command was not started.
     #[error(transparent)]
@@ -78,10 +80,12 @@ pub enum BuildError {
     #[error(transparent)]
     Git(GitError),
     /// There is nobody to build as.
-    #[error("cannot build: {0}")]
+    #[error("cannot build: {0}; create the user, or name another one by build.user in the catalog")]
     User(String),
     /// The system refused.
-    #[error("cannot prepare the build: {0}")]
+    #[error(
+        "cannot prepare the build: {0}; see that the disk of the state directory is writable and has room"
+    )]
     Io(#[from] io::Error),
     /// The task was cut off.
     #[error("the build was cancelled")]

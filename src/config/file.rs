@@ -15,6 +15,7 @@ pub struct File {
     pub packages: Packages,
     pub concurrency: ConcurrencyFile,
     pub timeouts: TimeoutsFile,
+    pub prefetch: bool,
     pub resume_on_start: bool,
     pub retention: RetentionFile,
     pub notify: NotifyFile,

@@ -1,17 +1,17 @@
 //! From the domain to the wire, by exhaustive matches.
 
 mod event;
+mod preview;
 
 use std::collections::HashMap;
 
 use deployctl::wire;
 use deployctl::wire::report::{Artifact, Deployment, Failure, Operation, Report};
 use deployctl::wire::task::{
-    Batch, DeploymentCounts, DryRun, DryRunBatch, DryRunContainer, DryRunDeployment, OperationCounts,
-    Progress, Task, TaskStatus, Usual, Waiting,
+    Batch, DeploymentCounts, OperationCounts, Progress, Task, TaskStatus, Usual, Waiting,
 };
 
-use crate::actors::{ContainerView, Preparation, Preview};
+use crate::actors::{ContainerView, Preparation};
 use crate::catalog::Service;
 use crate::store::StoredEvent;
 use crate::task::deployment::{self, DeploymentState, DeploymentStep};
@@ -20,6 +20,7 @@ use crate::task::operation::{self, OperationState, Settled};
 use crate::task::state::TaskState;
 use crate::task::summary::TaskSummary;
 use crate::task::{self, Caller, TaskId, Timestamp};
+pub use preview::dry_run;
 
 pub use event::Names;
 
@@ -212,39 +213,6 @@ pub const fn settled_name(settled: Settled) -> &'static str {
 /// Why something failed.
 pub fn failure(failure: &task::Failure) -> Failure {
     Failure { code: failure.code.clone(), message: failure.message.clone(), log: failure.log.clone() }
-}
-
-/// What executing a plan would do.
-pub fn dry_run(plan: String, preview: Preview) -> DryRun {
-    let batches = preview.batches.into_iter().map(|batch| DryRunBatch {
-        priority: batch.priority,
-        dominated_by: {
-            let longest = batch.deployments.iter().max_by_key(|it| it.usual.map_or(0, |usual| usual.p50));
-            longest.filter(|it| it.usual.is_some()).map(|it| it.name.clone())
-        },
-        deployments: batch
-            .deployments
-            .into_iter()
-            .map(|deployment| DryRunDeployment {
-                service_id: deployment.service.get(),
-                service: deployment.name,
-                deployment: deployment.way.into(),
-                container_exec_method: deployment.order.into(),
-                usual: deployment.usual.map(usual_time),
-                containers: deployment
-                    .containers
-                    .into_iter()
-                    .map(|(view, action)| DryRunContainer {
-                        container: view.name,
-                        running: view.state == "running",
-                        from_release: view.release,
-                        action,
-                    })
-                    .collect(),
-            })
-            .collect(),
-    });
-    DryRun { plan, revision: preview.revision, batches: batches.collect(), problems: preview.problems }
 }
 
 /// A service and its containers.

@@ -140,7 +140,7 @@ fn role(request: &ServiceRequest) -> Option<Role> {
 }
 
 fn stranger() -> Error {
-    let text = "you may not use deployd: you are in none of the groups of `access` in its configuration";
+    let text = "you may not use deployd: you are in none of the groups of `access` in its configuration; ask an administrator of this host";
     Fault::NotPermitted(text.into()).into()
 }
 

@@ -93,7 +93,7 @@ impl Executor {
             (self.releases.clone(), service.to_string(), container.to_string());
         blocking::run(move || releases.current(&service, &container))
             .await
-            .map_err(|error| failure("observe", format!("cannot read the current release: {error}")))
+            .map_err(|error| failure("observe", format!("cannot read the current release: {error}; see the directory of its service below the state directory")))
     }
 
     /// Each container of a service as it is now.

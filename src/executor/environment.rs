@@ -69,11 +69,12 @@ fn of_host(run: Option<&Run>) -> BTreeMap<String, String> {
 
 /// Expands `${VAR}` in each part of a command.
 pub fn argv(command: &[String], environment: &BTreeMap<String, String>) -> Result<Vec<String>, Failure> {
-    command
-        .iter()
-        .map(|part| expand(part, environment))
-        .collect::<Result<_, _>>()
-        .map_err(|error| failure("environment", format!("cannot expand the command: {error}")))
+    command.iter().map(|part| expand(part, environment)).collect::<Result<_, _>>().map_err(|error| {
+        failure(
+            "environment",
+            format!("cannot expand the command: {error}; see `run` and the environment in the catalog"),
+        )
+    })
 }
 
 fn home_of(user: &str) -> Option<String> {
@@ -84,12 +85,12 @@ fn home_of(user: &str) -> Option<String> {
 /// Reads `KEY=value` lines; blank lines and comments are passed over, one pair of quotes is taken off.
 fn read_file(path: &str) -> Result<Vec<(String, String)>, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        failure("environment", format!("cannot read the environment file {path}: {error}"))
+        failure("environment", format!("cannot read the environment file {path}: {error}; mend it, or run.environmentFile in the catalog"))
     })?;
     parse(&text).map_err(|line| {
         failure(
             "environment",
-            format!("cannot read the environment file {path}: line {line} is not KEY=value"),
+            format!("cannot read the environment file {path}: line {line} is not KEY=value; mend that line"),
         )
     })
 }

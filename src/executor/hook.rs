@@ -57,10 +57,12 @@ impl Executor {
         let message = match ended {
             Ok(Ended::Exited(status)) if status.is_success() => return Ok(()),
             Ok(Ended::Cancelled) => return Err(Halt::Cut),
-            Ok(Ended::Exited(status)) => format!("hook {} failed: {status}", hook.name()),
+            Ok(Ended::Exited(status)) => {
+                format!("hook {} failed: {status}; its last lines are in the report", hook.name())
+            }
             Ok(Ended::TimedOut) => {
                 format!(
-                    "hook {} was ended: it took longer than {} minutes",
+                    "hook {} was ended: it took longer than {} minutes; see in `deployctl logs` where it hangs",
                     hook.name(),
                     TIMEOUT.as_secs() / 60
                 )

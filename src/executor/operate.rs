@@ -215,7 +215,10 @@ impl Executor {
         blocking::run(move || releases.switch(&service, &container, &release)).await.map_err(|error| {
             failure(
                 "switchFailed",
-                format!("cannot switch {} to its release: {error}", target.container.name),
+                format!(
+                    "cannot switch {} to its release: {error}; see the disk of the state directory",
+                    target.container.name
+                ),
             )
         })
     }
@@ -227,7 +230,14 @@ impl Executor {
         environment: &BTreeMap<String, String>,
         release: Option<&str>,
     ) -> Result<ResolvedProbe, Failure> {
-        let health = |error| failure("environment", format!("cannot expand the health check: {error}"));
+        let health = |error| {
+            failure(
+                "environment",
+                format!(
+                    "cannot expand the health check: {error}; see `health` and the environment in the catalog"
+                ),
+            )
+        };
         Ok(match &target.subject.service.health.probe {
             None => ResolvedProbe::Alive,
             Some(Probe::Http(url)) => ResolvedProbe::Http(expand(url, environment).map_err(health)?),
@@ -291,9 +301,13 @@ fn environment_of(
 fn run_of(target: &Target) -> Result<Option<&Run>, Failure> {
     let service = &target.subject.service;
     match &service.run {
-        None if target.container.unit.is_none() => {
-            Err(failure("catalog", format!("service {} says nothing about how it runs", service.name)))
-        }
+        None if target.container.unit.is_none() => Err(failure(
+            "catalog",
+            format!(
+                "service {} says nothing about how it runs; give it a `run` in the catalog",
+                service.name
+            ),
+        )),
         run => Ok(run.as_ref()),
     }
 }
@@ -318,12 +332,20 @@ fn not_up(target: &Target, error: &ProbeFailure) -> Failure {
         ProbeFailure::Exited { .. } => "exited",
         ProbeFailure::TimedOut { .. } => "healthTimedOut",
     };
-    failure(code, format!("container {name} did not come up: {error}"))
+    failure(
+        code,
+        format!("container {name} did not come up: {error}; `deployctl service logs` has what it said"),
+    )
 }
 
 fn died_unseen(target: &Target) -> Failure {
     let name = &target.container.name;
-    failure("exited", format!("container {name} was started by this operation, and has ended since"))
+    failure(
+        "exited",
+        format!(
+            "container {name} was started by this operation, and has ended since; its last lines are in the report"
+        ),
+    )
 }
 
 fn no_release(target: &Target, run: &Run) -> Failure {

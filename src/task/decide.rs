@@ -58,6 +58,13 @@ fn may_begin(task: &Task) -> Vec<usize> {
         .collect()
 }
 
+/// The deployments of later batches whose preparation may begin now, in the order of their turns.
+pub fn may_prepare(task: &Task) -> Vec<usize> {
+    let Some(current) = current_batch(task).filter(|_| task.goes_forward()) else { return Vec::new() };
+    let later = task.batches[current + 1..].iter().flat_map(|batch| batch.deployments.clone());
+    later.filter(|&index| task.deployments[index].is_to_be_prepared()).collect()
+}
+
 /// The first batch that has not succeeded as a whole.
 pub fn current_batch(task: &Task) -> Option<usize> {
     task.batches.iter().position(|batch| {

@@ -166,6 +166,11 @@ impl Task {
         let deployment = self.deployments.get_mut(*index).ok_or(Illegal::Unknown(event.name()))?;
         let legal = match event {
             Event::DeploymentBegun { .. } => may_begin,
+            // What is pinned is pinned once; it may be before the deployment's turn.
+            Event::CommitPinned { .. } | Event::ArtifactPinned { .. } | Event::ReleasePrepared { .. } => {
+                let in_time = matches!(deployment.state, DeploymentState::Pending | DeploymentState::Running);
+                active && in_time && is_result_of(event, &deployment.next_step())
+            }
             _ if !active || deployment.state != DeploymentState::Running => false,
             Event::DeploymentCut { .. } => self.state == TaskState::Stopping,
             Event::DeploymentEnded { result: Ok(()), .. } => {
@@ -246,10 +251,25 @@ impl Task {
         self.state == TaskState::Running && open && in_turn()
     }
 
+    /// Whether something that has not begun may begin, sooner or later.
+    pub fn goes_forward(&self) -> bool {
+        self.state == TaskState::Running && !self.has_failed()
+    }
+
     /// Whether a deployment has failed.
     pub fn has_failed(&self) -> bool {
         self.deployments.iter().any(|deployment| deployment.state == DeploymentState::Failed)
     }
+}
+
+/// Whether an event says that this step of a preparation is done.
+const fn is_result_of(event: &Event, step: &DeploymentStep) -> bool {
+    matches!(
+        (event, step),
+        (Event::CommitPinned { .. }, DeploymentStep::ResolveCommit)
+            | (Event::ArtifactPinned { .. }, DeploymentStep::ObtainArtifact)
+            | (Event::ReleasePrepared { .. }, DeploymentStep::PrepareRelease)
+    )
 }
 
 impl Deployment {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::args::{Execute, Ids, Output};
 use super::exit::{self, Failure};
 use super::terminal::{Terminal, printable};
-use super::{plans, render, watch};
+use super::{plans, preview, render, watch};
 use crate::client::{Client, ClientError};
 use crate::wire::problem::code;
 use crate::wire::task::{self, DryRun, Task, TaskList, TaskStatus};
@@ -33,11 +33,11 @@ pub async fn execute(
     };
     let request = task::Execute { plan, revision, dry_run: execute.dry_run };
     if execute.dry_run {
-        let preview: DryRun = client.post("/v1/tasks", &request).await?;
-        if !terminal.document(output, &preview)? {
-            show_preview(&preview, terminal)?;
+        let dry: DryRun = client.post("/v1/tasks", &request).await?;
+        if !terminal.document(output, &dry)? {
+            preview::show(&dry, terminal)?;
         }
-        return Ok(u8::from(!preview.problems.is_empty()));
+        return Ok(u8::from(!dry.problems.is_empty()));
     }
     let key = execute.idempotency_key.as_deref();
     let task = start(&request, key, execute.wait, client, terminal).await?;
@@ -137,41 +137,6 @@ fn is_restart(error: &ClientError) -> bool {
         ClientError::Problem(problem) => problem.code == code::UNAVAILABLE,
         ClientError::Protocol(_) => false,
     }
-}
-
-fn show_preview(preview: &DryRun, terminal: &mut Terminal) -> Result<(), Failure> {
-    terminal.line(&format!(
-        "{}@{} would do, batch after batch:",
-        printable(&preview.plan),
-        preview.revision
-    ))?;
-    let mut rows = Vec::new();
-    for batch in &preview.batches {
-        for deployment in &batch.deployments {
-            for container in &deployment.containers {
-                rows.push(vec![
-                    batch.priority.to_string(),
-                    format!("{} ({})", deployment.service, deployment.service_id),
-                    deployment.deployment.clone(),
-                    container.container.clone(),
-                    container.from_release.clone().unwrap_or_else(|| "-".into()),
-                    container.action.clone(),
-                ]);
-            }
-        }
-    }
-    terminal.table(&["PRIORITY", "SERVICE", "DEPLOYMENT", "CONTAINER", "RELEASE", "WOULD"], rows)?;
-    for batch in &preview.batches {
-        let Some(longest) = &batch.dominated_by else { continue };
-        let usual = batch.deployments.iter().find(|it| it.service == *longest).and_then(|it| it.usual);
-        let usual = usual.map(usually).unwrap_or_default();
-        let text = format!("batch of priority {}: {longest} should take longest{usual}", batch.priority);
-        terminal.line(&printable(&text))?;
-    }
-    for problem in &preview.problems {
-        terminal.line(&printable(&format!("would fail: {problem}")))?;
-    }
-    Ok(())
 }
 
 pub async fn list(

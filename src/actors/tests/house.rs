@@ -182,6 +182,7 @@ impl House {
             executor: Arc::new(executor),
             host: tokio::runtime::Handle::current(),
             places: Arc::new(Semaphore::new(8)),
+            prefetch: None,
         };
         let (catalog, _) = watch::channel(Arc::new(catalog));
         let (held, _) = watch::channel(crate::actors::plan_supervisor::Held::default());
