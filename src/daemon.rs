@@ -1,5 +1,6 @@
 //! The daemon as a library call: everything is put together here.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -35,8 +36,10 @@ use crate::runtime::either::EitherRuntime;
 use crate::runtime::process::ProcessRuntime;
 use crate::runtime::unit::UnitRuntime;
 use crate::spawn::client::Spawner;
+use crate::spawn::command::{Commands, Processes};
 use crate::store::{Change, Integrity, StateLock, Store, StoreError};
 use crate::systemd::Systemd;
+use crate::systemd::transient::TransientUnits;
 use crate::task::admission::Claim;
 use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
@@ -168,6 +171,9 @@ async fn serve(
         host: host.clone(),
         places: Arc::new(Semaphore::new(config.concurrency.services)),
     };
+    let open: HashSet<_> = claims.iter().map(|claim| claim.0.task).collect();
+    let tidying = executor.clone();
+    host.spawn(async move { tidying.end_commands_of(|task| !open.contains(&task)).await });
     let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
     let claims = claims.into_iter().map(|claim| claim.0);
     let tidied = executor.clone();
@@ -254,13 +260,20 @@ fn build_executor(config: &Config, store: &Store) -> Result<(Executor, Arc<Proce
     let git = Git::open(state.join("git"), state.join("git-cache"), config.git_timeout);
     let git = git.map_err(io("open the repositories"))?;
     let git = Arc::new(git);
-    let builder = Builder::open(launcher.clone(), artifacts.clone(), git.clone(), state.join("builds"))
+    let systemd = config.systemd.clone().map(|scope| Arc::new(Systemd::new(scope)));
+    let processes: Arc<dyn Commands> = Arc::new(Processes(launcher.clone()));
+    let commands = match &systemd {
+        Some(systemd) => {
+            let units = TransientUnits::new(systemd.clone(), state.join("commands"));
+            Arc::new(units.map_err(io("prepare commands"))?)
+        }
+        None => processes.clone(),
+    };
+    let builder = Builder::open(commands.clone(), artifacts.clone(), git.clone(), state.join("builds"))
         .map_err(io("prepare builds"))?;
-    let runtime =
-        Arc::new(ProcessRuntime::new(services.clone(), launcher.clone()).map_err(io("read /proc"))?);
-    let units = config.systemd.clone().map(|scope| {
-        UnitRuntime::new(services.clone(), Arc::new(Systemd::new(scope))).map_err(io("read the boot's id"))
-    });
+    let runtime = Arc::new(ProcessRuntime::new(services.clone(), launcher).map_err(io("read /proc"))?);
+    let units = systemd
+        .map(|systemd| UnitRuntime::new(services.clone(), systemd).map_err(io("read the boot's id")));
     let either = EitherRuntime::new(runtime.clone(), units.transpose()?);
     let policy = Policy {
         repositories: None,
@@ -273,7 +286,8 @@ fn build_executor(config: &Config, store: &Store) -> Result<(Executor, Arc<Proce
     let executor = Executor {
         instance: store.instance().to_string(),
         runtime: Arc::new(either),
-        launcher,
+        commands,
+        processes,
         artifacts,
         fetcher,
         git,

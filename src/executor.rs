@@ -4,6 +4,7 @@
 //! ([`crate::task::evidence`]), and carries them out with the runtime, the artifacts and the
 //! probes. It decides nothing about tasks and records nothing: that is the actors' part.
 
+mod commands;
 mod container;
 mod deeds;
 mod environment;
@@ -28,7 +29,7 @@ use crate::catalog::{Container, Service};
 use crate::plan::Way;
 use crate::plan::check::Policy;
 use crate::runtime::Runtime;
-use crate::spawn::Launch;
+use crate::spawn::command::Commands;
 use crate::task::{Failure, TaskId};
 
 pub use container::{ContainerView, Looked};
@@ -42,8 +43,10 @@ pub struct Executor {
     pub instance: String,
     /// Containers.
     pub runtime: Arc<dyn Runtime>,
-    /// Hooks.
-    pub launcher: Arc<dyn Launch>,
+    /// Hooks and health checks; as units where systemd runs.
+    pub commands: Arc<dyn Commands>,
+    /// Health checks of containers that are processes.
+    pub processes: Arc<dyn Commands>,
     /// Packages and outputs of builds.
     pub artifacts: Arc<ArtifactStore>,
     /// Downloads.

@@ -157,7 +157,7 @@ impl RuntimeError {
     /// Whether what was asked for may still be done, or have been done: only a look can tell.
     pub const fn is_in_doubt(&self) -> bool {
         match self {
-            Self::Spawn(error) => matches!(error, SpawnError::Spawner(_)),
+            Self::Spawn(error) => error.is_in_doubt(),
             Self::Systemd(error) => error.is_in_doubt(),
             _ => false,
         }

@@ -115,6 +115,23 @@ pub enum SpawnError {
     /// The spawner process is gone or can't be started.
     #[error("cannot reach the spawner process: {0}")]
     Spawner(std::io::Error),
+    /// It was to be a unit.
+    #[error("cannot run {program} as a unit: {why}")]
+    Unit {
+        /// `argv[0]`.
+        program: String,
+        /// What systemd said, or who would have asked it.
+        why: String,
+        /// It may run, or have run.
+        in_doubt: bool,
+    },
+}
+
+impl SpawnError {
+    /// Whether what was asked for may still be done, or have been done: only a look can tell.
+    pub const fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::Spawner(_) | Self::Unit { in_doubt: true, .. })
+    }
 }
 
 /// Whatever can start processes: the spawner, or a stand-in in tests.

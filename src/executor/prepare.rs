@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches a container.
 
+use super::commands::BUILD;
 use super::{Executor, Halt, Subject, environment, failure};
 use crate::artifact::build::{BuildError, BuildRequest};
 use crate::artifact::fetch::{FetchError, FetchRequest};
@@ -11,7 +12,6 @@ use crate::artifact::{Artifact, mask_url};
 use crate::blocking;
 use crate::plan::Way;
 use crate::plan::check::{Repository, resolve_repository};
-use crate::spawn::SpawnError;
 use crate::task::Failure;
 use crate::task::deployment::{Deployment, Pin};
 
@@ -140,7 +140,7 @@ impl Executor {
                 Ok(pin(mask_url(repository), built.artifact, Some(commit.to_string())))
             }
             Err(BuildError::Cancelled) => Err(Halt::Cut),
-            Err(BuildError::Spawn(error @ SpawnError::Spawner(_))) => Err(Halt::Lost(error.to_string())),
+            Err(BuildError::Spawn(error)) if error.is_in_doubt() => Err(Halt::Lost(error.to_string())),
             Err(error) => Err(build_failure(&error).into()),
         }
     }
@@ -152,12 +152,13 @@ impl Executor {
         commit: &str,
     ) -> Result<Option<BuildRequest>, Failure> {
         let Some(definition) = subject.service.build.clone() else { return Ok(None) };
-        let operation = format!("{}.{}.{}.build", self.instance, subject.task, subject.deployment);
+        let identity = self.identity(subject, BUILD);
         Ok(Some(BuildRequest {
             origin: self.origin(repository)?,
             commit: commit.to_string(),
             definition,
-            environment: environment::deployd(subject, None, None, &operation),
+            environment: environment::deployd(subject, None, None, &identity.operation),
+            identity,
         }))
     }
 

@@ -7,6 +7,7 @@
     reason = "these are tests, helpers included; the harness is shared"
 )]
 
+mod commands;
 mod deploys;
 #[path = "../it/harness.rs"]
 mod harness;

@@ -21,10 +21,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("crashpoint", &[]),
     ("metrics", &[]),
     ("tls", &[]),
-    ("spawn", &["crashpoint"]),
+    ("spawn", &["catalog", "crashpoint"]),
     ("store", &["catalog", "crashpoint", "metrics", "plan", "task"]),
     ("artifact", &["blocking", "catalog", "crashpoint", "plan", "spawn", "tls"]),
-    ("systemd", &["crashpoint", "spawn"]),
+    ("systemd", &["blocking", "catalog", "crashpoint", "spawn"]),
     ("runtime", &["blocking", "catalog", "clock", "crashpoint", "spawn", "systemd", "task"]),
     ("probe", &["catalog", "spawn", "tls"]),
     // Deeds.
