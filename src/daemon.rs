@@ -272,8 +272,8 @@ fn build_executor(config: &Config, store: &Store) -> Result<(Executor, Arc<Proce
     let builder = Builder::open(commands.clone(), artifacts.clone(), git.clone(), state.join("builds"))
         .map_err(io("prepare builds"))?;
     let runtime = Arc::new(ProcessRuntime::new(services.clone(), launcher).map_err(io("read /proc"))?);
-    let units = systemd
-        .map(|systemd| UnitRuntime::new(services.clone(), systemd).map_err(io("read the boot's id")));
+    let units =
+        systemd.map(|systemd| UnitRuntime::new(services.clone(), systemd).map_err(io("read the boot's id")));
     let either = EitherRuntime::new(runtime.clone(), units.transpose()?);
     let policy = Policy {
         repositories: None,

@@ -152,7 +152,9 @@ impl Builder {
         // The directory last: as long as it is there, so is what tells that it may be joined.
         let gone = self.commands.abandon(name).await.map_err(|error| error.to_string());
         let gone = match gone {
-            Ok(()) => crate::blocking::run(move || remove_stubborn(&directory)).await.map_err(|e| e.to_string()),
+            Ok(()) => {
+                crate::blocking::run(move || remove_stubborn(&directory)).await.map_err(|e| e.to_string())
+            }
             failed => failed,
         };
         if let Err(error) = gone {

@@ -20,8 +20,8 @@ use super::{Systemd, SystemdError, UnitState};
 use crate::blocking;
 use crate::spawn::command::{Command, Commands, Ended, Identity};
 use crate::spawn::{ExitStatus, SpawnError};
-use notes::{Notes, Output};
 pub use notes::environment_file;
+use notes::{Notes, Output};
 pub use properties::program;
 
 /// Between two looks at a command's output: a file tells nobody that it grows.
