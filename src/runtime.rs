@@ -132,6 +132,12 @@ pub enum RuntimeError {
     /// There is no systemd any more.
     #[error("it is a systemd unit, and no systemd that deployd could drive runs here")]
     NoSystemd,
+    /// The daemon's own unit keeps it from being a process.
+    #[error(
+        "it is a plain process (runtime: process), and deployd.service keeps those from becoming other users; \
+         let it be a unit (runtime: systemd), or see /usr/lib/deployd/process-runtime.conf"
+    )]
+    Confined,
     /// The catalog names a unit that is not there.
     #[error("unit {unit} is {load}; install it, or change the catalog")]
     NoUnit {
@@ -171,6 +177,10 @@ pub trait Runtime: Send + Sync + 'static {
     async fn observe(&self, container: &ContainerRef) -> Result<Observation, RuntimeError>;
     /// Waits until nothing that was begun on a container, by whomever, is still under way there.
     async fn settle(&self, _container: &ContainerRef) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+    /// Why a container could not be started, as far as that is known before it is stopped.
+    fn check(&self, _container: &ContainerRef) -> Result<(), RuntimeError> {
         Ok(())
     }
     /// Starts a container of which nothing runs.

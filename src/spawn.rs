@@ -134,6 +134,20 @@ impl SpawnError {
     }
 }
 
+/// Whether we are root, and yet may not become the users of what we are to start, or end it: so is the unit of the
+/// daemon, as long as nothing loosens it.
+pub fn is_confined() -> std::io::Result<bool> {
+    // CAP_KILL, CAP_SETGID, CAP_SETUID
+    const NEEDED: u64 = 1 << 5 | 1 << 6 | 1 << 7;
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(false);
+    }
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    Ok(effective.is_some_and(|mask| mask & NEEDED != NEEDED))
+}
+
 /// Whatever can start processes: the spawner, or a stand-in in tests.
 #[async_trait]
 pub trait Launch: Send + Sync + 'static {

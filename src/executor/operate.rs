@@ -104,6 +104,10 @@ impl Executor {
         }
         let environment = environment_of(target, run, release.as_deref())?;
         let resolved = self.resolve_probe(target, run, &environment, release.as_deref())?;
+        let container = reference(service, &target.container.name);
+        if let Err(error) = self.runtime.check(&container) {
+            return Err(self.not_started(target, &error).await);
+        }
         let spec = self.spec(target, run, environment, release)?;
 
         // Even where nothing is to be stopped, something may be left that a dead leader had started.

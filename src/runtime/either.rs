@@ -72,6 +72,10 @@ impl Runtime for EitherRuntime {
         self.main(container)?.settle(container).await
     }
 
+    fn check(&self, container: &ContainerRef) -> Result<(), RuntimeError> {
+        self.main(container)?.check(container)
+    }
+
     async fn start(&self, spec: StartSpec) -> Result<Incarnation, RuntimeError> {
         self.main(&spec.container)?.start(spec).await
     }

@@ -84,7 +84,8 @@ fn a_build_is_boxed_in() {
 }
 
 /// A build that waits for a file.
-const GATED: &str = "mkdir -p out; echo x >out/x; echo waits; until test -e /srv/open; do sleep .1; done; echo goes on\n";
+const GATED: &str =
+    "mkdir -p out; echo x >out/x; echo waits; until test -e /srv/open; do sleep .1; done; echo goes on\n";
 
 /// How often this unit was started.
 fn starts(machine: &Machine, unit: &str) -> usize {

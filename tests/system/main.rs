@@ -9,6 +9,7 @@
 
 mod commands;
 mod deploys;
+mod hardened;
 #[path = "../it/harness.rs"]
 mod harness;
 mod machine;

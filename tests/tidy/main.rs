@@ -69,7 +69,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("retention", &["artifact", "blocking", "clock", "executor", "store", "task"]),
     ("config", &["artifact", "catalog", "mistake", "retention", "systemd", "yaml"]),
     ("notify", &["actors", "control", "store"]),
-    ("preflight", &["artifact", "catalog", "catalog_dir", "config", "plan"]),
+    ("preflight", &["artifact", "catalog", "catalog_dir", "config", "plan", "systemd"]),
     (
         "daemon",
         &[
