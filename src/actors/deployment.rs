@@ -19,6 +19,7 @@ use crate::store::StoreError;
 use crate::task::deployment::{Deployment, DeploymentStep};
 use crate::task::event::Event;
 use crate::task::operation::{OperationEnd, OperationState};
+use crate::task::state::TaskState;
 use crate::task::{Failure, Illegal, Task};
 
 /// A deployment tells its batch that nothing of it is going on any more.
@@ -146,12 +147,17 @@ impl Course {
             Err(Stopped::Failed(failure)) => {
                 let result = Err(failure);
                 let ended = Event::DeploymentEnded { deployment: self.subject.deployment, result };
-                if let Err(stopped) = self.record(ended).await {
-                    self.explain(&stopped);
+                match self.record(ended).await {
+                    Ok(()) => self.end_commands().await,
+                    Err(stopped) => self.explain(&stopped),
                 }
             }
             Err(stopped) => {
                 if let Stopped::Cut = stopped {
+                    // A user has cut it: what goes on without us will never be joined.
+                    if self.ledger.task().state == TaskState::Stopping {
+                        self.end_commands().await;
+                    }
                     // Refused unless a user has cut it: a task that is cut off by a fault has said so itself.
                     self.record(Event::DeploymentCut { deployment: self.subject.deployment }).await.ok();
                 }
@@ -182,7 +188,9 @@ impl Course {
                 DeploymentStep::Fail(failure) => return Err(Stopped::Failed(failure)),
                 DeploymentStep::Succeed => {
                     self.prune().await;
-                    return self.record(Event::DeploymentEnded { deployment: index, result: Ok(()) }).await;
+                    self.record(Event::DeploymentEnded { deployment: index, result: Ok(()) }).await?;
+                    self.end_commands().await;
+                    return Ok(());
                 }
             }
         }
@@ -300,6 +308,14 @@ impl Course {
             };
             self.on_host(prune).await.ok();
         }
+    }
+
+    async fn end_commands(&self) {
+        let end = |e: Arc<Executor>, s: Subject| async move {
+            e.end_commands(&s).await;
+            Ok(())
+        };
+        self.on_host(end).await.ok();
     }
 
     pub(super) fn deployment<T>(&self, look: impl FnOnce(&Deployment) -> T) -> T {

@@ -9,7 +9,7 @@ use super::{Executor, Halt, Looked, Target, environment, failure};
 use crate::blocking;
 use crate::catalog::{Probe, Run, expand};
 use crate::probe::{self, Inside, ProbeFailure, ResolvedProbe};
-use crate::runtime::{Observation, RuntimeError, StartSpec};
+use crate::runtime::{Form, Observation, RuntimeError, StartSpec};
 use crate::systemd::SystemdError;
 use crate::task::Failure;
 use crate::task::evidence::Deeds;
@@ -152,8 +152,8 @@ impl Executor {
             () = target.subject.cancel.cancelled() => return Err(Halt::Cut),
         };
         ready.map_err(|error| {
-            failure("imageFailed", format!("cannot prepare container {}: {error}", target.container.name))
-                .into()
+            let code = if matches!(error, RuntimeError::Engine(_)) { "imageFailed" } else { "startFailed" };
+            failure(code, format!("cannot start container {}: {error}", target.container.name)).into()
         })
     }
 
@@ -194,8 +194,9 @@ impl Executor {
         let container = reference(&target.subject.service, &target.container.name);
         let exited = self.runtime.exited(&container, incarnation);
         let health = &target.subject.service.health;
+        let commands = if container.form == Form::Process { &self.processes } else { &self.commands };
         let up = tokio::select! {
-            up = probe::up(health, &probe, &*self.launcher, exited) => up,
+            up = probe::up(health, &probe, &**commands, exited) => up,
             () = target.subject.cancel.cancelled() => return Err(Halt::Cut),
         };
         match up {
