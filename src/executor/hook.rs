@@ -26,7 +26,7 @@ impl Executor {
         let release = match release {
             Some(release) => Some(release.to_string()),
             None => match service.containers.first() {
-                Some(first) => self.current(&service.name, &first.name).await?,
+                Some(first) => self.current(&service.name, &first.name)?,
                 None => None,
             },
         };

@@ -94,7 +94,7 @@ impl Executor {
         // All that can be known to fail is found out before what runs is stopped.
         let release = match &target.release {
             Some(release) => Some(release.clone()),
-            None => self.current(&service.name, &target.container.name).await?,
+            None => self.current(&service.name, &target.container.name)?,
         };
         if let Some(run) = run
             && release.is_none()
@@ -173,7 +173,7 @@ impl Executor {
     /// This operation had started the container before a crash: only its health is still open.
     async fn await_found(&self, target: &Target) -> Result<(Done, String), Halt> {
         let run = run_of(target)?;
-        let release = self.current(&target.subject.service.name, &target.container.name).await?;
+        let release = self.current(&target.subject.service.name, &target.container.name)?;
         let environment = environment_of(target, run, release.as_deref())?;
         let resolved = self.resolve_probe(target, run, &environment, release.as_deref())?;
         let container = reference(&target.subject.service, &target.container.name);
