@@ -54,6 +54,8 @@ pub struct ControlState {
     pub tasks_dir: PathBuf,
     /// When the daemon started.
     pub started: Timestamp,
+    /// The runtimes that work here and now.
+    pub runtimes: Box<dyn Fn() -> Vec<&'static str> + Send + Sync>,
     /// The same, by the clock that nobody sets.
     pub up_since: Instant,
 }

@@ -4,6 +4,8 @@
 //! ([`crate::task::evidence`]), and carries them out with the runtime, the artifacts and the
 //! probes. It decides nothing about tasks and records nothing: that is the actors' part.
 
+mod board;
+mod commands;
 mod container;
 mod deeds;
 mod environment;
@@ -28,11 +30,13 @@ use crate::catalog::{Container, Service};
 use crate::plan::Way;
 use crate::plan::check::Policy;
 use crate::runtime::Runtime;
-use crate::spawn::Launch;
+use crate::spawn::command::Commands;
 use crate::task::{Failure, TaskId};
 
+pub use board::{Board, Preparation};
 pub use container::{ContainerView, Looked};
 pub use deeds::Deeds;
+pub use foresee::{Foreseen, NewRelease};
 pub use prepare::Resolved;
 pub use tasklog::TaskLogs;
 
@@ -42,8 +46,10 @@ pub struct Executor {
     pub instance: String,
     /// Containers.
     pub runtime: Arc<dyn Runtime>,
-    /// Hooks.
-    pub launcher: Arc<dyn Launch>,
+    /// Hooks and health checks; as units where systemd runs.
+    pub commands: Arc<dyn Commands>,
+    /// Health checks of containers that are processes.
+    pub processes: Arc<dyn Commands>,
     /// Packages and outputs of builds.
     pub artifacts: Arc<ArtifactStore>,
     /// Downloads.
@@ -64,6 +70,8 @@ pub struct Executor {
     pub services_dir: PathBuf,
     /// One deed at a time for each container.
     pub deeds: Deeds,
+    /// What deployments are about before they touch a container.
+    pub board: Board,
     /// Places for downloads.
     pub downloads: Arc<Semaphore>,
     /// Places for builds.

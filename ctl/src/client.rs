@@ -39,7 +39,9 @@ pub enum ClientError {
     #[error("{}", .0.detail)]
     Problem(Box<Problem>),
     /// The connection was cut in the middle.
-    #[error("the connection to deployd was cut: {0}; see whether it still runs")]
+    #[error(
+        "the connection to deployd was cut: {0}; what was asked for may have been done: see `deployctl list`, and the daemon's log if it does not answer"
+    )]
     Cut(String),
     /// The answer makes no sense.
     #[error("deployd's answer can't be understood: {0}; are deployd and deployctl of the same version?")]
@@ -161,17 +163,35 @@ impl Client {
         self.call(Method::POST, path, body).await
     }
 
-    /// As [`Self::post`], of what is done once for this key, however often it is asked for.
+    /// POST with a JSON body and perhaps an `Idempotency-Key`: with one it can be asked again, too.
     pub async fn post_once<T: DeserializeOwned>(
         &self,
         path: &str,
-        key: &str,
+        key: Option<&str>,
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
+        let Some(key) = key else { return self.post(path, body).await };
         let body = serde_json::to_vec(body).map_err(|error| ClientError::Protocol(error.to_string()))?;
-        let answer = self.send(Method::POST, path, &[("Idempotency-Key", key)], body).await?;
-        let body = answer.into_body().collect().await.map_err(|error| ClientError::Cut(error.to_string()))?;
-        serde_json::from_slice(&body.to_bytes()).map_err(|error| ClientError::Protocol(error.to_string()))
+        let begun = Instant::now();
+        loop {
+            let sent = self.send(Method::POST, path, &[("Idempotency-Key", key)], body.clone()).await;
+            let answer = match sent {
+                Ok(answer) => answer.into_body().collect().await,
+                Err(ClientError::Cut(_)) if begun.elapsed() < ASK_AGAIN => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match answer {
+                Ok(bytes) => {
+                    let answer = serde_json::from_slice(&bytes.to_bytes());
+                    return answer.map_err(|error| ClientError::Protocol(error.to_string()));
+                }
+                Err(_) if begun.elapsed() < ASK_AGAIN => tokio::task::yield_now().await,
+                Err(error) => return Err(ClientError::Cut(error.to_string())),
+            }
+        }
     }
 
     /// The event stream after `after`: of one task, or all. It goes on over restarts of the daemon.
