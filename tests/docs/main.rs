@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests, helpers included")]
 
+mod editor;
 mod errors;
 
 use std::fs;
@@ -37,4 +38,11 @@ fn source() -> Vec<(PathBuf, String)> {
         (path, code)
     })
     .collect()
+}
+
+/// Whether a test that can't run here may be skipped; says so if it is.
+#[expect(clippy::print_stderr, reason = "whoever runs the tests has to see it")]
+fn skip(why: &str) {
+    assert!(std::env::var_os("DEPLOYD_TEST_NO_SKIP").is_none(), "a test was skipped: {why}");
+    eprintln!("skipped: {why}");
 }
