@@ -23,12 +23,13 @@ pub mod task;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::catalog::{Catalog, ServiceId};
-pub use crate::executor::ContainerView;
+pub use crate::executor::{ContainerView, Preparation};
 use crate::mistake::{FileMistake, Mistake};
 pub use crate::task::command::Command;
 use crate::task::drift::Drift;
@@ -67,6 +68,8 @@ pub trait Commander: Send + Sync + 'static {
     async fn service_logs(&self, service: ServiceId, lines: usize) -> Result<Vec<(String, String)>, Refused>;
     /// How large all artifacts are.
     async fn artifact_bytes(&self) -> Result<u64, Refused>;
+    /// What the deployments of a task are about before they touch a container, by their index.
+    fn preparations(&self, task: TaskId) -> HashMap<usize, Preparation>;
     /// The active task that holds a service.
     fn holder(&self, service: ServiceId) -> Option<TaskId>;
     /// Whether the daemon is shutting down.

@@ -1,15 +1,17 @@
 //! The daemon's configuration: `/etc/deployd/deployd.yaml`, every key optional.
 
+mod file;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use crate::artifact::fetch::{Limits, Timeouts};
+use crate::catalog::Engine;
 use crate::catalog::parse::{duration, size};
 use crate::retention::Retention;
 use crate::systemd::Scope;
 use crate::yaml;
+use file::File;
 
 /// Where the system's daemon finds its configuration.
 pub const SYSTEM_FILE: &str = "/etc/deployd/deployd.yaml";
@@ -54,6 +56,10 @@ pub struct Config {
     pub notify: Vec<String>,
     /// The systemd that runs containers, if one does.
     pub systemd: Option<Scope>,
+    /// Where Podman listens.
+    pub podman: PathBuf,
+    /// Where Docker listens.
+    pub docker: PathBuf,
     /// The binary that is started as spawner and for checks.
     pub binary: PathBuf,
 }
@@ -103,74 +109,6 @@ pub enum ConfigError {
     NoHome,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct File {
-    socket: Option<PathBuf>,
-    state_dir: Option<PathBuf>,
-    services_dir: Option<PathBuf>,
-    access: Access,
-    git: GitFile,
-    packages: Packages,
-    concurrency: ConcurrencyFile,
-    timeouts: TimeoutsFile,
-    prefetch: bool,
-    resume_on_start: bool,
-    retention: RetentionFile,
-    notify: NotifyFile,
-    shutdown_grace: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Access {
-    operators: Option<Vec<String>>,
-    viewers: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct GitFile {
-    allowed_repositories: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Packages {
-    allowed_uris: Option<Vec<String>>,
-    max_bytes: Option<serde_yaml::Value>,
-    max_unpacked_bytes: Option<serde_yaml::Value>,
-    max_entries: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct ConcurrencyFile {
-    services: Option<usize>,
-    downloads: Option<usize>,
-    builds: Option<usize>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct TimeoutsFile {
-    fetch: Option<String>,
-    git: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct RetentionFile {
-    tasks: Option<u64>,
-    days: Option<u32>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct NotifyFile {
-    command: Option<Vec<String>>,
-}
-
 impl Config {
     /// The configuration of this command line.
     pub fn load(overrides: &Overrides, binary: PathBuf) -> Result<Self, ConfigError> {
@@ -201,6 +139,21 @@ impl Config {
         Ok(config)
     }
 
+    /// Where an engine listens.
+    pub fn engine(&self, engine: Engine) -> &Path {
+        match engine {
+            Engine::Podman => &self.podman,
+            Engine::Docker => &self.docker,
+        }
+    }
+
+    /// The runtimes that work here and now.
+    pub fn runtimes(&self) -> Vec<&'static str> {
+        let engines = Engine::ALL.into_iter().filter(|engine| self.engine(*engine).exists());
+        let systemd = self.systemd.is_some().then_some("systemd");
+        std::iter::once("process").chain(systemd).chain(engines.map(Engine::name)).collect()
+    }
+
     /// The defaults of the system's daemon.
     pub fn of_system(binary: PathBuf) -> Self {
         Self {
@@ -221,6 +174,8 @@ impl Config {
             retention: Retention { tasks: 10_000, age: None },
             notify: Vec::new(),
             systemd: Scope::find(false),
+            podman: "/run/podman/podman.sock".into(),
+            docker: "/run/docker.sock".into(),
             binary,
         }
     }
@@ -236,8 +191,10 @@ impl Config {
         let socket =
             runtime_dir.map_or_else(|| state_dir.clone(), |dir| dir.join("deployd")).join("deployd.sock");
         let services_dir = config_dir.join("services.d");
-        let config =
-            Self { socket, state_dir, services_dir, systemd: Scope::find(true), ..Self::of_system(binary) };
+        let system = Self::of_system(binary);
+        let podman = std::env::var_os("XDG_RUNTIME_DIR")
+            .map_or(system.podman, |dir| PathBuf::from(dir).join("podman/podman.sock"));
+        let config = Self { socket, state_dir, services_dir, systemd: Scope::find(true), podman, ..system };
         Ok((config, config_dir.join("deployd.yaml")))
     }
 
@@ -300,6 +257,8 @@ impl Config {
         set(&mut self.socket, file.socket);
         set(&mut self.state_dir, file.state_dir);
         set(&mut self.services_dir, file.services_dir);
+        set(&mut self.podman, file.engines.podman);
+        set(&mut self.docker, file.engines.docker);
         let mut count = |place: &mut usize, key: &str, value: Option<usize>| match value {
             Some(0) => wrong.push(format!(" concurrency.{key}: at least 1")),
             Some(value) => *place = value.min(tokio::sync::Semaphore::MAX_PERMITS),

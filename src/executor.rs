@@ -4,6 +4,7 @@
 //! ([`crate::task::evidence`]), and carries them out with the runtime, the artifacts and the
 //! probes. It decides nothing about tasks and records nothing: that is the actors' part.
 
+mod board;
 mod container;
 mod deeds;
 mod environment;
@@ -31,6 +32,7 @@ use crate::runtime::Runtime;
 use crate::spawn::Launch;
 use crate::task::{Failure, TaskId};
 
+pub use board::{Board, Preparation};
 pub use container::{ContainerView, Looked};
 pub use deeds::Deeds;
 pub use foresee::{Foreseen, NewRelease};
@@ -65,6 +67,8 @@ pub struct Executor {
     pub services_dir: PathBuf,
     /// One deed at a time for each container.
     pub deeds: Deeds,
+    /// What deployments are about before they touch a container.
+    pub board: Board,
     /// Places for downloads.
     pub downloads: Arc<Semaphore>,
     /// Places for builds.

@@ -55,6 +55,8 @@ struct Inner {
     durable: watch::Receiver<u64>,
     failed: watch::Receiver<bool>,
     backups: Mutex<()>,
+    /// The file; `None` on a backend of a test.
+    path: Option<PathBuf>,
     metrics: Arc<Metrics>,
     instance: String,
 }
@@ -301,6 +303,21 @@ impl Store {
     /// Becomes true when a commit has failed.
     pub fn failed(&self) -> watch::Receiver<bool> {
         self.inner.failed.clone()
+    }
+
+    /// Whether the daemon before this one ended because this store failed, and could still say so.
+    pub fn had_failed(&self) -> bool {
+        self.inner.path.as_ref().is_some_and(|path| file::failure_of(path).exists())
+    }
+
+    /// What [`Self::had_failed`] says has been recorded.
+    pub fn forget_failure(&self) {
+        let Some(note) = self.inner.path.as_ref().map(|path| file::failure_of(path)) else { return };
+        if let Err(error) = std::fs::remove_file(&note)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(file = %note.display(), %error, "cannot remove the note of a store that failed");
+        }
     }
 
     /// What is counted while this store is open.

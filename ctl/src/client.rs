@@ -163,6 +163,37 @@ impl Client {
         self.call(Method::POST, path, body).await
     }
 
+    /// POST with a JSON body and perhaps an `Idempotency-Key`: with one it can be asked again, too.
+    pub async fn post_once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        key: Option<&str>,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let Some(key) = key else { return self.post(path, body).await };
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::Protocol(error.to_string()))?;
+        let begun = Instant::now();
+        loop {
+            let sent = self.send(Method::POST, path, &[("Idempotency-Key", key)], body.clone()).await;
+            let answer = match sent {
+                Ok(answer) => answer.into_body().collect().await,
+                Err(ClientError::Cut(_)) if begun.elapsed() < ASK_AGAIN => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match answer {
+                Ok(bytes) => {
+                    let answer = serde_json::from_slice(&bytes.to_bytes());
+                    return answer.map_err(|error| ClientError::Protocol(error.to_string()));
+                }
+                Err(_) if begun.elapsed() < ASK_AGAIN => tokio::task::yield_now().await,
+                Err(error) => return Err(ClientError::Cut(error.to_string())),
+            }
+        }
+    }
+
     /// The event stream after `after`: of one task, or all. It goes on over restarts of the daemon.
     pub fn events(&self, task: Option<u64>, after: u64, follow: bool) -> Events {
         Events { client: self.clone(), task, after, follow, body: None, buffer: Vec::new() }

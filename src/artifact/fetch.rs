@@ -176,6 +176,9 @@ impl FetchError {
     }
 }
 
+/// Told how many bytes have come, and of how many if that is known.
+pub type Progress<'a> = &'a (dyn Fn(u64, Option<u64>) + Send + Sync);
+
 type Single = Arc<tokio::sync::Mutex<Option<Artifact>>>;
 
 /// Fetches packages.
@@ -216,7 +219,7 @@ impl Fetcher {
         &self,
         request: FetchRequest,
         cancel: &CancellationToken,
-        progress: &(dyn Fn(u64) + Send + Sync),
+        progress: Progress<'_>,
     ) -> Result<Artifact, FetchError> {
         if let Some(found) = request.sha256.as_deref().and_then(|sha256| self.store.find(sha256)) {
             return Ok(found);

@@ -257,12 +257,13 @@ impl Git {
         let shown = origin.shown();
         let address = Address::of(&origin.address());
         let git = GitCommand { environment: address.environment(), ..self.command(&shown, cancel) };
+        // First: of what has no such branch no cache is begun.
+        self.find_branch(origin, branch, cancel).await?;
         if !cache.join("HEAD").exists() {
             let path = cache.to_string_lossy();
             git.line("prepare a cache of", None, &["init", "-q", "--bare", "--template=", "--", &path])
                 .await?;
         }
-        self.find_branch(origin, branch, cancel).await?;
         let refspec = format!("+refs/heads/{branch}:refs/deployd/{branch}");
         let fetch = [
             "fetch",

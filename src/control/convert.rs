@@ -3,14 +3,16 @@
 mod event;
 mod preview;
 
+use std::collections::HashMap;
+
 use deployctl::wire;
 use deployctl::wire::report::{Artifact, Deployment, Failure, Operation, Report};
 use deployctl::wire::task::{
     Batch, DeploymentCounts, OperationCounts, Progress, Task, TaskStatus, Usual, Waiting,
 };
 
-use crate::actors::ContainerView;
-use crate::catalog::{RuntimeKind, Service};
+use crate::actors::{ContainerView, Preparation};
+use crate::catalog::Service;
 use crate::store::StoredEvent;
 use crate::task::deployment::{self, DeploymentState, DeploymentStep};
 use crate::task::forecast::{self, Forecast};
@@ -63,10 +65,12 @@ pub fn task(summary: TaskSummary) -> Task {
     }
 }
 
-/// A task and what it waits for; `usual` knows how long deployments take.
+/// A task and what it waits for; `usual` knows how long deployments take, `preparations` how far they
+/// are, by their index.
 pub fn status(
     task_: &task::Task,
     usual: impl Fn(&deployment::DeploymentSpec) -> Option<Forecast>,
+    preparations: &HashMap<usize, Preparation>,
 ) -> TaskStatus {
     let batches = task_.batches.iter().map(|batch| {
         let mut counts = DeploymentCounts::default();
@@ -83,23 +87,31 @@ pub fn status(
         }
         Batch { priority: batch.priority, deployments: counts }
     });
-    let going_on = task_.deployments.iter().filter(|deployment| deployment.state == DeploymentState::Running);
-    let going_on: Vec<_> = going_on.map(|deployment| (deployment, usual(&deployment.spec))).collect();
+    let going_on = task_.deployments.iter().enumerate();
+    let going_on = going_on.filter(|(_, deployment)| deployment.state == DeploymentState::Running);
+    let going_on: Vec<_> = going_on.map(|(index, it)| (index, it, usual(&it.spec))).collect();
     let begun = |it: &deployment::Deployment| it.started_at.unwrap_or(task_.started_at);
     let drains = matches!(task_.state, TaskState::Stopping | TaskState::Pausing)
         || task_.reason == Some(task::Reason::Failing);
-    let ends = going_on.iter().map(|(deployment, usual)| (begun(deployment), *usual));
+    let ends = going_on.iter().map(|(_, deployment, usual)| (begun(deployment), *usual));
     let quiet = forecast::quiet(ends).filter(|_| drains);
     TaskStatus {
         task: task(TaskSummary::of(task_, 0)),
         batches: batches.collect(),
-        waiting_for: going_on.iter().map(|(deployment, usual)| waiting(deployment, *usual)).collect(),
+        waiting_for: going_on
+            .iter()
+            .map(|(index, it, usual)| waiting(it, *usual, preparations.get(index)))
+            .collect(),
         quiet_at: quiet.map(|quiet| time(quiet.0)),
         quiet_by: quiet.map(|quiet| time(quiet.1)),
     }
 }
 
-fn waiting(deployment: &deployment::Deployment, usual: Option<Forecast>) -> Waiting {
+fn waiting(
+    deployment: &deployment::Deployment,
+    usual: Option<Forecast>,
+    preparation: Option<&Preparation>,
+) -> Waiting {
     let running = deployment.operations.iter().filter(|operation| operation.state == OperationState::Running);
     let containers: Vec<&str> = running.map(|operation| &*operation.container).collect();
     let doing = match deployment.next_step() {
@@ -118,6 +130,13 @@ fn waiting(deployment: &deployment::Deployment, usual: Option<Forecast>) -> Wait
         doing,
         since: deployment.started_at.map(time).unwrap_or_default(),
         usual: usual.map(usual_time),
+        preparation: preparation.map(|it| wire::task::Preparation {
+            stage: it.stage.name().into(),
+            since: time(it.since),
+            bytes: it.bytes,
+            total: it.total,
+            line: it.line.clone(),
+        }),
     }
 }
 
@@ -125,17 +144,21 @@ fn usual_time(usual: Forecast) -> Usual {
     Usual { p50: usual.p50 / 1000, p90: usual.p90 / 1000, samples: usual.samples as u64 }
 }
 
-/// The report of a task.
-pub fn report(task_: &task::Task, events: &[StoredEvent]) -> Report {
+/// The report of a task; `usual` knows how long deployments took before it began.
+pub fn report(
+    task_: &task::Task,
+    events: &[StoredEvent],
+    usual: impl Fn(&deployment::DeploymentSpec) -> Option<Forecast>,
+) -> Report {
     let mut names = Names::of(task_);
     Report {
         task: task(TaskSummary::of(task_, events.len() as u64)),
-        deployments: task_.deployments.iter().map(deployment).collect(),
+        deployments: task_.deployments.iter().map(|it| deployment(it, usual(&it.spec))).collect(),
         events: events.iter().map(|event| names.known(event)).collect(),
     }
 }
 
-fn deployment(deployment: &deployment::Deployment) -> Deployment {
+fn deployment(deployment: &deployment::Deployment, usual: Option<Forecast>) -> Deployment {
     let spec = &deployment.spec;
     Deployment {
         service_id: spec.service.id.get(),
@@ -147,6 +170,7 @@ fn deployment(deployment: &deployment::Deployment) -> Deployment {
         state: deployment.state.name().into(),
         started_at: deployment.started_at.map(time),
         finished_at: deployment.finished_at.map(time),
+        usual: usual.map(usual_time),
         artifact: deployment.pin.as_ref().map(artifact),
         release: deployment.release.clone(),
         operations: deployment.operations.iter().map(operation).collect(),
@@ -211,10 +235,7 @@ pub fn service(
         service_id: service.id.get(),
         name: service.name.clone(),
         description: service.description.clone(),
-        runtime: match service.runtime {
-            RuntimeKind::Process => "process".into(),
-            RuntimeKind::Systemd => "systemd".into(),
-        },
+        runtime: service.runtime.name().into(),
         containers: containers.collect(),
         task: task.map(|task| task.0),
     }

@@ -177,9 +177,9 @@ async fn info(state: web::Data<ControlState>, request: HttpRequest) -> Result<we
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
         started_at: convert::time(state.started),
-        uptime: u64::try_from((crate::clock::now().0 - state.started.0) / 1_000_000).unwrap_or(0),
+        uptime: state.up_since.elapsed().as_secs(),
         instance: state.store.instance().into(),
-        runtimes: vec!["process".into()],
+        runtimes: (state.runtimes)().into_iter().map(Into::into).collect(),
         counts: Counts {
             services: state.commander.catalog().services().len() as u64,
             plans,

@@ -161,6 +161,7 @@ pub fn reference(service: &Service, container: &str) -> ContainerRef {
         (RuntimeKind::Process, _) => Form::Process,
         (RuntimeKind::Systemd, None) => Form::GeneratedUnit,
         (RuntimeKind::Systemd, Some(unit)) => Form::Unit(unit),
+        (RuntimeKind::Engine(engine), _) => Form::Engine(engine),
     };
     ContainerRef { service: service.name.clone(), container: container.to_string(), form }
 }

@@ -39,17 +39,10 @@ pub fn whole(
     container: Option<&Container>,
     deployd: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, Failure> {
-    let mut environment = BTreeMap::from([("PATH".to_string(), PATH.to_string())]);
-    if let Some(home) = run.and_then(|run| run.user.as_deref()).and_then(home_of) {
-        environment.insert("HOME".into(), home);
-    } else if let Ok(home) = std::env::var("HOME") {
-        environment.insert("HOME".into(), home);
-    }
+    // An image says itself where its programs are; its users are not the host's.
+    let in_image = container.is_some() && run.is_some_and(|run| run.image.is_some());
+    let mut environment = if in_image { BTreeMap::new() } else { of_host(run) };
     if let Some(run) = run {
-        if let Some(user) = &run.user {
-            environment.insert("USER".into(), user.clone());
-            environment.insert("LOGNAME".into(), user.clone());
-        }
         if let Some(path) = &run.environment_file {
             environment.extend(read_file(path)?);
         }
@@ -60,6 +53,18 @@ pub fn whole(
     }
     environment.extend(deployd);
     Ok(environment)
+}
+
+fn of_host(run: Option<&Run>) -> BTreeMap<String, String> {
+    let mut environment = BTreeMap::from([("PATH".to_string(), PATH.to_string())]);
+    let user = run.and_then(|run| run.user.as_deref());
+    if let Some(home) = user.and_then(home_of).or_else(|| std::env::var("HOME").ok()) {
+        environment.insert("HOME".into(), home);
+    }
+    for name in ["USER", "LOGNAME"] {
+        environment.extend(user.map(|user| (name.to_string(), user.to_string())));
+    }
+    environment
 }
 
 /// Expands `${VAR}` in each part of a command.

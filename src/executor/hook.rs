@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::board::Stage;
 use super::{Executor, Halt, Subject, environment, failure};
 use crate::spawn::SpawnError;
 use crate::spawn::command::{Command, Ended, run};
@@ -42,9 +43,11 @@ impl Executor {
             timeout: TIMEOUT,
         };
         let log = self.logs.open(subject.task, service.id);
+        let note = self.board.pin(subject.task, subject.deployment, Stage::Hook);
         let mut last = Vec::new();
         let mut on_line = |line: String| {
             log.line(hook.name(), &line);
+            note.line(&line);
             if last.len() == LOG_LINES {
                 last.remove(0);
             }

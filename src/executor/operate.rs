@@ -8,7 +8,7 @@ use super::container::reference;
 use super::{Executor, Halt, Looked, Target, environment, failure};
 use crate::blocking;
 use crate::catalog::{Probe, Run, expand};
-use crate::probe::{self, ProbeFailure, ResolvedProbe};
+use crate::probe::{self, Inside, ProbeFailure, ResolvedProbe};
 use crate::runtime::{Observation, RuntimeError, StartSpec};
 use crate::systemd::SystemdError;
 use crate::task::Failure;
@@ -106,6 +106,8 @@ impl Executor {
         let resolved = self.resolve_probe(target, run, &environment, release.as_deref())?;
         let spec = self.spec(target, run, environment, release)?;
 
+        self.ready(target, &spec).await?;
+
         // Even where nothing is to be stopped, something may be left that a dead leader had started.
         let stopped = Some(self.stop(target).await?).filter(|_| stop_first);
         if let Some(release) = &target.release {
@@ -140,6 +142,18 @@ impl Executor {
             stop_timeout: run.map_or(Duration::from_secs(90), |run| run.stop_timeout),
             operation: target.id.clone(),
             release,
+            image: run.and_then(|run| run.image.clone()),
+        })
+    }
+
+    async fn ready(&self, target: &Target, spec: &StartSpec) -> Result<(), Halt> {
+        let ready = tokio::select! {
+            ready = self.runtime.ready(spec) => ready,
+            () = target.subject.cancel.cancelled() => return Err(Halt::Cut),
+        };
+        ready.map_err(|error| {
+            failure("imageFailed", format!("cannot prepare container {}: {error}", target.container.name))
+                .into()
         })
     }
 
@@ -228,6 +242,9 @@ impl Executor {
             None => ResolvedProbe::Alive,
             Some(Probe::Http(url)) => ResolvedProbe::Http(expand(url, environment).map_err(health)?),
             Some(Probe::Tcp(address)) => ResolvedProbe::Tcp(expand(address, environment).map_err(health)?),
+            Some(Probe::Command(command)) if run.is_some_and(|run| run.image.is_some()) => {
+                self.inside(target, environment::argv(command, environment)?)
+            }
             Some(Probe::Command(command)) => ResolvedProbe::Command {
                 argv: environment::argv(command, environment)?,
                 environment: environment.clone(),
@@ -235,6 +252,24 @@ impl Executor {
                 user: run.and_then(|run| run.user.clone()),
             },
         })
+    }
+
+    /// A command that is run inside an engine's container.
+    fn inside(&self, target: &Target, argv: Vec<String>) -> ResolvedProbe {
+        let container = reference(&target.subject.service, &target.container.name);
+        let runtime = self.runtime.clone();
+        ResolvedProbe::Inside(Inside::new(move |time| {
+            let (runtime, container, argv) = (runtime.clone(), container.clone(), argv.clone());
+            Box::pin(async move {
+                let (code, said) =
+                    runtime.run_inside(&container, &argv, time).await.map_err(|error| error.to_string())?;
+                if code == 0 {
+                    Ok(())
+                } else {
+                    Err(format!("the command ended with exit code {code}: {said}"))
+                }
+            })
+        }))
     }
 
     /// A container works in its release; without one, in a directory of its own.

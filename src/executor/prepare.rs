@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches a container.
 
+use super::board::Stage;
 use super::{Executor, Halt, Subject, environment, failure};
 use crate::artifact::build::{BuildError, BuildRequest};
 use crate::artifact::fetch::{FetchError, FetchRequest};
@@ -127,10 +128,13 @@ impl Executor {
     async fn download(&self, subject: &Subject, uri: &str, sha256: Option<&str>) -> Result<Pin, Halt> {
         let source = mask_url(uri);
         self.say(subject, &format!("fetching {source}"));
+        let note = self.board.pin(subject.task, subject.deployment, Stage::AwaitDownload);
         let _place = self.downloads.acquire().await;
+        note.stage(Stage::Download);
         let request =
             FetchRequest { task: subject.task.0, uri: uri.to_string(), sha256: sha256.map(str::to_string) };
-        let fetched = self.fetcher.fetch(request, &subject.cancel, &|_| {}).await;
+        let fetched =
+            self.fetcher.fetch(request, &subject.cancel, &|bytes, total| note.bytes(bytes, total)).await;
         match fetched {
             Ok(artifact) => {
                 self.say(subject, &format!("fetched {} bytes, sha256 {}", artifact.bytes, artifact.sha256));
@@ -151,10 +155,15 @@ impl Executor {
                 ),
             )
         })?;
+        let note = self.board.pin(subject.task, subject.deployment, Stage::AwaitBuild);
         let _place = self.builds.acquire().await;
+        note.stage(Stage::Build);
         let log = self.logs.open(subject.task, subject.service.id);
         log.line("build", &format!("building commit {commit} of {}", mask_url(repository)));
-        let mut on_line = |line: String| log.line("build", &line);
+        let mut on_line = |line: String| {
+            log.line("build", &line);
+            note.line(&line);
+        };
         match self.builder.build(request, &subject.cancel, &mut on_line).await {
             Ok(built) => {
                 let how = if built.reused { "was built before: not built again" } else { "is built" };

@@ -1,7 +1,7 @@
 //! The store's file: what may be opened as one, and whether it is still the one that was opened.
 
 use std::fs::{self, File, Metadata};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether the path still leads to the file that was opened.
     ///
     /// # Errors
@@ -32,6 +37,22 @@ impl Place {
             Err(error) => Err(format!("{path} has gone while it was in use: {error}")),
         }
     }
+}
+
+/// Leaves word for the next start that this daemon ended because its store failed: why the tasks were
+/// interrupted can't be said in the store itself. Best effort: what can't write may not be able to
+/// create a file either, and after a power cut nothing is known at all.
+pub fn note_failure(path: &Path, why: &str) {
+    let note = failure_of(path);
+    let created = File::options().write(true).create(true).truncate(true).mode(0o600).open(&note);
+    if let Err(error) = created.and_then(|mut file| writeln!(file, "{why}")) {
+        tracing::warn!(file = %note.display(), %error, "cannot leave word that the store failed");
+    }
+}
+
+/// The name of that note beside a store.
+pub fn failure_of(path: &Path) -> PathBuf {
+    path.with_extension("redb.failed")
 }
 
 /// Opens the file of an existing store for reading and writing.

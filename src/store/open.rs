@@ -77,6 +77,7 @@ impl Store {
         let (durable_sender, durable) = watch::channel(seq);
         let (failed_sender, failed) = watch::channel(false);
         let metrics = Arc::new(Metrics::new());
+        let of_file = place.as_ref().map(|place| place.path().to_path_buf());
         let (writers, measured) = (database.clone(), metrics.clone());
         let writer = std::thread::Builder::new()
             .name("store".into())
@@ -94,6 +95,7 @@ impl Store {
                 durable,
                 failed,
                 backups: Mutex::new(()),
+                path: of_file,
                 metrics,
                 instance: format!("{instance:016x}"),
             }),

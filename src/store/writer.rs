@@ -8,7 +8,7 @@ use std::time::Instant;
 use redb::{Database, ReadableTable, WriteTransaction};
 use tokio::sync::watch;
 
-use super::file::Place;
+use super::file::{self, Place};
 use super::row::event::EntryV1;
 use super::row::plan::PlanV1;
 use super::row::task::TaskV1;
@@ -64,6 +64,9 @@ pub fn run(
             Err(_) => "its writer panicked".to_string(),
         };
         tracing::error!(%error, "cannot write to the store");
+        if let Some(place) = place {
+            file::note_failure(place.path(), &error);
+        }
         tell.failed.send_replace(true);
         for request in group {
             request.done.send(Err(StoreError::CommitUnknown(error.clone()))).ok();

@@ -43,7 +43,7 @@ impl House {
         let request = FetchRequest { task: 1, uri: uri.to_string(), sha256: None };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let begun = Instant::now();
-        let fetched = runtime.block_on(self.fetcher.fetch(request, &CancellationToken::new(), &|_| {}));
+        let fetched = runtime.block_on(self.fetcher.fetch(request, &CancellationToken::new(), &|_, _| {}));
         assert!(begun.elapsed() < TIMEOUTS.fetch + GRACE, "{uri}: {:?}", begun.elapsed());
         let parts: Vec<PathBuf> = fs::read_dir(self.directory.path().join("artifacts"))
             .unwrap()

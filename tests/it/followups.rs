@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::harness::{Daemon, items};
 use crate::http::PackageServer;
-use crate::repositories::push;
+use crate::push::push;
 
 fn current(daemon: &Daemon, service: u64, container: &str) -> String {
     let link = format!("state/services/s{service}/containers/{container}/current");

@@ -25,6 +25,7 @@ mod notify;
 mod order;
 mod plans;
 mod prefetch;
+mod push;
 mod repositories;
 mod runtime;
 mod socket;

@@ -25,7 +25,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["catalog", "crashpoint", "metrics", "plan", "task"]),
     ("artifact", &["blocking", "catalog", "crashpoint", "plan", "spawn", "tls"]),
     ("systemd", &["crashpoint", "spawn"]),
-    ("runtime", &["blocking", "catalog", "clock", "crashpoint", "spawn", "systemd", "task"]),
+    ("engine", &["catalog", "crashpoint", "tls"]),
+    ("runtime", &["blocking", "catalog", "clock", "crashpoint", "engine", "spawn", "systemd", "task"]),
     ("probe", &["catalog", "spawn", "tls"]),
     // Deeds.
     (

@@ -10,6 +10,10 @@ use crate::wire::problem::code;
 pub const USAGE: u8 = 2;
 /// The exit code after Ctrl-C.
 pub const CTRL_C: u8 = 130;
+/// The exit code after SIGTERM.
+pub const TERMINATED: u8 = 143;
+/// The exit code after SIGHUP: the terminal is gone.
+pub const HUNG_UP: u8 = 129;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]

@@ -50,6 +50,7 @@ pub async fn run(
         }
         PlanCommand::Delete { name } => {
             client.bytes(Method::DELETE, &format!("/v1/plans/{}", escape(&name)), Vec::new()).await?;
+            terminal.document(output, &serde_json::json!({ "plan": name, "deleted": true }))?;
             Ok(0)
         }
         PlanCommand::Schema => {

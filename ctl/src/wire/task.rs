@@ -174,6 +174,28 @@ pub struct Waiting {
     /// How long that usually takes; absent when it was never seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usual: Option<Usual>,
+    /// How far its download, build or hook is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preparation: Option<Preparation>,
+}
+
+/// What a deployment does before or after it touches containers. Not kept: it is as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Preparation {
+    /// `awaitDownload`, `download`, `awaitBuild`, `build`, `hook`.
+    pub stage: String,
+    /// Since when.
+    pub since: String,
+    /// How many bytes of a download have come.
+    pub bytes: u64,
+    /// How many there are, if the server has said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// What a build or hook printed last, cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<String>,
 }
 
 /// How long a deployment usually takes, by the last ones of this service and way that ended well.

@@ -8,7 +8,7 @@ use bincode::{Decode, Encode};
 
 use super::RowError;
 use crate::catalog::{
-    Build, Container, Health, Hooks, Label, Limits, Probe, Run, RuntimeKind, Service, ServiceId,
+    Build, Container, Engine, Health, Hooks, Label, Limits, Probe, Run, RuntimeKind, Service, ServiceId,
 };
 use crate::plan::{ContainerOrder, Way};
 use crate::task::deployment::DeploymentSpec;
@@ -53,6 +53,8 @@ struct ServiceV1 {
 enum RuntimeV1 {
     Process,
     Systemd,
+    Podman,
+    Docker,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -75,6 +77,7 @@ struct RunV1 {
     cpu_quota: Option<u32>,
     tasks_max: Option<u64>,
     open_files: Option<u64>,
+    image: Option<String>,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -163,6 +166,8 @@ impl From<&Service> for ServiceV1 {
             runtime: match service.runtime {
                 RuntimeKind::Process => RuntimeV1::Process,
                 RuntimeKind::Systemd => RuntimeV1::Systemd,
+                RuntimeKind::Engine(Engine::Podman) => RuntimeV1::Podman,
+                RuntimeKind::Engine(Engine::Docker) => RuntimeV1::Docker,
             },
             containers: service.containers.iter().map(Into::into).collect(),
             run: service.run.map(Into::into),
@@ -188,6 +193,8 @@ impl TryFrom<ServiceV1> for Service {
             runtime: match row.runtime {
                 RuntimeV1::Process => RuntimeKind::Process,
                 RuntimeV1::Systemd => RuntimeKind::Systemd,
+                RuntimeV1::Podman => RuntimeKind::Engine(Engine::Podman),
+                RuntimeV1::Docker => RuntimeKind::Engine(Engine::Docker),
             },
             containers: row.containers.into_iter().map(Into::into).collect(),
             run: row.run.map(Into::into),
@@ -220,7 +227,8 @@ impl From<ContainerV1> for Container {
 
 impl From<Run> for RunV1 {
     fn from(run: Run) -> Self {
-        let Run { command, user, environment, environment_file, stop_signal, stop_timeout, limits } = run;
+        let Run { command, user, environment, environment_file, stop_signal, stop_timeout, limits, image } =
+            run;
         let Limits { memory_max, cpu_quota, tasks_max, open_files } = limits;
         Self {
             command,
@@ -233,16 +241,18 @@ impl From<Run> for RunV1 {
             cpu_quota,
             tasks_max,
             open_files,
+            image,
         }
     }
 }
 
 impl From<RunV1> for Run {
     fn from(row: RunV1) -> Self {
-        let RunV1 { command, user, environment, environment_file, stop_signal, stop_timeout, .. } = row;
+        let RunV1 { command, user, environment, environment_file, stop_signal, stop_timeout, image, .. } =
+            row;
         let (memory_max, cpu_quota, tasks_max) = (row.memory_max, row.cpu_quota, row.tasks_max);
         let limits = Limits { memory_max, cpu_quota, tasks_max, open_files: row.open_files };
-        Self { command, user, environment, environment_file, stop_signal, stop_timeout, limits }
+        Self { command, user, environment, environment_file, stop_signal, stop_timeout, limits, image }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The journal's fold: any list of events leaves a task that adds up; what is illegal changes nothing.
 #![no_main]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,6 +160,6 @@ fuzz_target!(|bytes: &[u8]| {
         event: JournalEvent::Task(event),
     });
     let stored: Vec<_> = stored.collect();
-    assert_eq!(convert::report(&task, &stored).events.len(), stored.len());
-    convert::status(&task, |_| None);
+    assert_eq!(convert::report(&task, &stored, |_| None).events.len(), stored.len());
+    convert::status(&task, |_| None, &HashMap::new());
 });
