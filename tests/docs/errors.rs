@@ -19,6 +19,7 @@ use deployd::config::ConfigError;
 use deployd::control::listen::ListenError;
 use deployd::control::problem::Fault;
 use deployd::daemon::DaemonError;
+use deployd::engine::EngineError;
 use deployd::mistake::{FileMistake, Mistake};
 use deployd::preflight::CheckError;
 use deployd::probe::ProbeFailure;
@@ -191,12 +192,28 @@ fn runtime() -> Vec<RuntimeError> {
     let unit = || text("web@1.service");
     vec![
         RuntimeError::Spawn(SpawnError::Spawner(no_entry())),
+        RuntimeError::Engine(EngineError::Cut { engine: "podman", what: "start web-1", why: text("eof") }),
         RuntimeError::Io { what: "write the unit file", source: no_entry() },
         RuntimeError::Systemd(SystemdError::Unreachable(text("connection refused"))),
+        RuntimeError::NoInside,
         RuntimeError::NoSystemd,
         RuntimeError::NoUnit { unit: unit(), load: text("not-found") },
         RuntimeError::StillUp { unit: unit(), state: text("active") },
         RuntimeError::Signal(text("SIGFOO")),
+    ]
+}
+
+fn engine() -> Vec<EngineError> {
+    let (engine, name) = ("podman", text("deployd-web-web-1"));
+    vec![
+        EngineError::Unreachable {
+            engine,
+            socket: text("/run/podman/podman.sock"),
+            why: text("no such file"),
+        },
+        EngineError::Refused { engine, what: "start web-1", message: text("no such image") },
+        EngineError::Cut { engine, what: "start web-1", why: text("eof") },
+        EngineError::Foreign { engine, name },
     ]
 }
 
@@ -319,6 +336,7 @@ fn all() -> Said {
         ("StoreError", said(store())),
         ("SystemdError", said(systemd())),
         ("RuntimeError", said(runtime())),
+        ("EngineError", said(engine())),
         ("UnpackError", said(unpack())),
         ("DaemonError", said(daemon())),
     ]);
