@@ -108,7 +108,10 @@ batches, but only once in a batch.
 | `COMPILE_DEPLOY` | branch fetched and built once; then as above | as above | as above |
 
 A package is a zip, tar, tar.gz, tar.zst or tar.xz, told by its content. It is complete on disk before a container
-points to it, and the switch is one rename.
+points to it, and the switch is one rename. Two services with the same package fetch it once; the same commit with the
+same build definition is not built twice. What is fetched and built is pinned by the task, and kept by resume.
+
+When a deployment fails, those of the same batch that are going on still end, and nothing new begins.
 ";
 
 /// A type of the schema, in words.

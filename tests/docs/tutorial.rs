@@ -77,8 +77,10 @@ impl Shell {
     /// What the page shows instead of what is only so here.
     fn as_on_the_page(&self, said: &str) -> String {
         let said = said.replace(&*self.home.path().to_string_lossy(), HOME);
-        let said = said.replace(&format!("by {}:", self.user), &format!("by {YOU}:"));
-        let said = said.replace(&format!(" {} ", self.user), &format!(" {YOU} "));
+        let said = [":", ",", "\n"].iter().fold(said, |text, end| {
+            let who = |by: &str, user: &str| format!("{by} {user}{end}");
+            text.replace(&who("by", &self.user), &who("by", YOU)).replace(&who(" ", &self.user), &who(" ", YOU))
+        });
         let said = self.ports.iter().fold(said, |text, (page, here)| text.replace(here, page));
         // The shell's own word about the daemon.
         let lines = said.lines().filter(|line| !line.starts_with("bash: line") && !line.contains(" Killed "));
