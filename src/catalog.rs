@@ -212,7 +212,7 @@ impl Run {
     }
 }
 
-/// What a container may use; `None` is no limit of ours. All but `open_files` need a runtime with cgroups.
+/// What a container or a build may use; `None` is no limit of ours. All but `open_files` need a runtime with cgroups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of memory.
@@ -262,6 +262,10 @@ pub struct Build {
     pub timeout: Duration,
     /// Its variables.
     pub environment: BTreeMap<String, String>,
+    /// It may use the network, where a sandbox would take it from it.
+    pub network: bool,
+    /// What it may use, where that can be limited.
+    pub limits: Limits,
 }
 
 /// Commands around a deployment, with `DEPLOYD_*` in the environment, run as

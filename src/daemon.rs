@@ -1,7 +1,9 @@
 //! The daemon as a library call: everything is put together here.
 
+mod means;
 mod tasks;
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -19,25 +21,16 @@ use crate::actors::guard::{self, ChildCrashed};
 use crate::actors::plan_supervisor::{Held, PlanSupervisor};
 use crate::actors::prefetch::Places;
 use crate::actors::{Commander, Refused};
-use crate::artifact::ArtifactStore;
-use crate::artifact::build::Builder;
-use crate::artifact::fetch::Fetcher;
-use crate::artifact::git::Git;
-use crate::artifact::releases::Releases;
 use crate::catalog_dir::{self, CatalogError};
 use crate::clock;
 use crate::config::Config;
 use crate::control::{self, Access, ControlState};
-use crate::executor::{Board, Deeds, Executor, TaskLogs};
+use crate::executor::Executor;
 use crate::notify;
-use crate::plan::check::Policy;
 use crate::retention::{self, Retention};
-use crate::runtime::either::EitherRuntime;
 use crate::runtime::process::ProcessRuntime;
-use crate::runtime::unit::UnitRuntime;
 use crate::spawn::client::Spawner;
 use crate::store::{Change, Integrity, StateLock, Store, StoreError};
-use crate::systemd::Systemd;
 use crate::task::host_event::HostEvent;
 
 /// How long the spawner of an earlier daemon may take to end.
@@ -158,7 +151,7 @@ async fn serve(
     let hook = notify::hook::Hook::start(&config.notify, store, host);
     let claims = tasks::interrupt_what_was_active(store).await?;
     let catalog = catalog_dir::read(&config.services_dir, config.systemd.is_some())?;
-    let (executor, runtime) = build_executor(config, store)?;
+    let (executor, runtime) = means::build_executor(config, store)?;
     let executor = Arc::new(executor);
     retention::prune_logs(store, &executor)?;
     let (catalog_sender, catalog) = watch::channel(Arc::new(catalog));
@@ -171,6 +164,9 @@ async fn serve(
             .prefetch
             .then(|| Arc::new(Places::new(config.concurrency.downloads, config.concurrency.builds))),
     };
+    let open: HashSet<_> = claims.iter().map(|claim| claim.0.task).collect();
+    let tidying = executor.clone();
+    host.spawn(async move { tidying.end_commands_of(|task| !open.contains(&task)).await });
     let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
     let claims = claims.into_iter().map(|claim| claim.0);
     let tidied = executor.clone();
@@ -223,61 +219,6 @@ fn refused(error: CatalogError) -> Refused {
         CatalogError::Invalid(mistakes) => Refused::CatalogInvalid(mistakes),
         error @ CatalogError::Read { .. } => Refused::Host(error.to_string()),
     }
-}
-
-fn build_executor(config: &Config, store: &Store) -> Result<(Executor, Arc<ProcessRuntime>), DaemonError> {
-    let io = |what| move |source| DaemonError::Io { what, source };
-    let state = &config.state_dir;
-    let launcher =
-        Spawner::start(&config.binary, &state.join("spawner.lock")).map_err(io("start the spawner"))?;
-    let services = state.join("services");
-    let releases = Releases::open(services.clone()).map_err(io("open the releases"))?;
-    let artifacts = ArtifactStore::open(state.join("artifacts")).map_err(io("open the artifacts"))?;
-    let artifacts = Arc::new(artifacts);
-    let git = Git::open(state.join("git"), state.join("git-cache"), config.git_timeout);
-    let git = git.map_err(io("open the repositories"))?;
-    let git = Arc::new(git);
-    let builder = Builder::open(launcher.clone(), artifacts.clone(), git.clone(), state.join("builds"))
-        .map_err(io("prepare builds"))?;
-    let runtime =
-        Arc::new(ProcessRuntime::new(services.clone(), launcher.clone()).map_err(io("read /proc"))?);
-    let units = config.systemd.clone().map(|scope| {
-        UnitRuntime::new(services.clone(), Arc::new(Systemd::new(scope))).map_err(io("read the boot's id"))
-    });
-    let either = EitherRuntime::new(
-        services.clone(),
-        runtime.clone(),
-        units.transpose()?,
-        [&config.podman, &config.docker],
-    );
-    let either = either.map_err(DaemonError::Tls)?;
-    let policy = Policy {
-        repositories: None,
-        repository_dir: state.join("git").to_string_lossy().into_owned(),
-        allowed_repositories: config.allowed_repositories.clone(),
-        allowed_uris: config.allowed_uris.clone(),
-    };
-    let fetcher = Fetcher::new(artifacts.clone(), config.limits, policy.clone(), config.timeouts)
-        .map_err(|error| DaemonError::Tls(error.to_string()))?;
-    let executor = Executor {
-        instance: store.instance().to_string(),
-        runtime: Arc::new(either),
-        launcher,
-        artifacts,
-        fetcher,
-        git,
-        builder: Arc::new(builder),
-        releases: Arc::new(releases),
-        logs: TaskLogs::new(state.join("tasks")),
-        limits: config.limits,
-        policy,
-        services_dir: services,
-        deeds: Deeds::default(),
-        board: Board::default(),
-        downloads: Arc::new(Semaphore::new(config.concurrency.downloads)),
-        builds: Arc::new(Semaphore::new(config.concurrency.builds)),
-    };
-    Ok((executor, runtime))
 }
 
 fn control_state(config: &Config, store: &Store, commander: Arc<dyn Commander>) -> ControlState {

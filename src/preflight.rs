@@ -1,5 +1,6 @@
 //! `deployd check`: configuration, catalog, plans, and whether this host is fit; without a running daemon.
 
+mod confinement;
 mod host;
 
 use std::fmt;

@@ -151,6 +151,12 @@ pub enum RuntimeError {
         "it is a systemd unit, and no systemd that deployd could drive runs here; say `runtime: process` in the catalog, or see `deployd check`"
     )]
     NoSystemd,
+    /// The daemon's own unit keeps it from being a process.
+    #[error(
+        "it is a plain process (runtime: process), and deployd.service keeps those from becoming other users; \
+         let it be a unit (runtime: systemd), or see /usr/lib/deployd/process-runtime.conf"
+    )]
+    Confined,
     /// The catalog names a unit that is not there.
     #[error("unit {unit} is {load}; install it, or change the catalog")]
     NoUnit {
@@ -180,7 +186,7 @@ impl RuntimeError {
     /// Whether what was asked for may still be done, or have been done: only a look can tell.
     pub const fn is_in_doubt(&self) -> bool {
         match self {
-            Self::Spawn(error) => matches!(error, SpawnError::Spawner(_)),
+            Self::Spawn(error) => error.is_in_doubt(),
             Self::Systemd(error) => error.is_in_doubt(),
             Self::Engine(error) => matches!(error, EngineError::Cut { .. }),
             _ => false,
@@ -197,7 +203,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn settle(&self, _container: &ContainerRef) -> Result<(), RuntimeError> {
         Ok(())
     }
-    /// Fetches what a start needs; asked before what runs is stopped, so that nothing is stopped in vain.
+    /// Finds out why a start would fail, as far as that can be known, and fetches what it needs. It is asked for
+    /// before what runs is stopped, so that nothing is stopped in vain.
     async fn ready(&self, _spec: &StartSpec) -> Result<(), RuntimeError> {
         Ok(())
     }

@@ -20,11 +20,12 @@ mod row;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod writer;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 
 use redb::Database;
 use tokio::sync::{oneshot, watch};
@@ -40,7 +41,7 @@ pub use lock::StateLock;
 pub use open::{Integrity, VERDICT, verify, verify_with_backend};
 pub use read::{JournalEvent, PlanInfo, Snapshot, StoredEvent};
 #[doc(hidden)]
-pub use reread::reread;
+pub use reread::{reread, row_of_event};
 
 /// A handle; clones share the store.
 #[derive(Clone)]
@@ -49,7 +50,10 @@ pub struct Store {
 }
 
 struct Inner {
-    database: Arc<Database>,
+    /// `None` once it is closed.
+    database: RwLock<Option<Arc<Database>>>,
+    /// The file that gets a seal when it is closed in good order.
+    sealed: Option<PathBuf>,
     queue: Mutex<Option<mpsc::Sender<Request>>>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     durable: watch::Receiver<u64>,
@@ -279,7 +283,7 @@ impl Store {
     ) -> impl Future<Output = Result<Committed, StoreError>> + Send + use<> {
         let (done, told) = oneshot::channel();
         let sent = {
-            let queue = self.inner.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let queue = self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner);
             queue.as_ref().is_some_and(|queue| queue.send(Request { changes, done }).is_ok())
         };
         async move {
@@ -292,7 +296,8 @@ impl Store {
 
     /// The store as it is now.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Snapshot::take(&self.inner.database)
+        let database = self.inner.database.read().unwrap_or_else(PoisonError::into_inner);
+        Snapshot::take(database.as_ref().ok_or(StoreError::Closed)?)
     }
 
     /// The last durable entry of the journal, as it grows.
@@ -330,12 +335,20 @@ impl Store {
         &self.inner.instance
     }
 
-    /// Writes what is queued, and ends the writer. Later commits are refused.
+    /// Writes what is queued, ends the writer and closes the file. Later commits and snapshots are refused.
     pub fn close(&self) {
-        self.inner.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let writer = self.inner.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some(writer) = writer {
-            writer.join().ok();
+        self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ended = writer.is_some_and(|writer| writer.join().is_ok());
+        let database = self.inner.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        let closed = database.and_then(Arc::into_inner).is_some_and(|database| database.close().is_ok());
+        if ended
+            && closed
+            && !*self.inner.failed.borrow()
+            && let Some(path) = &self.inner.sealed
+            && let Err(error) = file::seal(path)
+        {
+            tracing::debug!(%error, "the store has no seal; the next start reads all of it");
         }
     }
 }

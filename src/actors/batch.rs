@@ -72,34 +72,37 @@ impl BatchActor {
     }
 
     fn drive(&mut self, context: &mut Context<Self>) {
-        let decision = decide(&self.ledger.task());
-        let closed = self.means.places.is_closed();
-        if closed || !self.ledger.task().goes_forward() {
+        if self.means.places.is_closed() || !self.ledger.task().goes_forward() {
             self.prefetch.hold_back(&self.ledger.task());
         }
-        let mut due = match decision {
-            Decision::Begin(due) if !closed => due,
-            _ => Vec::new(),
-        };
-        // What begins next may belong to the next batch: that is the task's to see to.
-        due.retain(|deployment| self.deployments.contains(deployment));
-        if !due.is_empty() {
-            for deployment in due {
-                let Ok(place) = self.means.places.clone().try_acquire_owned() else {
-                    self.await_place(context);
-                    return;
-                };
-                self.begin(deployment, place, context);
+        while let Some(deployment) = self.next_due() {
+            let Ok(place) = self.means.places.clone().try_acquire_owned() else {
+                self.await_place(context);
+                return;
+            };
+            // Refused when a command came in between: then it does not begin.
+            if !self.begin(deployment, place, context) {
+                break;
             }
-        } else if self.going_on.is_empty() {
+        }
+        if self.going_on.is_empty() {
             self.task.do_send(BatchDone);
             context.stop();
         }
     }
 
-    fn begin(&mut self, deployment: usize, place: OwnedSemaphorePermit, context: &mut Context<Self>) {
-        // Refused when a command came in between: then it does not begin.
-        let Ok(durable) = self.ledger.record(Event::DeploymentBegun { deployment }) else { return };
+    /// What begins next may belong to the next batch: that is the task's to see to.
+    fn next_due(&self) -> Option<usize> {
+        match decide(&self.ledger.task()) {
+            Decision::Begin(next) if !self.means.places.is_closed() => {
+                Some(next).filter(|next| self.deployments.contains(next))
+            }
+            _ => None,
+        }
+    }
+
+    fn begin(&mut self, deployment: usize, place: OwnedSemaphorePermit, context: &mut Context<Self>) -> bool {
+        let Ok(durable) = self.ledger.record(Event::DeploymentBegun { deployment }) else { return false };
         let subject = subject(&self.ledger, deployment, self.cancel.child_token());
         let name = format!("the deployment of service {} in task {}", subject.service.name, subject.task);
         let me = context.address();
@@ -113,6 +116,7 @@ impl BatchActor {
             me.clone().recipient(),
         );
         self.going_on.insert(deployment, (guard::start(name, move |crash| me.do_send(crash), actor), place));
+        true
     }
 
     fn await_place(&mut self, context: &mut Context<Self>) {

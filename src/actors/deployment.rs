@@ -3,6 +3,8 @@
 //! Each step is derived from what is recorded, carried out, and its result recorded, until nothing
 //! is left. That is the whole course, with or without a crash in between.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Message, Recipient};
@@ -19,6 +21,7 @@ use crate::store::StoreError;
 use crate::task::deployment::{Deployment, DeploymentStep};
 use crate::task::event::Event;
 use crate::task::operation::{OperationEnd, OperationState};
+use crate::task::state::TaskState;
 use crate::task::{Failure, Illegal, Task};
 
 /// A deployment tells its batch that nothing of it is going on any more.
@@ -40,7 +43,7 @@ pub struct DeploymentActor {
     batch: Recipient<DeploymentDone>,
 }
 
-/// Resolves when the deployment's beginning is on disk.
+/// Resolves when what was recorded is on disk.
 pub type Durable = futures_util::future::LocalBoxFuture<'static, Result<(), StoreError>>;
 
 /// Why the course ended before its end.
@@ -91,19 +94,14 @@ impl Actor for DeploymentActor {
             executor: self.executor.clone(),
             host: self.host.clone(),
             subject: self.subject.clone(),
+            unsynced: Rc::new(RefCell::new(self.begun.take().into_iter().collect())),
         };
         let (batch, deployment, me) = (self.batch.clone(), self.subject.deployment, context.address());
-        let (begun, prefetch) = (self.begun.take(), self.prefetch.clone());
+        let prefetch = self.prefetch.clone();
         let run = async move {
             // What is being prepared in advance goes on, now as this deployment's own.
             prefetch.ended(deployment).await;
-            let lost = match begun {
-                Some(begun) => begun.await.is_err(),
-                None => false,
-            };
-            if !lost {
-                course.run().await;
-            }
+            course.run().await;
             batch.do_send(DeploymentDone { deployment });
             me.do_send(End);
         };
@@ -137,6 +135,9 @@ pub(super) struct Course {
     pub executor: Arc<Executor>,
     pub host: tokio::runtime::Handle,
     pub subject: Subject,
+    /// What is recorded and was not waited for. The journal keeps its order: whoever waits for something
+    /// later has waited for all of it, so that steps that follow each other share a sync.
+    pub unsynced: Rc<RefCell<Vec<Durable>>>,
 }
 
 impl Course {
@@ -146,12 +147,17 @@ impl Course {
             Err(Stopped::Failed(failure)) => {
                 let result = Err(failure);
                 let ended = Event::DeploymentEnded { deployment: self.subject.deployment, result };
-                if let Err(stopped) = self.record(ended).await {
-                    self.explain(&stopped);
+                match self.record(ended).await {
+                    Ok(()) => self.end_commands().await,
+                    Err(stopped) => self.explain(&stopped),
                 }
             }
             Err(stopped) => {
                 if let Stopped::Cut = stopped {
+                    // A user has cut it: what goes on without us will never be joined.
+                    if self.ledger.task().state == TaskState::Stopping {
+                        self.end_commands().await;
+                    }
                     // Refused unless a user has cut it: a task that is cut off by a fault has said so itself.
                     self.record(Event::DeploymentCut { deployment: self.subject.deployment }).await.ok();
                 }
@@ -166,6 +172,10 @@ impl Course {
         self.restore_release().await?;
         loop {
             let step = self.deployment(Deployment::next_step);
+            // An operation waits for its own intent before it acts.
+            if !matches!(step, DeploymentStep::Operate(_) | DeploymentStep::Succeed) {
+                self.sync().await?;
+            }
             match step {
                 DeploymentStep::ResolveCommit
                 | DeploymentStep::ObtainArtifact
@@ -182,7 +192,9 @@ impl Course {
                 DeploymentStep::Fail(failure) => return Err(Stopped::Failed(failure)),
                 DeploymentStep::Succeed => {
                     self.prune().await;
-                    return self.record(Event::DeploymentEnded { deployment: index, result: Ok(()) }).await;
+                    self.record(Event::DeploymentEnded { deployment: index, result: Ok(()) }).await?;
+                    self.end_commands().await;
+                    return Ok(());
                 }
             }
         }
@@ -222,6 +234,7 @@ impl Course {
             deployment.release.is_some() && deployment.operations.iter().any(|it| !it.state.is_done())
         };
         if self.deployment(is_wanted) {
+            self.sync().await?;
             self.make_release().await?;
         }
         Ok(())
@@ -244,6 +257,7 @@ impl Course {
         if self.deployment(Deployment::has_touched) {
             return Ok(());
         }
+        self.sync().await?;
         let resolved = match self.on_host(|e, s| async move { e.resolve(&s).await }).await {
             // Nothing more is needed of the repository: that it can't be asked is no failure.
             Err(Stopped::Failed(_)) if is_ready => return Ok(()),
@@ -274,10 +288,12 @@ impl Course {
         let looked = self.on_host(move |e, _| async move { e.look(&look).await.map_err(Halt::from) }).await?;
         let evidence = looked.evidence.clone();
         let to_release = target.release.clone();
-        self.record(Event::OperationBegun { deployment, operation, evidence, to_release }).await?;
+        let intent = Event::OperationBegun { deployment, operation, evidence, to_release };
+        let durable = self.ledger.record(intent).map_err(Stopped::TooLate)?;
+        durable.await.map_err(Stopped::Store)?;
         let end: OperationEnd =
             self.on_host(move |e, _| async move { e.operate(&target, &looked).await }).await?;
-        self.record(Event::OperationEnded { deployment, operation, end }).await
+        self.note(Event::OperationEnded { deployment, operation, end })
     }
 
     fn target(&self, operation: usize) -> Option<Target> {
@@ -293,7 +309,10 @@ impl Course {
     }
 
     async fn prune(&self) {
-        if let Some(release) = self.deployment(|deployment| deployment.release.clone()) {
+        let release = self.deployment(|deployment| deployment.release.clone());
+        if let Some(release) = release
+            && self.sync().await.is_ok()
+        {
             let prune = move |e: Arc<Executor>, s: Subject| async move {
                 e.prune_releases(&s, &release).await;
                 Ok(())
@@ -302,13 +321,37 @@ impl Course {
         }
     }
 
+    async fn end_commands(&self) {
+        let end = |e: Arc<Executor>, s: Subject| async move {
+            e.end_commands(&s).await;
+            Ok(())
+        };
+        self.on_host(end).await.ok();
+    }
+
     pub(super) fn deployment<T>(&self, look: impl FnOnce(&Deployment) -> T) -> T {
         look(&self.ledger.task().deployments[self.subject.deployment])
     }
 
+    /// Records an event, and waits until it is on disk, with all that was recorded before.
     async fn record(&self, event: Event) -> Result<(), Stopped> {
+        self.note(event)?;
+        self.sync().await
+    }
+
+    /// Records an event without waiting for the disk: nothing may be done to the host on its strength.
+    fn note(&self, event: Event) -> Result<(), Stopped> {
         let durable = self.ledger.record(event).map_err(Stopped::TooLate)?;
-        durable.await.map_err(Stopped::Store)
+        self.unsynced.borrow_mut().push(Box::pin(durable));
+        Ok(())
+    }
+
+    /// Waits until all that was noted is on disk.
+    async fn sync(&self) -> Result<(), Stopped> {
+        for durable in self.unsynced.take() {
+            durable.await.map_err(Stopped::Store)?;
+        }
+        Ok(())
     }
 
     /// Runs a deed on the host's threads, so that this thread of all the actors never waits for it.

@@ -79,6 +79,7 @@ impl Prefetch {
                 host: means.host.clone(),
                 // Not of `no_more`: what its turn has taken over is not held back.
                 subject: subject(ledger, deployment, self.cancel.child_token()),
+                unsynced: Rc::default(),
             };
             self.clone().prepare(course, places.clone())
         };

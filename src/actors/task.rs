@@ -89,7 +89,7 @@ impl TaskActor {
                 self.rested.do_send(Rested { task, run: self.run, held_back: true });
                 context.stop();
             }
-            Decision::Begin(due) => self.run_batch(due[0], context),
+            Decision::Begin(next) => self.run_batch(next, context),
             Decision::Rest(event) => self.rest(event, context),
             // Cut off: deployments that were going on ended without recording an end.
             Decision::Wait | Decision::AtRest => context.stop(),

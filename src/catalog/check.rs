@@ -53,6 +53,13 @@ pub struct Host<'a> {
     pub has_user: &'a dyn Fn(&str) -> bool,
 }
 
+impl Host<'_> {
+    /// The runtime of whoever does not choose one; builds have what it can do.
+    const fn best_runtime(&self) -> RuntimeKind {
+        if self.has_systemd { RuntimeKind::Systemd } else { RuntimeKind::Process }
+    }
+}
+
 /// Reads the catalog.
 ///
 /// # Errors
@@ -178,7 +185,7 @@ fn check_name(name: Option<&Spanned<String>>, path: &str, mistakes: &mut Mistake
 }
 
 fn runtime(fields: &mut Fields<'_, '_>, host: &Host<'_>) -> Option<RuntimeKind> {
-    let auto = if host.has_systemd { RuntimeKind::Systemd } else { RuntimeKind::Process };
+    let auto = host.best_runtime();
     let Some(written) = fields.text("runtime") else { return Some(auto) };
     match &*written.value {
         "auto" => Some(auto),
@@ -238,7 +245,7 @@ fn build(fields: &mut Fields<'_, '_>, host: &Host<'_>) -> Option<Option<Build>> 
     if get(fields.entries, "build").is_none() {
         return Some(None);
     }
-    let known = ["command", "output", "timeout", "environment", "user"];
+    let known = ["command", "output", "timeout", "environment", "user", "network", "limits"];
     fields
         .section("build", &known, |build| {
             let command = build.command("command", true);
@@ -253,7 +260,9 @@ fn build(fields: &mut Fields<'_, '_>, host: &Host<'_>) -> Option<Option<Build>> 
             }
             let timeout = build.duration("timeout", 30 * 60_000);
             let environment = build.environment("environment");
-            Some(Build { command: command?, user: user?, output: output?.value, timeout, environment })
+            let (network, limits) = (build.truth("network"), build.limits(Some(host.best_runtime())));
+            let (command, user, output) = (command?, user?, output?.value);
+            Some(Build { command, user, output, timeout, environment, network, limits })
         })?
         .map(Some)
 }

@@ -1,13 +1,10 @@
 //! What a deployment would bring and what would fail now, found out without changing anything.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::Executor;
-use crate::artifact::build::BuildRequest;
-use crate::artifact::git::Origin;
 use crate::artifact::mask_url;
 use crate::artifact::releases::{Layout, Releases};
 use crate::catalog::Service;
@@ -84,14 +81,14 @@ impl Executor {
             (Way::Compile { repository, branch, commit }, Some(mut brings)) => {
                 let origin = self.origin(repository).map_err(|error| error.message)?;
                 // As the deployment itself: what was built of a whole commit needs no network.
-                let built = commit.as_deref().and_then(|commit| self.built(spec, &origin, commit));
+                let built = commit.as_deref().and_then(|commit| self.built(spec, commit));
                 if built.is_none() {
                     let found = self.git.find_branch(&origin, branch, &CancellationToken::new()).await;
                     let tip = found.map_err(|error| error.to_string())?;
                     brings.commit.get_or_insert(tip);
                 }
                 let tip = brings.commit.as_deref().filter(|_| commit.is_none());
-                brings.release = built.or_else(|| self.built(spec, &origin, tip?));
+                brings.release = built.or_else(|| self.built(spec, tip?));
                 brings.is_here = brings.release.is_some();
                 Ok(Some(brings))
             }
@@ -100,14 +97,9 @@ impl Executor {
     }
 
     /// The release that a commit becomes, if it was built before as the catalog says today.
-    fn built(&self, spec: &DeploymentSpec, origin: &Origin, commit: &str) -> Option<String> {
-        let request = BuildRequest {
-            origin: origin.clone(),
-            commit: commit.to_string(),
-            definition: spec.service.build.clone()?,
-            environment: BTreeMap::new(),
-        };
-        Some(release(&spec.service, &self.builder.find(&request)?.sha256))
+    fn built(&self, spec: &DeploymentSpec, commit: &str) -> Option<String> {
+        let artifact = self.builder.find(commit, spec.service.build.as_ref()?)?;
+        Some(release(&spec.service, &artifact.sha256))
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Executor, Halt, Looked, Target, environment, failure};
 use crate::blocking;
 use crate::catalog::{Probe, Run, expand};
 use crate::probe::{self, Inside, ProbeFailure, ResolvedProbe};
-use crate::runtime::{Observation, RuntimeError, StartSpec};
+use crate::runtime::{Form, Observation, RuntimeError, StartSpec};
 use crate::systemd::SystemdError;
 use crate::task::Failure;
 use crate::task::evidence::Deeds;
@@ -94,7 +94,7 @@ impl Executor {
         // All that can be known to fail is found out before what runs is stopped.
         let release = match &target.release {
             Some(release) => Some(release.clone()),
-            None => self.current(&service.name, &target.container.name).await?,
+            None => self.current(&service.name, &target.container.name)?,
         };
         if let Some(run) = run
             && release.is_none()
@@ -152,8 +152,8 @@ impl Executor {
             () = target.subject.cancel.cancelled() => return Err(Halt::Cut),
         };
         ready.map_err(|error| {
-            failure("imageFailed", format!("cannot prepare container {}: {error}", target.container.name))
-                .into()
+            let code = if matches!(error, RuntimeError::Engine(_)) { "imageFailed" } else { "startFailed" };
+            failure(code, format!("cannot start container {}: {error}", target.container.name)).into()
         })
     }
 
@@ -173,7 +173,7 @@ impl Executor {
     /// This operation had started the container before a crash: only its health is still open.
     async fn await_found(&self, target: &Target) -> Result<(Done, String), Halt> {
         let run = run_of(target)?;
-        let release = self.current(&target.subject.service.name, &target.container.name).await?;
+        let release = self.current(&target.subject.service.name, &target.container.name)?;
         let environment = environment_of(target, run, release.as_deref())?;
         let resolved = self.resolve_probe(target, run, &environment, release.as_deref())?;
         let container = reference(&target.subject.service, &target.container.name);
@@ -194,8 +194,9 @@ impl Executor {
         let container = reference(&target.subject.service, &target.container.name);
         let exited = self.runtime.exited(&container, incarnation);
         let health = &target.subject.service.health;
+        let commands = if container.form == Form::Process { &self.processes } else { &self.commands };
         let up = tokio::select! {
-            up = probe::up(health, &probe, &*self.launcher, exited) => up,
+            up = probe::up(health, &probe, &**commands, exited) => up,
             () = target.subject.cancel.cancelled() => return Err(Halt::Cut),
         };
         match up {

@@ -3,6 +3,7 @@
 //! Nothing here touches a container.
 
 use super::board::Stage;
+use super::commands::BUILD;
 use super::{Executor, Halt, Subject, environment, failure};
 use crate::artifact::build::{BuildError, BuildRequest};
 use crate::artifact::fetch::{FetchError, FetchRequest};
@@ -12,7 +13,6 @@ use crate::artifact::{Artifact, mask_url};
 use crate::blocking;
 use crate::plan::Way;
 use crate::plan::check::{Repository, resolve_repository};
-use crate::spawn::SpawnError;
 use crate::task::Failure;
 use crate::task::deployment::{Deployment, Pin};
 
@@ -35,8 +35,8 @@ impl Executor {
         };
         // What was built of a whole commit before was on the branch then: it needs no network.
         if let Some(commit) = commit.as_deref().filter(|commit| commit.len() == 40)
-            && let Some(request) = self.build_request(subject, repository, commit)?
-            && self.builder.find(&request).is_some()
+            && let Some(definition) = &subject.service.build
+            && self.builder.find(commit, definition).is_some()
         {
             return Ok(Resolved { commit: commit.to_string(), tip: commit.to_string() });
         }
@@ -171,7 +171,7 @@ impl Executor {
                 Ok(pin(mask_url(repository), built.artifact, Some(commit.to_string())))
             }
             Err(BuildError::Cancelled) => Err(Halt::Cut),
-            Err(BuildError::Spawn(error @ SpawnError::Spawner(_))) => Err(Halt::Lost(error.to_string())),
+            Err(BuildError::Spawn(error)) if error.is_in_doubt() => Err(Halt::Lost(error.to_string())),
             Err(error) => Err(build_failure(&error).into()),
         }
     }
@@ -183,12 +183,13 @@ impl Executor {
         commit: &str,
     ) -> Result<Option<BuildRequest>, Failure> {
         let Some(definition) = subject.service.build.clone() else { return Ok(None) };
-        let operation = format!("{}.{}.{}.build", self.instance, subject.task, subject.deployment);
+        let identity = self.identity(subject, BUILD);
         Ok(Some(BuildRequest {
             origin: self.origin(repository)?,
             commit: commit.to_string(),
             definition,
-            environment: environment::deployd(subject, None, None, &operation),
+            environment: environment::deployd(subject, None, None, &identity.operation),
+            identity,
         }))
     }
 

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use nix::unistd::{AccessFlags, Group, User, access, geteuid};
 
-use super::{Finding, Verdict};
+use super::{Finding, Verdict, confinement};
 use crate::artifact::{free_space, hex};
 use crate::catalog::{Catalog, Engine, RuntimeKind};
 use crate::config::Config;
+use crate::systemd::Scope;
 
 /// Older ones don't read the one configuration that deployd gives them (GIT_CONFIG_GLOBAL).
 const GIT: (u32, u32) = (2, 32);
@@ -44,6 +45,9 @@ pub fn look(config: &Config, catalog: &Catalog) -> Vec<Finding> {
         let own_builds = own_builds.filter(|build| build.user.is_none()).count() > 0;
         findings.extend(groups(config, is_group));
         findings.push(build_user(own_builds, is_user));
+        if let Some(Scope::System) = config.systemd {
+            findings.extend(confinement::look(catalog));
+        }
     }
     findings
 }
@@ -203,7 +207,7 @@ fn enough(free: u64, largest: u64, path: &Path) -> Finding {
 
 // --- Programs and people ------------------------------------------------------------------------------------
 
-fn printed(command: &mut Command) -> Option<String> {
+pub fn printed(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -18,6 +18,7 @@ use tokio::io::AsyncReadExt;
 use super::{ContainerRef, Form, Observation, Runtime, RuntimeError, StartSpec, StopReport, log};
 use crate::blocking;
 use crate::spawn::{ExitStatus, tree};
+use crate::systemd::transient::environment_file;
 use crate::systemd::unit::END;
 use crate::systemd::{Scope, Systemd, SystemdError, UnitState};
 use crate::task::Timestamp;
@@ -93,7 +94,7 @@ impl UnitRuntime {
             directory: &unit.directory,
             shared: self.services.join(&spec.container.service).join("shared"),
         };
-        let (text, environment) = (file::unit(spec, &place), file::environment(spec));
+        let (text, environment) = (file::unit(spec, &place), environment_file(&spec.environment));
         let (name, directory) = (unit.name.clone(), unit.directory.clone());
         blocking::run(move || -> io::Result<()> {
             drop(log::open(&directory)?);

@@ -124,6 +124,50 @@ pub fn mark_of(path: &Path) -> PathBuf {
     path.with_extension("redb.created")
 }
 
+/// Seals the file of a store that was closed in good order: the next start needs not read all of it. The
+/// seal names the very file as it is now, so that whatever touches it breaks the seal; and the daemon that
+/// wrote it, for another one may see it with other eyes.
+pub fn seal(path: &Path) -> io::Result<()> {
+    let mut mark = File::options().write(true).truncate(true).open(mark_of(path))?;
+    mark.write_all(seal_of(&fs::symlink_metadata(path)?).as_bytes())?;
+    mark.sync_all()
+}
+
+/// Whether the file is as an orderly end has left it.
+pub fn is_sealed(path: &Path) -> bool {
+    let found = fs::read_to_string(mark_of(path)).ok();
+    found.is_some() && found == fs::symlink_metadata(path).ok().as_ref().map(seal_of)
+}
+
+/// Breaks the seal, for the file is going to be written: on disk, since a power cut may leave a file with
+/// new content and an old time.
+pub fn break_seal(path: &Path) -> Result<(), StoreError> {
+    let mark = mark_of(path);
+    let broken = || -> io::Result<()> {
+        let mark = File::options().write(true).open(&mark)?;
+        if mark.metadata()?.len() > 0 {
+            mark.set_len(0)?;
+            mark.sync_all()?;
+        }
+        Ok(())
+    };
+    broken().map_err(|error| io_error("write", &mark, error))
+}
+
+fn seal_of(file: &Metadata) -> String {
+    format!(
+        "{} {} {} {} {}.{:09} {}.{:09}\n",
+        env!("CARGO_PKG_VERSION"),
+        file.dev(),
+        file.ino(),
+        file.len(),
+        file.mtime(),
+        file.mtime_nsec(),
+        file.ctime(),
+        file.ctime_nsec()
+    )
+}
+
 /// Makes names in the directory of this file durable.
 pub fn sync_directory(path: &Path) -> Result<(), StoreError> {
     let directory = path.parent().unwrap_or_else(|| Path::new("."));

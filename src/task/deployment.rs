@@ -25,6 +25,11 @@ pub enum DeploymentState {
 }
 
 impl DeploymentState {
+    /// It has its turn still before it: whether it begins is not decided.
+    pub const fn waits(self) -> bool {
+        matches!(self, Self::Pending | Self::Interrupted)
+    }
+
     /// The spelling of the contract.
     pub const fn name(self) -> &'static str {
         match self {

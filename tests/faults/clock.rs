@@ -33,10 +33,8 @@ impl Stage {
         let mut daemon = Daemon::new();
         let clock = daemon.path("clock");
         fs::write(&clock, 0_i64.to_ne_bytes()).unwrap();
-        daemon.environment = vec![
-            ("LD_PRELOAD", library(&daemon.path(""))),
-            ("CLOCK_FILE", clock.display().to_string()),
-        ];
+        daemon.environment =
+            vec![("LD_PRELOAD", library(&daemon.path(""))), ("CLOCK_FILE", clock.display().to_string())];
         daemon.write("deployd.yaml", "shutdownGrace: 300ms\n");
         daemon.add(1, &[("c1", "")], &daemon.gate());
         daemon.add(2, &[("c2", "")], "");

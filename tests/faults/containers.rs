@@ -257,5 +257,5 @@ fn however_the_daemon_was_started_what_it_starts_is_clean() {
             .output()
             .unwrap();
         assert_eq!(String::from_utf8(loose.stdout).unwrap(), "", "umask {umask}");
-        }
+    }
 }

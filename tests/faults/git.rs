@@ -86,14 +86,20 @@ fn error() -> Vec<u8> {
 
 fn in_a_circle() -> Vec<u8> {
     let place = "/r.git/info/refs?service=git-upload-pack";
-    format!("HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").into()
+    format!("HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        .into()
 }
 
 /// What the server does when it is asked for the branches, and for a pack; what is said then.
 const SERVERS: [(&str, Do, Do, &str); 14] = [
     ("silent", NOTHING, NOTHING, "longer than 2 s (timeouts.git)"),
     ("head only", Do::SayAndStall(head_alone), NOTHING, "longer than 2 s (timeouts.git)"),
-    ("stalls in the branches", Do::SayAndStall(half_of_the_branches), NOTHING, "longer than 2 s (timeouts.git)"),
+    (
+        "stalls in the branches",
+        Do::SayAndStall(half_of_the_branches),
+        NOTHING,
+        "longer than 2 s (timeouts.git)",
+    ),
     ("drips", Do::Drip(branches), NOTHING, "longer than 2 s (timeouts.git)"),
     ("cuts the branches", Do::Say(half_of_the_branches), NOTHING, "cannot read"),
     ("hangs up", Do::Say(Vec::new), NOTHING, "cannot read"),
@@ -147,10 +153,14 @@ fn obey(mut stream: TcpStream, branches: Do, pack: Do) -> std::io::Result<()> {
 /// The processes whose command line names this port.
 fn processes(port: u16) -> Vec<String> {
     let place = format!("127.0.0.1:{port}/");
-    let all = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let all =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
     let of = |pid: String| fs::read(format!("/proc/{pid}/cmdline")).ok();
     let lines = all.filter(|name| name.parse::<u32>().is_ok()).filter_map(of);
-    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).filter(|line| line.contains(&place)).collect()
+    lines
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(&place))
+        .collect()
 }
 
 fn until_gone(what: &str, port: u16) {

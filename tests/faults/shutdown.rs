@@ -95,16 +95,18 @@ impl Stage {
                 let port = slow_package(daemon.path("open-work"));
                 ("HTTP_UPLOAD_DEPLOY", format!(", httpSrcUri: 'http://127.0.0.1:{port}/p.tar'"))
             }
-            Work::Build => {
-                ("COMPILE_DEPLOY", ", compileRepoPath: app, compileRepoBranch: main".to_string())
-            }
+            Work::Build => ("COMPILE_DEPLOY", ", compileRepoPath: app, compileRepoBranch: main".to_string()),
             Work::Hook => ("START", String::new()),
             Work::Stop => ("STOP", String::new()),
             Work::Restart => ("RESTART", String::new()),
         };
         match work {
-            Work::Health => daemon.add(1, &[("c1", "")], &daemon.gate().replace("$DEPLOYD_CONTAINER", "work")),
-            Work::Build => daemon.add(1, &[("c1", "")], "build: { command: [/bin/sh, build.sh], output: out }"),
+            Work::Health => {
+                daemon.add(1, &[("c1", "")], &daemon.gate().replace("$DEPLOYD_CONTAINER", "work"))
+            }
+            Work::Build => {
+                daemon.add(1, &[("c1", "")], "build: { command: [/bin/sh, build.sh], output: out }")
+            }
             Work::Hook => {
                 let hook = format!("hooks: {{ preDeploy: [/bin/sh, -c, '{wait}'] }}");
                 daemon.add(1, &[("c1", "")], &hook);
@@ -169,10 +171,8 @@ fn deaf(daemon: &Daemon) {
         serde_json::to_string(&script).unwrap(),
         user()
     );
-    let health = format!(
-        "health: {{ command: [/bin/sh, -c, '{}'], interval: 10ms, settle: 0s }}",
-        daemon.wrote()
-    );
+    let health =
+        format!("health: {{ command: [/bin/sh, -c, '{}'], interval: 10ms, settle: 0s }}", daemon.wrote());
     daemon.add_running(1, &[("c1", "")], &run, &health);
 }
 

@@ -2,7 +2,7 @@
 
 use crate::harness::{Daemon, items};
 use crate::http::PackageServer;
-use crate::repositories::push;
+use crate::push::push;
 
 #[test]
 fn a_dry_run_says_what_would_fail_now_and_how_long_it_should_take() {

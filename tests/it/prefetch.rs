@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::harness::{Daemon, PATIENCE, items};
 use crate::http::PackageServer;
-use crate::repositories::push;
+use crate::push::push;
 
 const BUILD: &str = "build: { command: [/bin/sh, -c, 'mkdir out; cp source out/'], output: out }";
 const BRANCH: &str = ", compileRepoPath: app, compileRepoBranch: main";

@@ -4,7 +4,7 @@ use deployd::catalog::ServiceId;
 use deployd::task::Task;
 use deployd::task::admission::{Claim, Services, admit};
 use deployd::task::command::{Command, Verdict};
-use deployd::task::decide::{Decision, decide};
+use deployd::task::decide::{Decision, decide, may_begin};
 use deployd::task::deployment::{DeploymentState, DeploymentStep};
 use deployd::task::event::Event;
 use deployd::task::evidence::Deeds;
@@ -110,7 +110,7 @@ fn deployments(state: &State, slot: usize, task: &Task, acts: &mut Vec<Act>) {
         state.going.iter().any(|going| (going.place.0, going.place.1) == (slot, d) && !going.orphan)
     };
     match decide(task) {
-        Decision::Begin(due) => acts.extend(due.into_iter().map(|d| Act::Begin(slot, d))),
+        Decision::Begin(_) => acts.extend(may_begin(task).map(|d| Act::Begin(slot, d))),
         Decision::Rest(_) if !(0..task.deployments.len()).any(|d| state.awaits_disk(slot, d)) => {
             acts.push(Act::Rest(slot));
         }

@@ -60,6 +60,20 @@ impl<'a> Fields<'a, '_> {
         u32::try_from(number.value).ok()
     }
 
+    /// `true` or `false`; without the key false.
+    pub fn truth(&mut self, key: &str) -> bool {
+        let Some(written) = self.text(key) else { return false };
+        match &*written.value {
+            "true" => true,
+            "false" => false,
+            _ => {
+                let path = self.path_of(key);
+                self.mistakes.add(written.place, &path, "true or false must stand here");
+                false
+            }
+        }
+    }
+
     /// A map below this one.
     pub fn section<T>(
         &mut self,

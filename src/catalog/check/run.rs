@@ -135,7 +135,7 @@ impl Fields<'_, '_> {
         None
     }
 
-    fn limits(&mut self, runtime: Option<RuntimeKind>) -> Limits {
+    pub fn limits(&mut self, runtime: Option<RuntimeKind>) -> Limits {
         let known = ["memoryMax", "cpuQuota", "tasksMax", "openFiles"];
         let limits = self.section("limits", &known, |limits| {
             if runtime == Some(RuntimeKind::Process) {

@@ -73,11 +73,16 @@ struct RunV1 {
     environment_file: Option<String>,
     stop_signal: String,
     stop_timeout: Duration,
+    limits: LimitsV1,
+    image: Option<String>,
+}
+
+#[derive(Debug, Encode, Decode)]
+struct LimitsV1 {
     memory_max: Option<u64>,
     cpu_quota: Option<u32>,
     tasks_max: Option<u64>,
     open_files: Option<u64>,
-    image: Option<String>,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -102,6 +107,8 @@ struct BuildV1 {
     output: String,
     timeout: Duration,
     environment: BTreeMap<String, String>,
+    network: bool,
+    limits: LimitsV1,
 }
 
 impl From<&DeploymentSpec> for SpecV1 {
@@ -229,30 +236,31 @@ impl From<Run> for RunV1 {
     fn from(run: Run) -> Self {
         let Run { command, user, environment, environment_file, stop_signal, stop_timeout, limits, image } =
             run;
-        let Limits { memory_max, cpu_quota, tasks_max, open_files } = limits;
-        Self {
-            command,
-            user,
-            environment,
-            environment_file,
-            stop_signal,
-            stop_timeout,
-            memory_max,
-            cpu_quota,
-            tasks_max,
-            open_files,
-            image,
-        }
+        let limits = limits.into();
+        Self { command, user, environment, environment_file, stop_signal, stop_timeout, limits, image }
     }
 }
 
 impl From<RunV1> for Run {
     fn from(row: RunV1) -> Self {
-        let RunV1 { command, user, environment, environment_file, stop_signal, stop_timeout, image, .. } =
+        let RunV1 { command, user, environment, environment_file, stop_signal, stop_timeout, limits, image } =
             row;
-        let (memory_max, cpu_quota, tasks_max) = (row.memory_max, row.cpu_quota, row.tasks_max);
-        let limits = Limits { memory_max, cpu_quota, tasks_max, open_files: row.open_files };
+        let limits = limits.into();
         Self { command, user, environment, environment_file, stop_signal, stop_timeout, limits, image }
+    }
+}
+
+impl From<Limits> for LimitsV1 {
+    fn from(limits: Limits) -> Self {
+        let Limits { memory_max, cpu_quota, tasks_max, open_files } = limits;
+        Self { memory_max, cpu_quota, tasks_max, open_files }
+    }
+}
+
+impl From<LimitsV1> for Limits {
+    fn from(row: LimitsV1) -> Self {
+        let LimitsV1 { memory_max, cpu_quota, tasks_max, open_files } = row;
+        Self { memory_max, cpu_quota, tasks_max, open_files }
     }
 }
 
@@ -280,15 +288,15 @@ impl From<HealthV1> for Health {
 
 impl From<Build> for BuildV1 {
     fn from(build: Build) -> Self {
-        let Build { command, user, output, timeout, environment } = build;
-        Self { command, user, output, timeout, environment }
+        let Build { command, user, output, timeout, environment, network, limits } = build;
+        Self { command, user, output, timeout, environment, network, limits: limits.into() }
     }
 }
 
 impl From<BuildV1> for Build {
     fn from(row: BuildV1) -> Self {
-        let BuildV1 { command, user, output, timeout, environment } = row;
-        Self { command, user, output, timeout, environment }
+        let BuildV1 { command, user, output, timeout, environment, network, limits } = row;
+        Self { command, user, output, timeout, environment, network, limits: limits.into() }
     }
 }
 
