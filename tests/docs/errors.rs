@@ -197,6 +197,7 @@ fn runtime() -> Vec<RuntimeError> {
         RuntimeError::Systemd(SystemdError::Unreachable(text("connection refused"))),
         RuntimeError::NoInside,
         RuntimeError::NoSystemd,
+        RuntimeError::Confined,
         RuntimeError::NoUnit { unit: unit(), load: text("not-found") },
         RuntimeError::StillUp { unit: unit(), state: text("active") },
         RuntimeError::Signal(text("SIGFOO")),
