@@ -79,7 +79,8 @@ impl Shell {
         let said = said.replace(&*self.home.path().to_string_lossy(), HOME);
         let said = [":", ",", "\n"].iter().fold(said, |text, end| {
             let who = |by: &str, user: &str| format!("{by} {user}{end}");
-            text.replace(&who("by", &self.user), &who("by", YOU)).replace(&who(" ", &self.user), &who(" ", YOU))
+            text.replace(&who("by", &self.user), &who("by", YOU))
+                .replace(&who(" ", &self.user), &who(" ", YOU))
         });
         let said = self.ports.iter().fold(said, |text, (page, here)| text.replace(here, page));
         // The shell's own word about the daemon.
