@@ -44,6 +44,7 @@ fn text(text: &str) -> String {
     text.into()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "each list is made for this call")]
 fn said<E: ToString>(all: Vec<E>) -> Vec<String> {
     all.iter().map(ToString::to_string).collect()
 }

@@ -208,9 +208,8 @@ fn checked(page: &Path, blocks: &[Block]) {
         let mut text = block.body.to_string();
         if text.contains("unit:") {
             // Only where a systemd runs: what a unit stands for can't be said here.
-            text =
-                text.lines().filter(|line| !line.contains("unit:")).map(|line| format!("{line}\n")).collect();
-            text.push_str("run: { command: [/bin/true], user: nobody }\n");
+            let lines: Vec<_> = text.lines().filter(|line| !line.contains("unit:")).collect();
+            text = lines.join("\n") + "\nrun: { command: [/bin/true], user: nobody }\n";
         }
         if is_root() && !text.contains("user:") && text.contains("run:\n") {
             // The page is for somebody who isn't.

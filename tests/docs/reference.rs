@@ -321,7 +321,7 @@ fn problem_codes() -> String {
 
 fn configuration() -> String {
     let file = fs::read_to_string(root().join("systemd/deployd.yaml")).unwrap();
-    format!("{}```yaml\n{file}```\n{}", CONFIGURATION, FILES)
+    format!("{CONFIGURATION}```yaml\n{file}```\n{FILES}")
 }
 
 const CONFIGURATION: &str = "# Configuration
@@ -441,7 +441,7 @@ fn every_code_of_a_failure_is_explained() {
         assert!(all.iter().any(|text| text.contains(&format!("\"{code}\""))), "{code} is gone");
     }
     for text in &all {
-        for part in text.split("failure(").skip(1).chain(text.split("code: \"").skip(1).map(|it| it)) {
+        for part in text.split("failure(").skip(1).chain(text.split("code: \"").skip(1)) {
             let part = part.trim_start().trim_start_matches('"');
             let code: String = part.chars().take_while(char::is_ascii_alphabetic).collect();
             let is_code = part[code.len()..].starts_with('"') && !code.is_empty();

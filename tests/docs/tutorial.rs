@@ -85,7 +85,7 @@ impl Shell {
         let said = self.ports.iter().fold(said, |text, (page, here)| text.replace(here, page));
         // The shell's own word about the daemon.
         let lines = said.lines().filter(|line| !line.starts_with("bash: line") && !line.contains(" Killed "));
-        lines.map(|line| format!("{}\n", line.trim_end())).collect()
+        lines.flat_map(|line| [line.trim_end(), "\n"]).collect()
     }
 
     /// Runs a command in the shell; what it prints.
