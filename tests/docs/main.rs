@@ -9,7 +9,9 @@
 mod editor;
 mod errors;
 mod pages;
+mod reading;
 mod reference;
+mod samples;
 mod tutorial;
 
 use std::fs;
