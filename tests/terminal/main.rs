@@ -8,8 +8,10 @@
     reason = "these are tests, helpers and tables included; the harness is shared"
 )]
 
+mod completion;
 #[path = "../it/harness.rs"]
 mod harness;
+mod json;
 mod live;
 mod pty;
 #[path = "../hostile/server.rs"]
