@@ -102,7 +102,7 @@ async fn dispatch(cli: Cli, terminal: &mut Terminal) -> Result<u8, Failure> {
         Command::Status { id } => tasks::status(id, &client, output, terminal).await,
         Command::Watch { id } => watch::watch(id, 0, &client, output, terminal).await,
         Command::Wait { id } => watch::wait(id, &client, output, terminal).await,
-        Command::Report { id } => report::report(id, &client, output, terminal).await,
+        Command::Report { id, open } => report::report(id, open, &client, output, terminal).await,
         Command::Logs { id, service, follow } => {
             tasks::logs(id, service.as_deref(), follow, &client, output, terminal).await
         }

@@ -90,11 +90,14 @@ pub enum Command {
     },
     /// The report of a task
     #[command(
-        after_help = "Examples:\n  deployctl report 7 -o json\n  deployctl report 7 -o html > report.html"
+        after_help = "Examples:\n  deployctl report 7 -o json\n  deployctl report 7 --open\n  deployctl report 7 -o html > report.html"
     )]
     Report {
         #[arg(add = complete::tasks(""))]
         id: u64,
+        /// As a page in the browser; without a desktop: says where the page is
+        #[arg(long)]
+        open: bool,
     },
     /// What builds, hooks and operations of a task said
     #[command(after_help = "Example:\n  deployctl logs 7 --service web --follow")]
