@@ -13,6 +13,7 @@ mod completion;
 mod harness;
 mod json;
 mod live;
+mod naughty;
 mod pty;
 #[path = "../hostile/server.rs"]
 mod server;
