@@ -15,5 +15,6 @@ mod json;
 mod live;
 mod naughty;
 mod pty;
+mod report;
 #[path = "../hostile/server.rs"]
 mod server;
