@@ -1,46 +1,37 @@
 //! The daemon as a library call: everything is put together here.
 
+mod means;
+mod tasks;
+
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use actix::Addr;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::batch::Means;
 use crate::actors::commander::Handle as Supervised;
 use crate::actors::guard::{self, ChildCrashed};
-use crate::actors::ledger::Ledger;
-use crate::actors::plan_supervisor::{Drain, Held, InterruptAll, PlanSupervisor};
-use crate::actors::{Command, Commander, Refused};
-use crate::artifact::ArtifactStore;
-use crate::artifact::build::Builder;
-use crate::artifact::fetch::Fetcher;
-use crate::artifact::git::Git;
-use crate::artifact::releases::Releases;
+use crate::actors::plan_supervisor::{Held, PlanSupervisor};
+use crate::actors::prefetch::Places;
+use crate::actors::{Commander, Refused};
 use crate::catalog_dir::{self, CatalogError};
 use crate::clock;
 use crate::config::Config;
 use crate::control::{self, Access, ControlState};
-use crate::executor::{Board, Deeds, Executor, TaskLogs};
+use crate::executor::Executor;
 use crate::notify;
-use crate::plan::check::Policy;
 use crate::retention::{self, Retention};
-use crate::runtime::either::EitherRuntime;
 use crate::runtime::process::ProcessRuntime;
-use crate::runtime::unit::UnitRuntime;
 use crate::spawn::client::Spawner;
 use crate::store::{Change, Integrity, StateLock, Store, StoreError};
-use crate::systemd::Systemd;
-use crate::task::admission::Claim;
-use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
-use crate::task::{Caller, Reason};
 
 /// How long the spawner of an earlier daemon may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(30);
@@ -70,10 +61,12 @@ pub enum DaemonError {
         source: io::Error,
     },
     /// The plan supervisor panicked: without it nothing can be released.
-    #[error("the plan supervisor crashed: {0}")]
+    #[error(
+        "the plan supervisor crashed: {0}; start deployd again (systemd does), then resume what is INTERRUPTED"
+    )]
     Supervisor(String),
     /// TLS can't be set up.
-    #[error("cannot set up downloads: {0}")]
+    #[error("cannot set up downloads: {0}; are the certificates of the system in place?")]
     Tls(String),
 }
 
@@ -156,9 +149,9 @@ async fn serve(
     host: &tokio::runtime::Handle,
 ) -> Result<(), DaemonError> {
     let hook = notify::hook::Hook::start(&config.notify, store, host);
-    let claims = interrupt_what_was_active(store).await?;
+    let claims = tasks::interrupt_what_was_active(store).await?;
     let catalog = catalog_dir::read(&config.services_dir, config.systemd.is_some())?;
-    let (executor, runtime) = build_executor(config, store)?;
+    let (executor, runtime) = means::build_executor(config, store)?;
     let executor = Arc::new(executor);
     retention::prune_logs(store, &executor)?;
     let (catalog_sender, catalog) = watch::channel(Arc::new(catalog));
@@ -167,7 +160,13 @@ async fn serve(
         executor: executor.clone(),
         host: host.clone(),
         places: Arc::new(Semaphore::new(config.concurrency.services)),
+        prefetch: config
+            .prefetch
+            .then(|| Arc::new(Places::new(config.concurrency.downloads, config.concurrency.builds))),
     };
+    let open: HashSet<_> = claims.iter().map(|claim| claim.0.task).collect();
+    let tidying = executor.clone();
+    host.spawn(async move { tidying.end_commands_of(|task| !open.contains(&task)).await });
     let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
     let claims = claims.into_iter().map(|claim| claim.0);
     let tidied = executor.clone();
@@ -197,7 +196,7 @@ async fn serve(
     notify::ready();
     actix_rt::spawn(notify::watch(supervisor.clone()));
     if config.resume_on_start {
-        resume_all(&commander, resumable).await;
+        tasks::resume_all(&commander, resumable).await;
     }
     let housekeeping = Housekeeping { store, executor: tidied, retention: config.retention, runtime };
     let ended = until_told(signals, &housekeeping, crashed.clone(), held.clone(), &commander).await;
@@ -205,7 +204,7 @@ async fn serve(
     // Without the store or the supervisor nothing that still ends could be recorded: no grace.
     let grace = if ended.is_ok() { config.shutdown_grace } else { Duration::ZERO };
     notify::stopping(grace + PREDECESSOR);
-    shut_down(grace, store, &supervisor, held).await;
+    tasks::shut_down(grace, store, &supervisor, held).await;
     hook.finish().await;
     end_of_control.cancel();
     control.await.ok();
@@ -215,80 +214,11 @@ async fn serve(
     ended.and_then(|()| crash.map_or(Ok(()), |panic| Err(DaemonError::Supervisor(panic))))
 }
 
-/// A daemon that is gone leaves its tasks INTERRUPTED, however it went. Each claim comes with
-/// whether this start is what interrupted it.
-async fn interrupt_what_was_active(store: &Store) -> Result<Vec<(Claim, bool)>, StoreError> {
-    let snapshot = store.snapshot()?;
-    let mut claims = Vec::new();
-    for id in snapshot.open_tasks()? {
-        let Some((task, events)) = snapshot.task_with_events(id)? else { continue };
-        let was_active = task.state.is_active();
-        let ledger = Ledger::new(store.clone(), task, events.len() as u64);
-        if was_active {
-            let interrupted = Event::Interrupted { reason: Reason::DaemonDied };
-            if let Ok(durable) = ledger.record(interrupted) {
-                durable.await?;
-            }
-        }
-        claims.push((Claim::from(&*ledger.task()), was_active));
-    }
-    Ok(claims)
-}
-
 fn refused(error: CatalogError) -> Refused {
     match error {
         CatalogError::Invalid(mistakes) => Refused::CatalogInvalid(mistakes),
         error @ CatalogError::Read { .. } => Refused::Host(error.to_string()),
     }
-}
-
-fn build_executor(config: &Config, store: &Store) -> Result<(Executor, Arc<ProcessRuntime>), DaemonError> {
-    let io = |what| move |source| DaemonError::Io { what, source };
-    let state = &config.state_dir;
-    let launcher =
-        Spawner::start(&config.binary, &state.join("spawner.lock")).map_err(io("start the spawner"))?;
-    let services = state.join("services");
-    let releases = Releases::open(services.clone()).map_err(io("open the releases"))?;
-    let artifacts = ArtifactStore::open(state.join("artifacts")).map_err(io("open the artifacts"))?;
-    let artifacts = Arc::new(artifacts);
-    let git = Git::open(state.join("git"), state.join("git-cache"), config.git_timeout);
-    let git = git.map_err(io("open the repositories"))?;
-    let git = Arc::new(git);
-    let builder = Builder::open(launcher.clone(), artifacts.clone(), git.clone(), state.join("builds"))
-        .map_err(io("prepare builds"))?;
-    let runtime =
-        Arc::new(ProcessRuntime::new(services.clone(), launcher.clone()).map_err(io("read /proc"))?);
-    let units = config.systemd.clone().map(|scope| {
-        UnitRuntime::new(services.clone(), Arc::new(Systemd::new(scope))).map_err(io("read the boot's id"))
-    });
-    let either = EitherRuntime::new(runtime.clone(), units.transpose()?);
-    let policy = Policy {
-        repositories: None,
-        repository_dir: state.join("git").to_string_lossy().into_owned(),
-        allowed_repositories: config.allowed_repositories.clone(),
-        allowed_uris: config.allowed_uris.clone(),
-    };
-    let fetcher = Fetcher::new(artifacts.clone(), config.limits, policy.clone(), config.timeouts)
-        .map_err(|error| DaemonError::Tls(error.to_string()))?;
-    let executor = Executor {
-        instance: store.instance().to_string(),
-        runtime: Arc::new(either),
-        launcher,
-        artifacts,
-        fetcher,
-        git,
-        builder: Arc::new(builder),
-        releases: Arc::new(releases),
-        logs: TaskLogs::new(state.join("tasks")),
-        limits: config.limits,
-        policy,
-        services_dir: services,
-        deeds: Deeds::default(),
-        board: Board::default(),
-        downloads: Arc::new(Semaphore::new(config.concurrency.downloads)),
-        builds: Arc::new(Semaphore::new(config.concurrency.builds)),
-    };
-    Ok((executor, runtime))
 }
 
 fn control_state(config: &Config, store: &Store, commander: Arc<dyn Commander>) -> ControlState {
@@ -299,21 +229,16 @@ fn control_state(config: &Config, store: &Store, commander: Arc<dyn Commander>) 
         state_dir: config.state_dir.clone(),
         tasks_dir: config.state_dir.join("tasks"),
         started: clock::now(),
+        runtimes: {
+            let config = config.clone();
+            Box::new(move || config.runtimes())
+        },
+        up_since: Instant::now(),
     }
 }
 
 async fn host_event(store: &Store, event: HostEvent) -> Result<(), StoreError> {
     store.commit(vec![Change::Host { at: clock::now(), event }]).await.map(|_| ())
-}
-
-async fn resume_all(commander: &Arc<Supervised>, tasks: Vec<crate::task::TaskId>) {
-    let by =
-        Caller { uid: nix::unistd::geteuid().as_raw(), user: "deployd".into(), pid: None, program: None };
-    for task in tasks {
-        if let Err(error) = commander.command(task, Command::Resume { force: false }, by.clone()).await {
-            tracing::warn!(%task, %error, "cannot resume an interrupted task (resumeOnStart)");
-        }
-    }
 }
 
 /// What is done now and then.
@@ -377,21 +302,4 @@ async fn reload(commander: &Arc<Supervised>) {
         Err(error) => tracing::error!(%error, "the catalog was not reloaded"),
     }
     notify::ready();
-}
-
-/// Takes no new work, lets what is going on end within the grace, and marks the rest INTERRUPTED.
-async fn shut_down(
-    grace: Duration,
-    store: &Store,
-    supervisor: &Addr<PlanSupervisor>,
-    mut held: watch::Receiver<Held>,
-) {
-    notify::status("ends, and waits for the operations that are going on");
-    supervisor.send(Drain).await.ok();
-    let quiet = held.wait_for(|held| held.is_empty());
-    if tokio::time::timeout(grace, quiet).await.is_err() {
-        tracing::warn!("operations are still going on after shutdownGrace; their tasks are interrupted");
-    }
-    supervisor.send(InterruptAll).await.ok();
-    host_event(store, HostEvent::DaemonStopped).await.ok();
 }

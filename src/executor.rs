@@ -5,6 +5,7 @@
 //! probes. It decides nothing about tasks and records nothing: that is the actors' part.
 
 mod board;
+mod commands;
 mod container;
 mod deeds;
 mod environment;
@@ -29,12 +30,13 @@ use crate::catalog::{Container, Service};
 use crate::plan::Way;
 use crate::plan::check::Policy;
 use crate::runtime::Runtime;
-use crate::spawn::Launch;
+use crate::spawn::command::Commands;
 use crate::task::{Failure, TaskId};
 
 pub use board::{Board, Preparation};
 pub use container::{ContainerView, Looked};
 pub use deeds::Deeds;
+pub use foresee::{Foreseen, NewRelease};
 pub use prepare::Resolved;
 pub use tasklog::TaskLogs;
 
@@ -44,8 +46,10 @@ pub struct Executor {
     pub instance: String,
     /// Containers.
     pub runtime: Arc<dyn Runtime>,
-    /// Hooks.
-    pub launcher: Arc<dyn Launch>,
+    /// Hooks and health checks; as units where systemd runs.
+    pub commands: Arc<dyn Commands>,
+    /// Health checks of containers that are processes.
+    pub processes: Arc<dyn Commands>,
     /// Packages and outputs of builds.
     pub artifacts: Arc<ArtifactStore>,
     /// Downloads.

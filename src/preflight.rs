@@ -1,5 +1,6 @@
 //! `deployd check`: configuration, catalog, plans, and whether this host is fit; without a running daemon.
 
+mod confinement;
 mod host;
 
 use std::fmt;
@@ -23,7 +24,7 @@ pub enum CheckError {
     #[error("{0}")]
     Plans(String),
     /// The host.
-    #[error("this host is not fit for deployd: {0}")]
+    #[error("this host is not fit for deployd: {0}; the lines above say what to do")]
     Host(String),
 }
 

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::Health;
-use crate::spawn::command::{Command, Ended, run};
-use crate::spawn::{ExitStatus, Launch};
+use crate::catalog::{Health, Limits};
+use crate::spawn::ExitStatus;
+use crate::spawn::command::{Command, Commands, Ended, Sandbox};
 
 /// One question takes no longer than this.
 const MAX_TRY: Duration = Duration::from_secs(5);
@@ -36,6 +37,28 @@ pub enum ResolvedProbe {
         /// The container's user.
         user: Option<String>,
     },
+    /// Run a command where only its runtime can.
+    Inside(Inside),
+}
+
+/// What an answer may be: fine, or why not.
+type Asked = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// A question that a runtime asks; it is told how long it may take.
+#[derive(Clone)]
+pub struct Inside(Arc<dyn Fn(Duration) -> Asked + Send + Sync>);
+
+impl Inside {
+    /// A question.
+    pub fn new(ask: impl Fn(Duration) -> Asked + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+}
+
+impl fmt::Debug for Inside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inside")
+    }
 }
 
 /// It is up.
@@ -85,12 +108,12 @@ impl fmt::Display for ProbeFailure {
 pub async fn up(
     health: &Health,
     probe: &ResolvedProbe,
-    launch: &dyn Launch,
+    commands: &dyn Commands,
     exited: impl Future<Output = Option<ExitStatus>>,
 ) -> Result<Up, ProbeFailure> {
     let begun = Instant::now();
     let healthy = async {
-        ask_until_healthy(health, probe, launch, begun).await?;
+        ask_until_healthy(health, probe, commands, begun).await?;
         tokio::time::sleep(health.settle.saturating_sub(begun.elapsed())).await;
         Ok(Up { after: begun.elapsed() })
     };
@@ -105,7 +128,7 @@ pub async fn up(
 async fn ask_until_healthy(
     health: &Health,
     probe: &ResolvedProbe,
-    launch: &dyn Launch,
+    commands: &dyn Commands,
     begun: Instant,
 ) -> Result<(), ProbeFailure> {
     let mut last = String::new();
@@ -115,7 +138,7 @@ async fn ask_until_healthy(
         let left = health.timeout.saturating_sub(begun.elapsed().saturating_sub(stopped));
         let time = left.min(MAX_TRY);
         let asked = Instant::now();
-        let answer = timeout(time, ask(probe, launch, time)).await;
+        let answer = timeout(time, ask(probe, commands, time)).await;
         stopped += beyond(asked, time);
         match answer {
             Ok(Ok(())) => return Ok(()),
@@ -141,7 +164,7 @@ fn beyond(since: Instant, limit: Duration) -> Duration {
     if late > Duration::from_secs(1) { late } else { Duration::ZERO }
 }
 
-async fn ask(probe: &ResolvedProbe, launch: &dyn Launch, time: Duration) -> Result<(), String> {
+async fn ask(probe: &ResolvedProbe, commands: &dyn Commands, time: Duration) -> Result<(), String> {
     match probe {
         ResolvedProbe::Alive => Ok(()),
         ResolvedProbe::Http(url) => ask_http(url).await,
@@ -156,9 +179,13 @@ async fn ask(probe: &ResolvedProbe, launch: &dyn Launch, time: Duration) -> Resu
                 directory: directory.clone(),
                 user: user.clone(),
                 timeout: time,
+                limits: Limits::default(),
+                sandbox: Sandbox::Open,
+                identity: None,
             };
-            ask_command(command, launch).await
+            ask_command(command, commands).await
         }
+        ResolvedProbe::Inside(inside) => (inside.0)(time).await,
     }
 }
 
@@ -196,10 +223,10 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-async fn ask_command(command: Command, launch: &dyn Launch) -> Result<(), String> {
+async fn ask_command(command: Command, commands: &dyn Commands) -> Result<(), String> {
     let mut last_line = String::new();
     let mut on_line = |line: String| last_line = line;
-    match run(launch, command, &CancellationToken::new(), &mut on_line).await {
+    match commands.run(command, &CancellationToken::new(), &mut on_line).await {
         Ok(Ended::Exited(status)) if status.is_success() => Ok(()),
         Ok(Ended::Exited(status)) if last_line.is_empty() => Err(format!("the command {status}")),
         Ok(Ended::Exited(status)) => Err(format!("the command {status}: {last_line}")),

@@ -95,7 +95,7 @@ impl fmt::Display for ExitStatus {
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// The program can't be executed: not found, not executable, wrong format, …
-    #[error("cannot execute {program}: {source}")]
+    #[error("cannot execute {program}: {source}; see that it is there, executable, and in reach of its user")]
     Exec {
         /// `argv[0]`.
         program: String,
@@ -113,8 +113,39 @@ pub enum SpawnError {
         source: std::io::Error,
     },
     /// The spawner process is gone or can't be started.
-    #[error("cannot reach the spawner process: {0}")]
+    #[error("cannot reach the spawner process: {0}; see deployd's log, then resume the task")]
     Spawner(std::io::Error),
+    /// It was to be a unit.
+    #[error("cannot run {program} as a unit: {why}")]
+    Unit {
+        /// `argv[0]`.
+        program: String,
+        /// What systemd said, or who would have asked it.
+        why: String,
+        /// It may run, or have run.
+        in_doubt: bool,
+    },
+}
+
+impl SpawnError {
+    /// Whether what was asked for may still be done, or have been done: only a look can tell.
+    pub const fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::Spawner(_) | Self::Unit { in_doubt: true, .. })
+    }
+}
+
+/// Whether we are root, and yet may not become the users of what we are to start, or end it: so is the unit of the
+/// daemon, as long as nothing loosens it.
+pub fn is_confined() -> std::io::Result<bool> {
+    // CAP_KILL, CAP_SETGID, CAP_SETUID
+    const NEEDED: u64 = 1 << 5 | 1 << 6 | 1 << 7;
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(false);
+    }
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    Ok(effective.is_some_and(|mask| mask & NEEDED != NEEDED))
 }
 
 /// Whatever can start processes: the spawner, or a stand-in in tests.

@@ -10,6 +10,7 @@ mod import;
 mod live;
 mod overview;
 mod plans;
+mod preview;
 mod render;
 mod report;
 mod services;

@@ -39,7 +39,9 @@ pub enum ClientError {
     #[error("{}", .0.detail)]
     Problem(Box<Problem>),
     /// The connection was cut in the middle.
-    #[error("the connection to deployd was cut: {0}; see whether it still runs")]
+    #[error(
+        "the connection to deployd was cut: {0}; what was asked for may have been done: see `deployctl list`, and the daemon's log if it does not answer"
+    )]
     Cut(String),
     /// The answer makes no sense.
     #[error("deployd's answer can't be understood: {0}; are deployd and deployctl of the same version?")]

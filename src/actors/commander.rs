@@ -67,7 +67,9 @@ fn is_plan_name(name: &str) -> bool {
 
 impl Handle {
     fn mailbox<T>(answer: Result<Result<T, Refused>, MailboxError>) -> Result<T, Refused> {
-        answer.unwrap_or_else(|_| Err(Refused::Unavailable("deployd is ending".into())))
+        answer.unwrap_or_else(|_| {
+            Err(Refused::Unavailable("deployd is ending; try again when it is back".into()))
+        })
     }
 
     /// Parses and checks off the threads that must not wait.
@@ -191,7 +193,8 @@ impl Commander for Handle {
 
     async fn create_repository(&self, name: String, by: Caller) -> Result<Repository, Refused> {
         if !is_repository_name(&name) {
-            let text = format!("`{}` is no name for a repository: a-z, 0-9, . _ and -", name.escape_debug());
+            let text =
+                format!("`{}` is no name for a repository: use a-z, 0-9, . _ and -", name.escape_debug());
             return Err(Refused::BadName(text));
         }
         let (executor, store) = (self.executor.clone(), self.store.clone());

@@ -1,7 +1,8 @@
 //! Builds: a clean checkout of one commit, one command, one output.
 //!
 //! The same commit with the same definition is not built twice: `artifacts/builds/<key>` names
-//! what came out the first time.
+//! what came out the first time. A build that outlives its daemon is joined by the next one: its
+//! directory has the name of its command.
 
 mod pack;
 
@@ -10,7 +11,6 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
@@ -21,8 +21,8 @@ use super::unpack::remove_tree;
 use super::{Artifact, ArtifactStore, hex};
 use crate::catalog;
 use crate::crashpoint::point;
-use crate::spawn::command::{Command, Ended, run};
-use crate::spawn::{ExitStatus, Launch, SpawnError};
+use crate::spawn::command::{Command, Commands, Ended, Identity, Sandbox};
+use crate::spawn::{ExitStatus, SpawnError};
 
 /// How many lines of output a failure shows.
 const LOG_LINES: usize = 20;
@@ -40,6 +40,8 @@ pub struct BuildRequest {
     pub definition: catalog::Build,
     /// `DEPLOYD_*`.
     pub environment: BTreeMap<String, String>,
+    /// By what this build is known.
+    pub identity: Identity,
 }
 
 /// What came out.
@@ -55,7 +57,7 @@ pub struct Built {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The command failed.
-    #[error("the build failed: its command {status}")]
+    #[error("the build failed: its command {status}; `deployctl logs` has all that it said")]
     Failed {
         /// How it ended.
         status: ExitStatus,
@@ -63,13 +65,15 @@ pub enum BuildError {
         last_lines: Vec<String>,
     },
     /// It took too long.
-    #[error("the build was ended: it took longer than {seconds} s (build.timeout)")]
+    #[error(
+        "the build was ended: it took longer than {seconds} s; raise build.timeout in the catalog, or see in `deployctl logs` where it hangs"
+    )]
     TimedOut {
         /// The limit.
         seconds: u64,
     },
     /// The output is missing or can't be packed.
-    #[error("the build's output can't be used: {0}")]
+    #[error("the build's output can't be used: {0}; mend build.command or build.output in the catalog")]
     Output(String),
     /// The command was not started.
     #[error(transparent)]
@@ -78,10 +82,12 @@ pub enum BuildError {
     #[error(transparent)]
     Git(GitError),
     /// There is nobody to build as.
-    #[error("cannot build: {0}")]
+    #[error("cannot build: {0}; create the user, or name another one by build.user in the catalog")]
     User(String),
     /// The system refused.
-    #[error("cannot prepare the build: {0}")]
+    #[error(
+        "cannot prepare the build: {0}; see that the disk of the state directory is writable and has room"
+    )]
     Io(#[from] io::Error),
     /// The task was cut off.
     #[error("the build was cancelled")]
@@ -90,28 +96,33 @@ pub enum BuildError {
 
 /// Builds commits.
 pub struct Builder {
-    launcher: Arc<dyn Launch>,
+    commands: Arc<dyn Commands>,
     store: Arc<ArtifactStore>,
     git: Arc<Git>,
     work: PathBuf,
-    next: AtomicU64,
     under_way: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Builder {
-    /// A builder that works below `work`; what an earlier daemon left there is removed.
+    /// A builder that works below `work`; what an earlier daemon left there is removed, but for builds
+    /// that were begun by `commands` and may still be joined.
     pub fn open(
-        launcher: Arc<dyn Launch>,
+        commands: Arc<dyn Commands>,
         store: Arc<ArtifactStore>,
         git: Arc<Git>,
         work: PathBuf,
     ) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o711).create(&work)?;
         fs::set_permissions(&work, fs::Permissions::from_mode(0o711))?;
+        let begun = commands.begun();
         for entry in fs::read_dir(&work)? {
-            remove_stubborn(&entry?.path())?;
+            let path = entry?.path();
+            let is_begun = path.file_stem().is_some_and(|stem| begun.iter().any(|name| stem == &**name));
+            if !is_begun {
+                remove_stubborn(&path)?;
+            }
         }
-        Ok(Self { launcher, store, git, work, next: AtomicU64::new(1), under_way: Mutex::default() })
+        Ok(Self { commands, store, git, work, under_way: Mutex::default() })
     }
 
     /// Builds a commit, or finds what was built of it before.
@@ -121,7 +132,7 @@ impl Builder {
         cancel: &CancellationToken,
         on_line: &mut (dyn FnMut(String) + Send),
     ) -> Result<Built, BuildError> {
-        let key = key(&request);
+        let key = key(&request.commit, &request.definition);
         let lock = self.lock(&key);
         let _only = tokio::select! {
             only = lock.lock() => only,
@@ -130,16 +141,29 @@ impl Builder {
         if let Some(artifact) = self.built_before(&key) {
             return Ok(Built { artifact, reused: true });
         }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let directory = self.work.join(format!("{}-{number}.tmp", std::process::id()));
+        let directory = self.work.join(format!("{}.tmp", request.identity.name));
         let built = self.build_in(&directory, &request, cancel, on_line).await;
-        let removed = crate::blocking::run(move || remove_stubborn(&directory)).await;
-        if let Err(error) = removed {
-            tracing::warn!(%error, "cannot remove a build's directory");
-        }
+        // Without one it may go on without us, or have failed: until that is recorded, it is what it is.
         let artifact = built?;
         self.remember(&key, &artifact)?;
+        self.discard(&request.identity.name).await;
         Ok(Built { artifact, reused: false })
+    }
+
+    /// Ends a build, if it still runs, and removes all that there is of it.
+    pub async fn discard(&self, name: &str) {
+        let directory = self.work.join(format!("{name}.tmp"));
+        // The directory last: as long as it is there, so is what tells that it may be joined.
+        let gone = self.commands.abandon(name).await.map_err(|error| error.to_string());
+        let gone = match gone {
+            Ok(()) => {
+                crate::blocking::run(move || remove_stubborn(&directory)).await.map_err(|e| e.to_string())
+            }
+            failed => failed,
+        };
+        if let Err(error) = gone {
+            tracing::warn!(name, %error, "cannot remove what is left of a build");
+        }
     }
 
     async fn build_in(
@@ -150,21 +174,13 @@ impl Builder {
         on_line: &mut (dyn FnMut(String) + Send),
     ) -> Result<Artifact, BuildError> {
         let user = build_user(request.definition.user.as_deref())?;
-        // Nobody but us may look in before everything is in place.
-        fs::DirBuilder::new().mode(0o700).create(directory)?;
         let source = directory.join("src");
-        for name in ["src", "home", "tmp"] {
-            fs::DirBuilder::new().mode(0o755).create(directory.join(name))?;
-        }
-        self.git.checkout(&request.origin, &request.commit, &source, cancel).await.map_err(|error| {
-            match error {
-                GitError::Cancelled => BuildError::Cancelled,
-                error => BuildError::Git(error),
-            }
-        })?;
-        if let Some(owner) = user.as_ref().and_then(|user| user.owner) {
-            let whole = directory.to_path_buf();
-            crate::blocking::run(move || give_all(&whole, owner)).await?;
+        // What was begun without its directory, as before a restore, has nothing to be joined for.
+        if directory.exists() && self.commands.is_begun(&request.identity).await? {
+            on_line("(picked up again: it was begun before the daemon was restarted)".into());
+        } else {
+            self.discard(&request.identity.name).await;
+            self.check_out(directory, request, user.as_ref(), cancel).await?;
         }
         self.run(directory, request, user, cancel, on_line).await?;
         let (store, output) = (self.store.clone(), request.definition.output.clone());
@@ -178,6 +194,31 @@ impl Builder {
             adopted
         })
         .await
+    }
+
+    async fn check_out(
+        &self,
+        directory: &Path,
+        request: &BuildRequest,
+        user: Option<&User>,
+        cancel: &CancellationToken,
+    ) -> Result<(), BuildError> {
+        // Nobody but us may look in before everything is in place.
+        fs::DirBuilder::new().mode(0o700).create(directory)?;
+        for name in ["src", "home", "tmp"] {
+            fs::DirBuilder::new().mode(0o755).create(directory.join(name))?;
+        }
+        let source = directory.join("src");
+        let checkout = self.git.checkout(&request.origin, &request.commit, &source, cancel).await;
+        checkout.map_err(|error| match error {
+            GitError::Cancelled => BuildError::Cancelled,
+            error => BuildError::Git(error),
+        })?;
+        if let Some(owner) = user.and_then(|user| user.owner) {
+            let whole = directory.to_path_buf();
+            crate::blocking::run(move || give_all(&whole, owner)).await?;
+        }
+        Ok(())
     }
 
     async fn run(
@@ -205,6 +246,12 @@ impl Builder {
             directory: directory.join("src"),
             user: user.map(|user| user.name),
             timeout,
+            limits: request.definition.limits.clone(),
+            sandbox: Sandbox::Closed {
+                directory: directory.to_path_buf(),
+                network: request.definition.network,
+            },
+            identity: Some(request.identity.clone()),
         };
         let mut last_lines = VecDeque::new();
         let mut keep = |line: String| {
@@ -214,7 +261,7 @@ impl Builder {
             last_lines.push_back(line.clone());
             on_line(line);
         };
-        match run(&*self.launcher, command, cancel, &mut keep).await? {
+        match self.commands.run(command, cancel, &mut keep).await? {
             Ended::Exited(status) if status.is_success() => Ok(()),
             Ended::Exited(status) => Err(BuildError::Failed { status, last_lines: last_lines.into() }),
             Ended::TimedOut => Err(BuildError::TimedOut { seconds: timeout.as_secs() }),
@@ -223,8 +270,8 @@ impl Builder {
     }
 
     /// What was built of a commit before, if it is here.
-    pub fn find(&self, request: &BuildRequest) -> Option<Artifact> {
-        self.built_before(&key(request))
+    pub fn find(&self, commit: &str, definition: &catalog::Build) -> Option<Artifact> {
+        self.built_before(&key(commit, definition))
     }
 
     fn built_before(&self, key: &str) -> Option<Artifact> {
@@ -251,10 +298,8 @@ impl Builder {
 }
 
 /// What decides that two builds give the same.
-fn key(request: &BuildRequest) -> String {
-    let definition = &request.definition;
-    let parts =
-        (&request.commit, &definition.command, &definition.output, &definition.environment, &definition.user);
+fn key(commit: &str, definition: &catalog::Build) -> String {
+    let parts = (commit, &definition.command, &definition.output, &definition.environment, &definition.user);
     hex(&Sha256::digest(format!("{parts:?}")))[..40].to_string()
 }
 
@@ -294,7 +339,7 @@ fn give_all(directory: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
 
 /// Removes a directory, even if a build has left directories in it that can't be written.
 fn remove_stubborn(path: &Path) -> io::Result<()> {
-    if remove_tree(path).is_ok() {
+    if !path.exists() || remove_tree(path).is_ok() {
         return Ok(());
     }
     let mut open = vec![path.to_path_buf()];

@@ -1,18 +1,18 @@
 //! From the domain to the wire, by exhaustive matches.
 
 mod event;
+mod preview;
 
 use std::collections::HashMap;
 
 use deployctl::wire;
 use deployctl::wire::report::{Artifact, Deployment, Failure, Operation, Report};
 use deployctl::wire::task::{
-    Batch, DeploymentCounts, DryRun, DryRunBatch, DryRunContainer, DryRunDeployment, OperationCounts,
-    Progress, Task, TaskStatus, Usual, Waiting,
+    Batch, DeploymentCounts, OperationCounts, Progress, Task, TaskStatus, Usual, Waiting,
 };
 
-use crate::actors::{ContainerView, Preparation, Preview};
-use crate::catalog::{RuntimeKind, Service};
+use crate::actors::{ContainerView, Preparation};
+use crate::catalog::Service;
 use crate::store::StoredEvent;
 use crate::task::deployment::{self, DeploymentState, DeploymentStep};
 use crate::task::forecast::{self, Forecast};
@@ -20,6 +20,7 @@ use crate::task::operation::{self, OperationState, Settled};
 use crate::task::state::TaskState;
 use crate::task::summary::TaskSummary;
 use crate::task::{self, Caller, TaskId, Timestamp};
+pub use preview::dry_run;
 
 pub use event::Names;
 
@@ -214,39 +215,6 @@ pub fn failure(failure: &task::Failure) -> Failure {
     Failure { code: failure.code.clone(), message: failure.message.clone(), log: failure.log.clone() }
 }
 
-/// What executing a plan would do.
-pub fn dry_run(plan: String, preview: Preview) -> DryRun {
-    let batches = preview.batches.into_iter().map(|batch| DryRunBatch {
-        priority: batch.priority,
-        dominated_by: {
-            let longest = batch.deployments.iter().max_by_key(|it| it.usual.map_or(0, |usual| usual.p50));
-            longest.filter(|it| it.usual.is_some()).map(|it| it.name.clone())
-        },
-        deployments: batch
-            .deployments
-            .into_iter()
-            .map(|deployment| DryRunDeployment {
-                service_id: deployment.service.get(),
-                service: deployment.name,
-                deployment: deployment.way.into(),
-                container_exec_method: deployment.order.into(),
-                usual: deployment.usual.map(usual_time),
-                containers: deployment
-                    .containers
-                    .into_iter()
-                    .map(|(view, action)| DryRunContainer {
-                        container: view.name,
-                        running: view.state == "running",
-                        from_release: view.release,
-                        action,
-                    })
-                    .collect(),
-            })
-            .collect(),
-    });
-    DryRun { plan, revision: preview.revision, batches: batches.collect(), problems: preview.problems }
-}
-
 /// A service and its containers.
 pub fn service(
     service: &Service,
@@ -267,10 +235,7 @@ pub fn service(
         service_id: service.id.get(),
         name: service.name.clone(),
         description: service.description.clone(),
-        runtime: match service.runtime {
-            RuntimeKind::Process => "process".into(),
-            RuntimeKind::Systemd => "systemd".into(),
-        },
+        runtime: service.runtime.name().into(),
         containers: containers.collect(),
         task: task.map(|task| task.0),
     }

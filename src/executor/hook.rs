@@ -1,11 +1,13 @@
 //! Hooks: commands of the catalog around a deployment.
+//!
+//! They are part of the host's administration: what they may touch is up to their user, network included.
 
 use std::time::Duration;
 
 use super::board::Stage;
 use super::{Executor, Halt, Subject, environment, failure};
-use crate::spawn::SpawnError;
-use crate::spawn::command::{Command, Ended, run};
+use crate::catalog::Limits;
+use crate::spawn::command::{Command, Ended, Sandbox};
 use crate::task::Failure;
 use crate::task::deployment::Hook;
 
@@ -24,12 +26,12 @@ impl Executor {
         let release = match release {
             Some(release) => Some(release.to_string()),
             None => match service.containers.first() {
-                Some(first) => self.current(&service.name, &first.name).await?,
+                Some(first) => self.current(&service.name, &first.name)?,
                 None => None,
             },
         };
-        let operation = format!("{}.{}.{}.{}", self.instance, subject.task, subject.deployment, hook.name());
-        let ours = environment::deployd(subject, None, release.as_deref(), &operation);
+        let identity = self.identity(subject, hook.name());
+        let ours = environment::deployd(subject, None, release.as_deref(), &identity.operation);
         let environment = environment::whole(Some(run_as), None, ours)?;
         let directory = release.map_or_else(
             || std::path::PathBuf::from("/"),
@@ -41,6 +43,9 @@ impl Executor {
             directory,
             user: run_as.user.clone(),
             timeout: TIMEOUT,
+            limits: Limits::default(),
+            sandbox: Sandbox::Open,
+            identity: Some(identity),
         };
         let log = self.logs.open(subject.task, service.id);
         let note = self.board.pin(subject.task, subject.deployment, Stage::Hook);
@@ -53,19 +58,21 @@ impl Executor {
             }
             last.push(line);
         };
-        let ended = run(&*self.launcher, command, &subject.cancel, &mut on_line).await;
+        let ended = self.commands.run(command, &subject.cancel, &mut on_line).await;
         let message = match ended {
             Ok(Ended::Exited(status)) if status.is_success() => return Ok(()),
             Ok(Ended::Cancelled) => return Err(Halt::Cut),
-            Ok(Ended::Exited(status)) => format!("hook {} failed: {status}", hook.name()),
+            Ok(Ended::Exited(status)) => {
+                format!("hook {} failed: {status}; its last lines are in the report", hook.name())
+            }
             Ok(Ended::TimedOut) => {
                 format!(
-                    "hook {} was ended: it took longer than {} minutes",
+                    "hook {} was ended: it took longer than {} minutes; see in `deployctl logs` where it hangs",
                     hook.name(),
                     TIMEOUT.as_secs() / 60
                 )
             }
-            Err(error @ SpawnError::Spawner(_)) => {
+            Err(error) if error.is_in_doubt() => {
                 return Err(Halt::Lost(format!("hook {}: {error}", hook.name())));
             }
             Err(error) => return Err(failure("hookFailed", format!("hook {}: {error}", hook.name())).into()),

@@ -20,7 +20,7 @@ use super::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopRep
 use crate::clock;
 use crate::crashpoint::point;
 use crate::spawn::tree::{self, Run};
-use crate::spawn::{ExitStatus, Launch, Marker, Spec};
+use crate::spawn::{ExitStatus, Launch, Marker, Spec, is_confined};
 use crate::task::Timestamp;
 use crate::task::operation::Incarnation;
 
@@ -32,6 +32,7 @@ pub struct ProcessRuntime {
     services: PathBuf,
     launcher: Arc<dyn Launch>,
     boot_id: String,
+    is_confined: bool,
     /// Exit statuses of what this daemon has started.
     exits: Mutex<Exits>,
 }
@@ -39,7 +40,8 @@ pub struct ProcessRuntime {
 impl ProcessRuntime {
     /// A runtime whose containers live below `services`.
     pub fn new(services: PathBuf, launcher: Arc<dyn Launch>) -> io::Result<Self> {
-        Ok(Self { services, launcher, boot_id: tree::boot_id()?, exits: Mutex::default() })
+        let (boot_id, is_confined) = (tree::boot_id()?, is_confined()?);
+        Ok(Self { services, launcher, boot_id, is_confined, exits: Mutex::default() })
     }
 
     fn directory(&self, container: &ContainerRef) -> PathBuf {
@@ -81,6 +83,10 @@ impl ProcessRuntime {
         let ending = tree::end(pid, ticks, &run.operation, signal, timeout).await?;
         Ok(StopReport { killed: ending.killed, took: ending.took })
     }
+
+    const fn may_change(&self) -> Result<(), RuntimeError> {
+        if self.is_confined { Err(RuntimeError::Confined) } else { Ok(()) }
+    }
 }
 
 #[async_trait]
@@ -105,7 +111,12 @@ impl Runtime for ProcessRuntime {
         Ok(Observation::Running { incarnation, pid, operation: run.operation, release: run.release, since })
     }
 
+    async fn ready(&self, _: &StartSpec) -> Result<(), RuntimeError> {
+        self.may_change()
+    }
+
     async fn start(&self, spec: StartSpec) -> Result<Incarnation, RuntimeError> {
+        self.may_change()?;
         let directory = self.directory(&spec.container);
         let path = directory.join("run");
         let output = {
@@ -156,6 +167,9 @@ impl Runtime for ProcessRuntime {
         let signal: Signal = signal.parse().map_err(|_| RuntimeError::Signal(signal.to_string()))?;
         let run = self.last_run(container).map_err(|source| io_error("read its run file", source))?;
         let Some(run) = run else { return Ok(StopReport { killed: false, took: Duration::ZERO }) };
+        if self.is_up(&run) {
+            self.may_change()?;
+        }
         let report = self.end(&run, signal, timeout).await;
         let report = report.map_err(|source| io_error("end its processes", source))?;
         // Only now: while anything is left, the marker must say what it belongs to.

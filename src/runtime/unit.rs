@@ -18,6 +18,7 @@ use tokio::io::AsyncReadExt;
 use super::{ContainerRef, Form, Observation, Runtime, RuntimeError, StartSpec, StopReport, log};
 use crate::blocking;
 use crate::spawn::{ExitStatus, tree};
+use crate::systemd::transient::environment_file;
 use crate::systemd::unit::END;
 use crate::systemd::{Scope, Systemd, SystemdError, UnitState};
 use crate::task::Timestamp;
@@ -62,7 +63,7 @@ impl UnitRuntime {
         let directory = self.services.join(&container.service).join("containers").join(&container.container);
         let (name, is_generated) = match &container.form {
             Form::Unit(name) => (name.clone(), false),
-            Form::GeneratedUnit | Form::Process => (container.generated_unit(), true),
+            Form::GeneratedUnit | Form::Process | Form::Engine(_) => (container.generated_unit(), true),
         };
         Unit { name, is_generated, directory }
     }
@@ -93,7 +94,7 @@ impl UnitRuntime {
             directory: &unit.directory,
             shared: self.services.join(&spec.container.service).join("shared"),
         };
-        let (text, environment) = (file::unit(spec, &place), file::environment(spec));
+        let (text, environment) = (file::unit(spec, &place), environment_file(&spec.environment));
         let (name, directory) = (unit.name.clone(), unit.directory.clone());
         blocking::run(move || -> io::Result<()> {
             drop(log::open(&directory)?);

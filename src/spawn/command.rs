@@ -1,21 +1,25 @@
 //! A command that is run to its end: builds, hooks, health checks.
 //!
 //! Its output is taken line by line; when it is over, however it ended, nothing of its process
-//! tree is left.
+//! tree is left. As a process ([`Processes`]) it ends with the daemon that waits for it; as a transient
+//! unit ([`crate::systemd::transient`]) it outlives that daemon, and the next one joins it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 
 use super::{ExitStatus, Launch, SpawnError, Spawned, Spec, tree};
+use crate::catalog::Limits;
 
 /// A longer line is cut.
-const MAX_LINE: usize = 16 << 10;
+pub const MAX_LINE: usize = 16 << 10;
 /// Between SIGTERM and SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long output is still read after the command has ended, if a descendant keeps it open.
@@ -34,6 +38,37 @@ pub struct Command {
     pub user: Option<String>,
     /// Then the whole tree is ended.
     pub timeout: Duration,
+    /// What it may use, where that can be limited.
+    pub limits: Limits,
+    /// What is taken from it, where that can be done.
+    pub sandbox: Sandbox,
+    /// By what another daemon knows it; `None`: it is of no use to another one.
+    pub identity: Option<Identity>,
+}
+
+/// What a command may touch beside what its user may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sandbox {
+    /// Whatever its user may: it is part of the host's administration, or of a container's.
+    Open,
+    /// Nothing of the host but to read it; no privileges.
+    Closed {
+        /// It may write here only.
+        directory: PathBuf,
+        /// It may use the network.
+        network: bool,
+    },
+}
+
+/// What tells a command from all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name, which can be that of a unit: `deployd-build-7-0-111`.
+    pub name: String,
+    /// The service that it belongs to.
+    pub service: String,
+    /// The operation (`DEPLOYD_OPERATION`): another deployd may have the same name for something else.
+    pub operation: String,
 }
 
 /// How it ended.
@@ -43,15 +78,56 @@ pub enum Ended {
     Exited(ExitStatus),
     /// It took too long.
     TimedOut,
-    /// The token was cancelled.
+    /// The token was cancelled. A command that another daemon can join goes on: see [`Commands::abandon`].
     Cancelled,
 }
 
-/// Runs a command to its end.
-///
-/// # Errors
-/// When it can't be started.
-pub async fn run(
+/// Whatever can run commands to their end.
+#[async_trait]
+pub trait Commands: Send + Sync + 'static {
+    /// Runs a command. One that an earlier daemon has begun is joined, and told as if it was begun now.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    async fn run(
+        &self,
+        command: Command,
+        cancel: &CancellationToken,
+        on_line: &mut (dyn FnMut(String) + Send),
+    ) -> Result<Ended, SpawnError>;
+
+    /// Whether this command was begun, by whatever daemon, and can be joined or has ended.
+    async fn is_begun(&self, _: &Identity) -> Result<bool, SpawnError> {
+        Ok(false)
+    }
+
+    /// Ends a command, with everything it has started, and forgets that it was begun.
+    async fn abandon(&self, _name: &str) -> Result<(), SpawnError> {
+        Ok(())
+    }
+
+    /// The names of the commands that were begun, and not forgotten yet.
+    fn begun(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Commands as processes: cancelling one ends it, and so does the end of the daemon.
+pub struct Processes(pub Arc<dyn Launch>);
+
+#[async_trait]
+impl Commands for Processes {
+    async fn run(
+        &self,
+        command: Command,
+        cancel: &CancellationToken,
+        on_line: &mut (dyn FnMut(String) + Send),
+    ) -> Result<Ended, SpawnError> {
+        run(&*self.0, command, cancel, on_line).await
+    }
+}
+
+async fn run(
     launch: &dyn Launch,
     command: Command,
     cancel: &CancellationToken,
@@ -65,7 +141,7 @@ pub async fn run(
         directory: command.directory,
         user: command.user,
         output: sender.into_blocking_fd().map_err(SpawnError::Spawner)?,
-        open_files: None,
+        open_files: command.limits.open_files,
         marker: None,
     };
     let mut process = launch.launch(spec).await?;

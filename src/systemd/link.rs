@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use tokio::sync::{oneshot, watch};
-use zbus::{Connection, Message, MessageStream, OwnedObjectPath, OwnedVariant};
+use zbus::{Connection, Message, MessageStream, OwnedObjectPath, OwnedVariant, Variant};
 
 use super::unit::{END, UnitState, path_of};
 use super::{ANSWER, Scope, SystemdError};
@@ -129,12 +129,12 @@ impl Systemd {
 
     /// Starts a unit, and waits until its job has ended well.
     pub async fn start(&self, unit: &str, limit: Duration) -> Result<(), SystemdError> {
-        self.job("start", "StartUnit", unit, limit).await
+        self.job("start", "StartUnit", unit, &(unit, "replace"), limit).await
     }
 
     /// Stops a unit, and waits until its job has ended well.
     pub async fn stop(&self, unit: &str, limit: Duration) -> Result<(), SystemdError> {
-        self.job("stop", "StopUnit", unit, limit).await
+        self.job("stop", "StopUnit", unit, &(unit, "replace"), limit).await
     }
 
     /// Forgets that a unit had failed, and how often it was started.
@@ -164,16 +164,31 @@ impl Systemd {
         Ok(())
     }
 
-    async fn job(
+    /// Makes a unit with these properties and starts it; waits until that has ended well.
+    pub async fn start_transient(
+        &self,
+        unit: &str,
+        properties: Vec<(&str, Variant<'_>)>,
+        limit: Duration,
+    ) -> Result<(), SystemdError> {
+        let no_others: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
+        self.job("start", "StartTransientUnit", unit, &(unit, "fail", properties, no_others), limit).await
+    }
+
+    async fn job<B>(
         &self,
         verb: &'static str,
         method: &'static str,
         unit: &str,
+        body: &B,
         limit: Duration,
-    ) -> Result<(), SystemdError> {
+    ) -> Result<(), SystemdError>
+    where
+        B: serde::Serialize + zbus::DynamicType + Sync,
+    {
         let live = self.live().await?;
         point("before a unit job");
-        let answer = live.call(ROOT, MANAGER, method, &(unit, "replace")).await?;
+        let answer = live.call(ROOT, MANAGER, method, body).await?;
         point("after a unit job was asked for");
         let job: OwnedObjectPath = decode(&answer, method)?;
         let result = live.result_of(job.as_str());

@@ -57,12 +57,21 @@ impl Machine {
             ("deployd.service", "/etc/systemd/system/deployd.service"),
             ("deployd.socket", "/etc/systemd/system/deployd.socket"),
             ("deployd.sysusers", "/etc/sysusers.d/deployd.conf"),
+            ("deployd.tmpfiles", "/etc/tmpfiles.d/deployd.conf"),
+            ("process-runtime.conf", "/usr/lib/deployd/process-runtime.conf"),
             ("deployd.yaml", "/etc/deployd/deployd.yaml"),
         ] {
             let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(file);
             self.write(place, &std::fs::read_to_string(from).unwrap());
         }
-        self.sh("mkdir -p /etc/deployd/services.d && systemd-sysusers && systemctl daemon-reload");
+        self.sh("systemd-sysusers && systemd-tmpfiles --create deployd.conf && systemctl daemon-reload");
+    }
+
+    /// Lets the daemon run plain processes, as `process-runtime.conf` says.
+    pub fn loosen(&self) {
+        self.sh("mkdir -p /etc/systemd/system/deployd.service.d; \
+                 ln -s /usr/lib/deployd/process-runtime.conf /etc/systemd/system/deployd.service.d/; \
+                 systemctl daemon-reload; systemctl try-restart deployd");
     }
 
     fn lab(&self, arguments: &[&str]) -> Output {

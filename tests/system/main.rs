@@ -7,7 +7,9 @@
     reason = "these are tests, helpers included; the harness is shared"
 )]
 
+mod commands;
 mod deploys;
+mod hardened;
 #[path = "../it/harness.rs"]
 mod harness;
 mod machine;

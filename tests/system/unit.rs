@@ -8,6 +8,20 @@ const SLEEPER: &str = "serviceId: 1\nname: sleeper\ncontainers: [{ name: sleeper
 #[test]
 fn no_container_ends_with_the_daemon() {
     let Some(machine) = Machine::with_deployd("outlive", &[("sleeper.yaml", SLEEPER)]) else { return };
+    outlives(&machine);
+}
+
+#[test]
+fn no_process_ends_with_the_daemon_that_has_started_it() {
+    let sleeper = format!("{SLEEPER}runtime: process\n");
+    let Some(machine) = Machine::with_deployd("processes", &[("sleeper.yaml", &sleeper)]) else { return };
+    machine.loosen();
+    outlives(&machine);
+    let unit = machine.sh("ps -o unit= -p $(pgrep -x sleep)");
+    assert_eq!(unit.trim(), "deployd.service", "else it proves nothing");
+}
+
+fn outlives(machine: &Machine) {
     machine.until("deployctl list");
     let task = machine.execute("start", "deployPlanItems: [{ serviceId: 1, deployment: START }]\n");
     machine.until_state(task, "SUCCEEDED");

@@ -21,11 +21,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("crashpoint", &[]),
     ("metrics", &[]),
     ("tls", &[]),
-    ("spawn", &["crashpoint"]),
+    ("spawn", &["catalog", "crashpoint"]),
     ("store", &["catalog", "crashpoint", "metrics", "plan", "task"]),
     ("artifact", &["blocking", "catalog", "crashpoint", "plan", "spawn", "tls"]),
-    ("systemd", &["crashpoint", "spawn"]),
-    ("runtime", &["blocking", "catalog", "clock", "crashpoint", "spawn", "systemd", "task"]),
+    ("systemd", &["blocking", "catalog", "crashpoint", "spawn"]),
+    ("engine", &["catalog", "crashpoint", "tls"]),
+    ("runtime", &["blocking", "catalog", "clock", "crashpoint", "engine", "spawn", "systemd", "task"]),
     ("probe", &["catalog", "spawn", "tls"]),
     // Deeds.
     (
@@ -69,7 +70,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("retention", &["artifact", "blocking", "clock", "executor", "store", "task"]),
     ("config", &["artifact", "catalog", "mistake", "retention", "systemd", "yaml"]),
     ("notify", &["actors", "control", "store"]),
-    ("preflight", &["artifact", "catalog", "catalog_dir", "config", "plan"]),
+    ("preflight", &["artifact", "catalog", "catalog_dir", "config", "plan", "systemd"]),
     (
         "daemon",
         &[

@@ -38,10 +38,10 @@ pub enum Failure {
         source: io::Error,
     },
     /// Standard output.
-    #[error("cannot write: {0}")]
+    #[error("cannot write to standard output: {0}")]
     Write(#[from] io::Error),
     /// A plan has mistakes; they were shown.
-    #[error("the plan is not valid; nothing was stored")]
+    #[error("the plan is not valid; nothing was stored: mend what stands above, and try again")]
     PlanShown,
     /// Words that do not go together.
     #[error("{0}")]

@@ -87,7 +87,9 @@ fn full_name(unit: &str) -> Result<String, Failure> {
         ["socket", "target", "timer", "mount", "automount", "path", "slice", "scope", "swap", "device"];
     let kind = unit.rsplit_once('.').map(|(_, kind)| kind);
     if kind.is_some_and(|kind| kinds.contains(&kind)) {
-        return Err(Failure::Other(format!("{unit} can't be a container: only services can")));
+        return Err(Failure::Other(format!(
+            "{unit} can't be a container; name a unit that ends in .service"
+        )));
     }
     let name = if kind == Some("service") { unit.to_string() } else { format!("{unit}.service") };
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);

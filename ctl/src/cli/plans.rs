@@ -198,7 +198,7 @@ pub fn name_and_revision(text: &str) -> Result<(&str, Option<u32>), Failure> {
     let Some((name, revision)) = text.rsplit_once('@') else { return Ok((text, None)) };
     match revision.parse() {
         Ok(revision) => Ok((name, Some(revision))),
-        Err(_) => Err(Failure::Other(format!("`{}` is no revision: NAME@3", printable(revision)))),
+        Err(_) => Err(Failure::Other(format!("`{}` is no revision; write NAME@3", printable(revision)))),
     }
 }
 

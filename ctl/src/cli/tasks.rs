@@ -1,5 +1,7 @@
 //! Tasks: execute, list, status, logs, and the commands.
 
+use std::time::{Duration, Instant};
+
 use http_body_util::BodyExt;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -7,7 +9,7 @@ use serde_json::{Value, json};
 use super::args::{Execute, Ids, Output};
 use super::exit::{self, Failure};
 use super::terminal::{Terminal, printable};
-use super::{plans, render, watch};
+use super::{plans, preview, render, watch};
 use crate::client::{Client, ClientError};
 use crate::wire::problem::code;
 use crate::wire::task::{self, DryRun, Task, TaskList, TaskStatus};
@@ -31,11 +33,11 @@ pub async fn execute(
     };
     let request = task::Execute { plan, revision, dry_run: execute.dry_run };
     if execute.dry_run {
-        let preview: DryRun = client.post("/v1/tasks", &request).await?;
-        if !terminal.document(output, &preview)? {
-            show_preview(&preview, terminal)?;
+        let dry: DryRun = client.post("/v1/tasks", &request).await?;
+        if !terminal.document(output, &dry)? {
+            preview::show(&dry, terminal)?;
         }
-        return Ok(u8::from(!preview.problems.is_empty()));
+        return Ok(u8::from(!dry.problems.is_empty()));
     }
     let key = execute.idempotency_key.as_deref();
     let task = start(&request, key, execute.wait, client, terminal).await?;
@@ -56,7 +58,8 @@ pub async fn execute(
     }
 }
 
-/// Executes; with `wait`, as soon as the tasks that hold its services have come to rest.
+/// Executes; with `wait`, as soon as the tasks that hold its services have come to rest. Who has waited does
+/// not lose its place by a restart of the daemon: it asks again, by a key that lets nothing be executed twice.
 async fn start(
     request: &task::Execute,
     key: Option<&str>,
@@ -64,52 +67,76 @@ async fn start(
     client: &Client,
     terminal: &mut Terminal,
 ) -> Result<Task, Failure> {
+    if !wait {
+        return Ok(client.post_once("/v1/tasks", key, request).await?);
+    }
+    let own = || std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let key = key.map_or_else(own, str::to_string);
+    let mut holder = None;
+    let mut lost = None;
     loop {
-        match client.post_once("/v1/tasks", key, request).await {
-            Err(ClientError::Problem(problem)) if wait && problem.code == code::CONFLICT => {
-                let holder = problem.conflicts.iter().flatten().next().map(|conflict| conflict.task);
-                let Some(holder) = holder else { return Err(ClientError::Problem(problem).into()) };
-                terminal.note(&format!("waiting for task {holder}: {}", printable(&problem.detail)));
-                watch::until_rest(holder, client).await?;
+        let failure = match turn(request, key.trim(), holder, client).await {
+            Ok(Turn::Started(task)) => return Ok(*task),
+            Ok(Turn::Held(conflict)) => {
+                holder = Some(conflict.task);
+                lost = None;
+                let text = format!("waiting for task {}: {}", conflict.task, printable(&conflict.detail));
+                terminal.note(&text);
+                continue;
             }
-            other => return Ok(other?),
+            Err(failure) => failure,
+        };
+        let since = *lost.get_or_insert_with(Instant::now);
+        if holder.is_none() || since.elapsed() > RESTART || !is_restart(&failure) {
+            return Err(failure.into());
         }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
-fn show_preview(preview: &DryRun, terminal: &mut Terminal) -> Result<(), Failure> {
-    terminal.line(&format!(
-        "{}@{} would do, batch after batch:",
-        printable(&preview.plan),
-        preview.revision
-    ))?;
-    let mut rows = Vec::new();
-    for batch in &preview.batches {
-        for deployment in &batch.deployments {
-            for container in &deployment.containers {
-                rows.push(vec![
-                    batch.priority.to_string(),
-                    format!("{} ({})", deployment.service, deployment.service_id),
-                    deployment.deployment.clone(),
-                    container.container.clone(),
-                    container.from_release.clone().unwrap_or_else(|| "-".into()),
-                    container.action.clone(),
-                ]);
+/// How long a daemon that is started anew may take.
+const RESTART: Duration = Duration::from_secs(30);
+
+/// What came of one try.
+enum Turn {
+    Started(Box<Task>),
+    Held(Held),
+}
+
+struct Held {
+    task: u64,
+    detail: String,
+}
+
+/// Waits for the holder, and tries.
+async fn turn(
+    request: &task::Execute,
+    key: &str,
+    holder: Option<u64>,
+    client: &Client,
+) -> Result<Turn, ClientError> {
+    if let Some(holder) = holder {
+        watch::until_rest(holder, client).await?;
+    }
+    match client.post_once("/v1/tasks", Some(key), request).await {
+        Ok(task) => Ok(Turn::Started(Box::new(task))),
+        Err(ClientError::Problem(problem)) if problem.code == code::CONFLICT => {
+            match problem.conflicts.iter().flatten().next().map(|conflict| conflict.task) {
+                Some(task) => Ok(Turn::Held(Held { task, detail: problem.detail.clone() })),
+                None => Err(ClientError::Problem(problem)),
             }
         }
+        Err(error) => Err(error),
     }
-    terminal.table(&["PRIORITY", "SERVICE", "DEPLOYMENT", "CONTAINER", "RELEASE", "WOULD"], rows)?;
-    for batch in &preview.batches {
-        let Some(longest) = &batch.dominated_by else { continue };
-        let usual = batch.deployments.iter().find(|it| it.service == *longest).and_then(|it| it.usual);
-        let usual = usual.map(usually).unwrap_or_default();
-        let text = format!("batch of priority {}: {longest} should take longest{usual}", batch.priority);
-        terminal.line(&printable(&text))?;
+}
+
+/// Whether this is what a client sees of a daemon that is started anew.
+fn is_restart(error: &ClientError) -> bool {
+    match error {
+        ClientError::NotReachable { .. } | ClientError::Cut(_) => true,
+        ClientError::Problem(problem) => problem.code == code::UNAVAILABLE,
+        ClientError::Protocol(_) => false,
     }
-    for problem in &preview.problems {
-        terminal.line(&printable(&format!("would fail: {problem}")))?;
-    }
-    Ok(())
 }
 
 pub async fn list(

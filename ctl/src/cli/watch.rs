@@ -6,7 +6,7 @@ use super::exit::{self, Failure};
 use super::live;
 use super::render;
 use super::terminal::Terminal;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::wire::event::Event;
 use crate::wire::task::TaskStatus;
 
@@ -97,12 +97,12 @@ fn is_resting(state: &str) -> bool {
     !matches!(state, "RUNNING" | "STOPPING" | "PAUSING")
 }
 
-async fn status(id: u64, client: &Client) -> Result<TaskStatus, Failure> {
-    Ok(client.get(&format!("/v1/tasks/{id}")).await?)
+async fn status(id: u64, client: &Client) -> Result<TaskStatus, ClientError> {
+    client.get(&format!("/v1/tasks/{id}")).await
 }
 
 /// The place of the last event that a task has now.
-pub async fn last_seq(id: u64, client: &Client) -> Result<u64, Failure> {
+pub async fn last_seq(id: u64, client: &Client) -> Result<u64, ClientError> {
     let mut events = client.events(Some(id), 0, false);
     let mut last = 0;
     while let Some(event) = events.next().await? {
@@ -112,7 +112,7 @@ pub async fn last_seq(id: u64, client: &Client) -> Result<u64, Failure> {
 }
 
 /// Waits until a task rests; its state.
-pub async fn until_rest(id: u64, client: &Client) -> Result<String, Failure> {
+pub async fn until_rest(id: u64, client: &Client) -> Result<String, ClientError> {
     loop {
         let state = status(id, client).await?.task.state;
         if is_resting(&state) {

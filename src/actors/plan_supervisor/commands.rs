@@ -189,6 +189,7 @@ impl PlanSupervisor {
                 supervisor.run(ledger, context);
             } else {
                 supervisor.claims.remove(&id);
+                supervisor.end_commands(id);
             }
             Ok(Commanded { warnings })
         });
@@ -202,11 +203,18 @@ impl PlanSupervisor {
         let deleted = self.store.commit(vec![change]).into_actor(self).map(move |result, supervisor, _| {
             result.map_err(|error| unavailable(&error))?;
             supervisor.claims.remove(&id);
+            supervisor.end_commands(id);
             if let Err(error) = supervisor.means.executor.logs.remove(id) {
                 tracing::warn!(task = %id, %error, "cannot remove the logs of a deleted task");
             }
             Ok(Commanded::default())
         });
         Box::pin(deleted)
+    }
+
+    /// A task that never goes on has no use for what it has begun, and what outlived the daemon.
+    fn end_commands(&self, id: TaskId) {
+        let executor = self.means.executor.clone();
+        self.means.host.spawn(async move { executor.end_commands_of(|task| task == id).await });
     }
 }

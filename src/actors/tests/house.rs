@@ -20,6 +20,7 @@ use crate::catalog::{Catalog, Container, Health, Hooks, Run, RuntimeKind, Servic
 use crate::executor::{Board, Deeds, Executor, TaskLogs};
 use crate::plan::check::Policy;
 use crate::runtime::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport};
+use crate::spawn::command::{Commands, Processes};
 use crate::spawn::{ExitStatus, Launch, SpawnError, Spawned, Spec};
 use crate::store::{Change, Store};
 use crate::task::operation::Incarnation;
@@ -119,6 +120,7 @@ fn service(id: u64, name: &str) -> Service {
             stop_signal: "SIGTERM".into(),
             stop_timeout: Duration::from_secs(1),
             limits: crate::catalog::Limits::default(),
+            image: None,
         }),
         health: Health {
             probe: None,
@@ -153,17 +155,18 @@ impl House {
         let at = |name: &str| directory.path().join(name);
         let store = Store::open_with_backend(redb::backends::InMemoryBackend::new()).unwrap();
         let stage = Arc::new(stage);
-        let launcher: Arc<dyn Launch> = Arc::new(NoLaunch);
+        let commands: Arc<dyn Commands> = Arc::new(Processes(Arc::new(NoLaunch)));
         let artifacts = Arc::new(ArtifactStore::open(at("artifacts")).unwrap());
         let git = Arc::new(Git::open(at("git"), at("git-cache"), crate::artifact::git::TIMEOUT).unwrap());
         let policy = Policy::default();
         let executor = Executor {
             instance: store.instance().into(),
             runtime: stage.clone(),
-            launcher: launcher.clone(),
+            commands: commands.clone(),
+            processes: commands.clone(),
             fetcher: Fetcher::new(artifacts.clone(), Limits::default(), policy.clone(), Timeouts::default())
                 .unwrap(),
-            builder: Arc::new(Builder::open(launcher, artifacts.clone(), git.clone(), at("builds")).unwrap()),
+            builder: Arc::new(Builder::open(commands, artifacts.clone(), git.clone(), at("builds")).unwrap()),
             artifacts,
             git,
             releases: Arc::new(Releases::open(at("services")).unwrap()),
@@ -181,6 +184,7 @@ impl House {
             executor: Arc::new(executor),
             host: tokio::runtime::Handle::current(),
             places: Arc::new(Semaphore::new(8)),
+            prefetch: None,
         };
         let (catalog, _) = watch::channel(Arc::new(catalog));
         let (held, _) = watch::channel(crate::actors::plan_supervisor::Held::default());

@@ -60,6 +60,20 @@ impl<'a> Fields<'a, '_> {
         u32::try_from(number.value).ok()
     }
 
+    /// `true` or `false`; without the key false.
+    pub fn truth(&mut self, key: &str) -> bool {
+        let Some(written) = self.text(key) else { return false };
+        match &*written.value {
+            "true" => true,
+            "false" => false,
+            _ => {
+                let path = self.path_of(key);
+                self.mistakes.add(written.place, &path, "true or false must stand here");
+                false
+            }
+        }
+    }
+
     /// A map below this one.
     pub fn section<T>(
         &mut self,
@@ -71,15 +85,6 @@ impl<'a> Fields<'a, '_> {
         let path = self.path_of(key);
         let entries = self.mistakes.map(node, &path, known)?;
         Some(read(&mut Fields { place: node.place, path, entries, mistakes: self.mistakes }))
-    }
-
-    /// A key that only another runtime can honour.
-    pub fn needs(&mut self, key: &str, what: &str) {
-        if let Some(node) = get(self.entries, key) {
-            let path = self.path_of(key);
-            let text = format!("{} {what}, which is not part of this version", path.clone());
-            self.mistakes.add(node.place, &path, text);
-        }
     }
 
     pub fn duration(&mut self, key: &str, default_millis: u64) -> Duration {

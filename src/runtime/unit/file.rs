@@ -13,6 +13,7 @@ use super::mark::{self, remove_file};
 use crate::crashpoint::point;
 use crate::runtime::StartSpec;
 use crate::systemd::Scope;
+use crate::systemd::transient::program;
 
 /// What makes a unit run in the release of a container.
 pub struct Place<'a> {
@@ -72,21 +73,6 @@ fn command(spec: &StartSpec, work: &Path) -> String {
     let program = program(&spec.argv[0], spec.environment.get("PATH").map(String::as_str), work);
     let words: Vec<String> = spec.argv.iter().map(|part| word(part)).collect();
     format!(":@{} {}", word(&program), words.join(" "))
-}
-
-/// As execvp would look it up; systemd has a path of its own and wants absolute names.
-fn program(name: &str, path: Option<&str>, work: &Path) -> String {
-    if name.starts_with('/') {
-        return name.to_string();
-    }
-    if name.contains('/') {
-        let parts = name.split('/').filter(|part| !matches!(*part, "" | "."));
-        return parts.fold(work.to_path_buf(), |path, part| path.join(part)).to_string_lossy().into_owned();
-    }
-    let directories = path.unwrap_or_default().split(':').filter(|directory| directory.starts_with('/'));
-    let found =
-        directories.map(|directory| format!("{directory}/{name}")).find(|file| Path::new(file).is_file());
-    found.unwrap_or_else(|| name.to_string())
 }
 
 fn limits(spec: &StartSpec, set: &mut impl FnMut(&str, &str)) {
@@ -165,22 +151,6 @@ fn word(text: &str) -> String {
     word
 }
 
-/// The environment file of a start.
-pub fn environment(spec: &StartSpec) -> String {
-    let mut text = String::new();
-    for (name, value) in &spec.environment {
-        let _ = write!(text, "{name}=\"");
-        for character in value.chars() {
-            if matches!(character, '"' | '\\' | '`' | '$') {
-                text.push('\\');
-            }
-            text.push(character);
-        }
-        text.push_str("\"\n");
-    }
-    text
-}
-
 /// Writes a file in one piece, durably. False: it was so already.
 pub fn write(path: &Path, text: &str, mode: u32) -> io::Result<bool> {
     if fs::read_to_string(path).is_ok_and(|there| there == text) {
@@ -231,14 +201,5 @@ mod tests {
     fn words_can_not_leave_their_place() {
         assert_eq!(word("a \"b\" %n\n[Service]"), "\"a \\\"b\\\" %%n\\x0a[Service]\"");
         assert_eq!(plain("a%b\nExecStart=x"), "a%%bExecStart=x");
-    }
-
-    #[test]
-    fn programs_are_found_as_execvp_would() {
-        let work = Path::new("/srv/current");
-        assert_eq!(program("/bin/x", None, work), "/bin/x");
-        assert_eq!(program("./bin//x", None, work), "/srv/current/bin/x");
-        assert_eq!(program("sh", Some("/nowhere:/bin"), work), "/bin/sh");
-        assert_eq!(program("no-such-program", Some("/bin"), work), "no-such-program");
     }
 }

@@ -8,7 +8,7 @@ use bincode::{Decode, Encode};
 
 use super::RowError;
 use crate::catalog::{
-    Build, Container, Health, Hooks, Label, Limits, Probe, Run, RuntimeKind, Service, ServiceId,
+    Build, Container, Engine, Health, Hooks, Label, Limits, Probe, Run, RuntimeKind, Service, ServiceId,
 };
 use crate::plan::{ContainerOrder, Way};
 use crate::task::deployment::DeploymentSpec;
@@ -53,6 +53,8 @@ struct ServiceV1 {
 enum RuntimeV1 {
     Process,
     Systemd,
+    Podman,
+    Docker,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -71,6 +73,12 @@ struct RunV1 {
     environment_file: Option<String>,
     stop_signal: String,
     stop_timeout: Duration,
+    limits: LimitsV1,
+    image: Option<String>,
+}
+
+#[derive(Debug, Encode, Decode)]
+struct LimitsV1 {
     memory_max: Option<u64>,
     cpu_quota: Option<u32>,
     tasks_max: Option<u64>,
@@ -99,6 +107,8 @@ struct BuildV1 {
     output: String,
     timeout: Duration,
     environment: BTreeMap<String, String>,
+    network: bool,
+    limits: LimitsV1,
 }
 
 impl From<&DeploymentSpec> for SpecV1 {
@@ -163,6 +173,8 @@ impl From<&Service> for ServiceV1 {
             runtime: match service.runtime {
                 RuntimeKind::Process => RuntimeV1::Process,
                 RuntimeKind::Systemd => RuntimeV1::Systemd,
+                RuntimeKind::Engine(Engine::Podman) => RuntimeV1::Podman,
+                RuntimeKind::Engine(Engine::Docker) => RuntimeV1::Docker,
             },
             containers: service.containers.iter().map(Into::into).collect(),
             run: service.run.map(Into::into),
@@ -188,6 +200,8 @@ impl TryFrom<ServiceV1> for Service {
             runtime: match row.runtime {
                 RuntimeV1::Process => RuntimeKind::Process,
                 RuntimeV1::Systemd => RuntimeKind::Systemd,
+                RuntimeV1::Podman => RuntimeKind::Engine(Engine::Podman),
+                RuntimeV1::Docker => RuntimeKind::Engine(Engine::Docker),
             },
             containers: row.containers.into_iter().map(Into::into).collect(),
             run: row.run.map(Into::into),
@@ -220,29 +234,33 @@ impl From<ContainerV1> for Container {
 
 impl From<Run> for RunV1 {
     fn from(run: Run) -> Self {
-        let Run { command, user, environment, environment_file, stop_signal, stop_timeout, limits } = run;
-        let Limits { memory_max, cpu_quota, tasks_max, open_files } = limits;
-        Self {
-            command,
-            user,
-            environment,
-            environment_file,
-            stop_signal,
-            stop_timeout,
-            memory_max,
-            cpu_quota,
-            tasks_max,
-            open_files,
-        }
+        let Run { command, user, environment, environment_file, stop_signal, stop_timeout, limits, image } =
+            run;
+        let limits = limits.into();
+        Self { command, user, environment, environment_file, stop_signal, stop_timeout, limits, image }
     }
 }
 
 impl From<RunV1> for Run {
     fn from(row: RunV1) -> Self {
-        let RunV1 { command, user, environment, environment_file, stop_signal, stop_timeout, .. } = row;
-        let (memory_max, cpu_quota, tasks_max) = (row.memory_max, row.cpu_quota, row.tasks_max);
-        let limits = Limits { memory_max, cpu_quota, tasks_max, open_files: row.open_files };
-        Self { command, user, environment, environment_file, stop_signal, stop_timeout, limits }
+        let RunV1 { command, user, environment, environment_file, stop_signal, stop_timeout, limits, image } =
+            row;
+        let limits = limits.into();
+        Self { command, user, environment, environment_file, stop_signal, stop_timeout, limits, image }
+    }
+}
+
+impl From<Limits> for LimitsV1 {
+    fn from(limits: Limits) -> Self {
+        let Limits { memory_max, cpu_quota, tasks_max, open_files } = limits;
+        Self { memory_max, cpu_quota, tasks_max, open_files }
+    }
+}
+
+impl From<LimitsV1> for Limits {
+    fn from(row: LimitsV1) -> Self {
+        let LimitsV1 { memory_max, cpu_quota, tasks_max, open_files } = row;
+        Self { memory_max, cpu_quota, tasks_max, open_files }
     }
 }
 
@@ -270,15 +288,15 @@ impl From<HealthV1> for Health {
 
 impl From<Build> for BuildV1 {
     fn from(build: Build) -> Self {
-        let Build { command, user, output, timeout, environment } = build;
-        Self { command, user, output, timeout, environment }
+        let Build { command, user, output, timeout, environment, network, limits } = build;
+        Self { command, user, output, timeout, environment, network, limits: limits.into() }
     }
 }
 
 impl From<BuildV1> for Build {
     fn from(row: BuildV1) -> Self {
-        let BuildV1 { command, user, output, timeout, environment } = row;
-        Self { command, user, output, timeout, environment }
+        let BuildV1 { command, user, output, timeout, environment, network, limits } = row;
+        Self { command, user, output, timeout, environment, network, limits: limits.into() }
     }
 }
 

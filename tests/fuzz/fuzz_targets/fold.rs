@@ -117,6 +117,7 @@ fn adds_up(task: &Task) {
     assert_eq!(states.iter().sum::<u32>(), progress.total);
     assert_eq!(progress.total as usize, task.deployments.len());
     assert!(progress.operations_done <= progress.operations);
+    assert!(task.is_counted_right(), "{task:?}");
     assert_eq!(task.finished_at.is_none(), task.state.is_active());
     let rests = matches!(decide(task), Decision::AtRest);
     assert_eq!(rests, !task.state.is_active());
