@@ -106,7 +106,7 @@ fn show(report: &Report, terminal: &mut Terminal) -> Result<(), Failure> {
 
 fn show_deployment(deployment: &Deployment, terminal: &mut Terminal) -> Result<(), Failure> {
     let took = render::duration(deployment.started_at.as_deref(), deployment.finished_at.as_deref());
-    let took = took + &forecast::usually(deployment);
+    let took = (took + &forecast::usually(deployment)).trim_start().to_string();
     let state = terminal.state(&deployment.state);
     let head = format!("{} ({}) {}", deployment.service, deployment.service_id, deployment.deployment);
     terminal.line(&format!("  {} {state} {took}", printable(&head)))?;
