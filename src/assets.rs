@@ -1,14 +1,18 @@
 //! Manual pages and completion scripts, made from the definition of the command line itself.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use clap::{Command, ValueEnum};
 use clap_complete::Shell;
+use clap_complete::aot::Generator;
+
+/// The script with which a shell completes a program.
+pub type Script = fn(Shell, &Command) -> io::Result<Vec<u8>>;
 
 /// Writes into a directory `man/` and `completions/` of a program whose manual pages are of this section.
-pub fn write(program: &Command, section: &str, directory: &Path) -> io::Result<()> {
+pub fn write(program: &Command, section: &str, script: Script, directory: &Path) -> io::Result<()> {
     let (pages, completions) = (directory.join("man"), directory.join("completions"));
     fs::create_dir_all(&pages)?;
     fs::create_dir_all(&completions)?;
@@ -17,12 +21,23 @@ pub fn write(program: &Command, section: &str, directory: &Path) -> io::Result<(
     manual(&built, built.get_name(), section, &pages)?;
     for shell in Shell::value_variants() {
         if matches!(shell, Shell::Bash | Shell::Zsh | Shell::Fish) {
-            let mut program = program.clone();
-            let name = program.get_name().to_string();
-            clap_complete::generate_to(*shell, &mut program, name, &completions)?;
+            let name = shell.file_name(program.get_name());
+            File::create(completions.join(name))?.write_all(&script(*shell, program)?)?;
         }
     }
     Ok(())
+}
+
+/// A script that knows a program's definition, and nothing else.
+pub fn fixed(shell: Shell, program: &Command) -> io::Result<Vec<u8>> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut program.clone(), program.get_name(), &mut script);
+    Ok(script)
+}
+
+/// The script of deployctl, which asks the running daemon.
+pub fn asking(shell: Shell, _: &Command) -> io::Result<Vec<u8>> {
+    deployctl::cli::completions(shell)
 }
 
 /// A page of a command, and one of each command below it: `deployctl-plan-check.1`.
@@ -43,7 +58,7 @@ mod tests {
     #[test]
     fn every_command_that_is_shown_has_a_page() {
         let directory = tempfile::tempdir().unwrap();
-        write(&deployctl::cli::definition(), "1", directory.path()).unwrap();
+        write(&deployctl::cli::definition(), "1", asking, directory.path()).unwrap();
         let page = |name: &str| fs::read_to_string(directory.path().join("man").join(name));
         assert!(page("deployctl.1").unwrap().contains(".SH DESCRIPTION"));
         let check = page("deployctl-plan-check.1").unwrap();

@@ -140,8 +140,8 @@ fn keep_secrets() {
 }
 
 fn write_assets(directory: &Path) -> std::io::Result<()> {
-    deployd::assets::write(&Cli::command(), "8", directory)?;
-    deployd::assets::write(&deployctl::cli::definition(), "1", directory)
+    deployd::assets::write(&Cli::command(), "8", deployd::assets::fixed, directory)?;
+    deployd::assets::write(&deployctl::cli::definition(), "1", deployd::assets::asking, directory)
 }
 
 /// What went wrong, for whoever starts the daemon: see [`DaemonError::exit_code`].

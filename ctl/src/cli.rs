@@ -2,6 +2,7 @@
 
 mod args;
 mod backup;
+mod complete;
 mod event;
 mod exit;
 mod history;
@@ -24,11 +25,15 @@ use clap::{CommandFactory, Parser};
 
 use crate::client::{Client, default_socket};
 use args::{Cli, Command, Output};
+pub use complete::script as completions;
 pub use exit::{CTRL_C, Failure, of_state};
 pub use terminal::{Terminal, printable};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    if complete::answered() {
+        return ExitCode::SUCCESS;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -98,7 +103,7 @@ async fn dispatch(cli: Cli, terminal: &mut Terminal) -> Result<u8, Failure> {
         Command::Status { id } => tasks::status(id, &client, output, terminal).await,
         Command::Watch { id } => watch::watch(id, 0, &client, output, terminal).await,
         Command::Wait { id } => watch::wait(id, &client, output, terminal).await,
-        Command::Report { id } => report::report(id, &client, output, terminal).await,
+        Command::Report { id, open } => report::report(id, open, &client, output, terminal).await,
         Command::Logs { id, service, follow } => {
             tasks::logs(id, service.as_deref(), follow, &client, output, terminal).await
         }
@@ -124,9 +129,7 @@ async fn dispatch(cli: Cli, terminal: &mut Terminal) -> Result<u8, Failure> {
         Command::Info => services::info(&client, output, terminal).await,
         Command::Backup { file } => backup::backup(&file, &client, output, terminal).await,
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "deployctl", &mut script);
-            terminal.raw(&script)?;
+            terminal.raw(&complete::script(shell)?)?;
             Ok(0)
         }
     }

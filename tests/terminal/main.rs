@@ -8,9 +8,13 @@
     reason = "these are tests, helpers and tables included; the harness is shared"
 )]
 
+mod completion;
 #[path = "../it/harness.rs"]
 mod harness;
+mod json;
 mod live;
+mod naughty;
 mod pty;
+mod report;
 #[path = "../hostile/server.rs"]
 mod server;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::complete;
+
 /// Talk to deployd, the release daemon. Without a command: what is going on, and what can be done
 #[derive(Debug, Parser)]
 #[command(
@@ -62,7 +64,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  deployctl list --state RUNNING --state PAUSED")]
     List {
         /// Only tasks in this state (can be given several times)
-        #[arg(long, value_name = "STATE")]
+        #[arg(long, value_name = "STATE", add = complete::states())]
         state: Vec<String>,
         /// How many
         #[arg(long, default_value_t = 20)]
@@ -70,24 +72,40 @@ pub enum Command {
     },
     /// One screen about a task: state, progress, what it waits for, what can be done
     #[command(after_help = "Example:\n  deployctl status 7")]
-    Status { id: u64 },
+    Status {
+        #[arg(add = complete::tasks(""))]
+        id: u64,
+    },
     /// Follow a task until it rests; Ctrl-C leaves the task alone
     #[command(after_help = "Example:\n  deployctl watch 7")]
-    Watch { id: u64 },
+    Watch {
+        #[arg(add = complete::tasks(""))]
+        id: u64,
+    },
     /// Wait until a task rests; the exit code says how
     #[command(after_help = "Example:\n  deployctl wait 7 && echo released")]
-    Wait { id: u64 },
+    Wait {
+        #[arg(add = complete::tasks(""))]
+        id: u64,
+    },
     /// The report of a task
     #[command(
-        after_help = "Examples:\n  deployctl report 7 -o json\n  deployctl report 7 -o html > report.html"
+        after_help = "Examples:\n  deployctl report 7 -o json\n  deployctl report 7 --open\n  deployctl report 7 -o html > report.html"
     )]
-    Report { id: u64 },
+    Report {
+        #[arg(add = complete::tasks(""))]
+        id: u64,
+        /// As a page in the browser; without a desktop: says where the page is
+        #[arg(long)]
+        open: bool,
+    },
     /// What builds, hooks and operations of a task said
     #[command(after_help = "Example:\n  deployctl logs 7 --service web --follow")]
     Logs {
+        #[arg(add = complete::tasks(""))]
         id: u64,
         /// Only this service (id or name)
-        #[arg(long)]
+        #[arg(long, add = complete::services())]
         service: Option<String>,
         /// Go on until the task rests
         #[arg(short, long)]
@@ -121,12 +139,18 @@ pub enum Command {
     #[command(
         after_help = "Example:\n  deployctl rollback-plan 7 > back.yaml && deployctl execute -f back.yaml --dry-run"
     )]
-    RollbackPlan { id: u64 },
+    RollbackPlan {
+        #[arg(add = complete::tasks(""))]
+        id: u64,
+    },
     /// A plan of what a failed or stopped task did not get done
     #[command(
         after_help = "Example:\n  deployctl retry-plan 7 | deployctl execute -f - --name retry --watch"
     )]
-    RetryPlan { id: u64 },
+    RetryPlan {
+        #[arg(add = complete::tasks(""))]
+        id: u64,
+    },
     /// Delete tasks that rest
     #[command(after_help = "Example:\n  deployctl delete 5 6 7")]
     Delete(Ids),
@@ -143,7 +167,7 @@ pub enum Command {
         #[arg(short, long)]
         follow: bool,
         /// Only of this task
-        #[arg(long)]
+        #[arg(long, add = complete::tasks(""))]
         task: Option<u64>,
         /// Only after this one
         #[arg(long, default_value_t = 0, value_name = "SEQ")]
@@ -153,7 +177,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  deployctl history --service web --user alice")]
     History {
         /// Only of this service (id or name)
-        #[arg(long)]
+        #[arg(long, add = complete::services())]
         service: Option<String>,
         /// Only by this user
         #[arg(long)]
@@ -179,7 +203,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Ids {
     /// Numbers of tasks
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "ID", add = complete::tasks(""))]
     pub ids: Vec<u64>,
     /// Wait until they rest
     #[arg(long)]
@@ -189,7 +213,7 @@ pub struct Ids {
 #[derive(Debug, Args)]
 pub struct Execute {
     /// A stored plan
-    #[arg(value_name = "NAME[@REV]", required_unless_present = "file", conflicts_with = "file")]
+    #[arg(value_name = "NAME[@REV]", add = complete::plans(), required_unless_present = "file", conflicts_with = "file")]
     pub plan: Option<String>,
     /// Store this file first, if it is not the newest revision already, under its name without
     /// ending (- is standard input)
@@ -224,7 +248,7 @@ pub enum PlanCommand {
     #[command(after_help = "Example:\n  deployctl plan new web db > release.yaml")]
     New {
         /// Only of these services [default: all]
-        #[arg(value_name = "SERVICE")]
+        #[arg(value_name = "SERVICE", add = complete::services())]
         services: Vec<String>,
     },
     /// Store a plan; the same name again is the next revision
@@ -242,12 +266,15 @@ pub enum PlanCommand {
     /// A plan as it was written
     #[command(after_help = "Example:\n  deployctl plan show shop@2")]
     Show {
-        #[arg(value_name = "NAME[@REV]")]
+        #[arg(value_name = "NAME[@REV]", add = complete::plans())]
         plan: String,
     },
     /// Delete all revisions of a plan
     #[command(after_help = "Example:\n  deployctl plan delete shop")]
-    Delete { name: String },
+    Delete {
+        #[arg(add = complete::plans())]
+        name: String,
+    },
     /// The JSON Schema of a plan, for editors
     #[command(after_help = "Example:\n  deployctl plan schema > release-plan.schema.json")]
     Schema,
@@ -261,13 +288,13 @@ pub enum ServiceCommand {
     /// One service and its containers
     #[command(after_help = "Example:\n  deployctl service show web")]
     Show {
-        #[arg(value_name = "ID|NAME")]
+        #[arg(value_name = "ID|NAME", add = complete::services())]
         service: String,
     },
     /// The last lines of its containers
     #[command(after_help = "Example:\n  deployctl service logs web --lines 50")]
     Logs {
-        #[arg(value_name = "ID|NAME")]
+        #[arg(value_name = "ID|NAME", add = complete::services())]
         service: String,
         /// How many of each container
         #[arg(short = 'n', long, default_value_t = 100)]
@@ -312,5 +339,8 @@ pub enum RepoCommand {
     List,
     /// Delete a repository with everything in it
     #[command(after_help = "Example:\n  deployctl repo delete shop")]
-    Delete { name: String },
+    Delete {
+        #[arg(add = complete::repositories())]
+        name: String,
+    },
 }

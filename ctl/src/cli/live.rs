@@ -73,7 +73,10 @@ pub async fn watch(id: u64, client: &Client, terminal: &mut Terminal) -> Result<
             _ = frames.tick() => screen.draw(false, terminal)?,
             _ = signals.resized.recv() => screen.draw(false, terminal)?,
             _ = signals.back.recv() => screen.inline.forget(),
-            _ = signals.interrupt.recv() => return Ok(screen.leave(id, terminal)),
+            _ = signals.interrupt.recv() => {
+                terminal.note(&super::watch::goes_on(id));
+                return Ok(exit::CTRL_C);
+            }
             _ = signals.terminate.recv() => return Ok(exit::TERMINATED),
             _ = signals.hang_up.recv() => return Ok(exit::HUNG_UP),
         }
@@ -116,12 +119,6 @@ impl Screen {
             terminal.raw(bytes.as_bytes())?;
         }
         Ok(())
-    }
-
-    /// After Ctrl-C.
-    fn leave(&mut self, id: u64, terminal: &mut Terminal) -> u8 {
-        terminal.note(&super::watch::goes_on(id));
-        exit::CTRL_C
     }
 
     fn end(&mut self, id: u64, terminal: &mut Terminal) -> Result<u8, Failure> {

@@ -1,7 +1,9 @@
 //! The report of a task: as a table here, as a page and as Markdown below.
 
+mod forecast;
 mod html;
 mod markdown;
+mod open;
 #[cfg(test)]
 mod tests;
 
@@ -14,11 +16,16 @@ use crate::wire::report::{Deployment, Failure as Error, Operation, Report};
 
 pub async fn report(
     id: u64,
+    in_browser: bool,
     client: &Client,
     output: Output,
     terminal: &mut Terminal,
 ) -> Result<u8, Failure> {
     let report: Report = client.get(&format!("/v1/tasks/{id}/report")).await?;
+    if in_browser {
+        let page = html::page(&report).expect("a string takes any text");
+        return open::open(id, &page, output, terminal).await;
+    }
     if terminal.document(output, &report)? {
         return Ok(0);
     }
@@ -56,7 +63,8 @@ fn facts(deployment: &Deployment) -> Vec<String> {
         (!said.is_empty()).then(|| format!("{}: {}", operation.container, said.trim()))
     });
     let notes = deployment.notes.iter().map(|note| format!("note: {note}"));
-    artifact(deployment).into_iter().chain(containers).chain(notes).collect()
+    let usual = forecast::in_words(deployment);
+    artifact(deployment).into_iter().chain(containers).chain(usual).chain(notes).collect()
 }
 
 fn artifact(deployment: &Deployment) -> Option<String> {
@@ -98,6 +106,7 @@ fn show(report: &Report, terminal: &mut Terminal) -> Result<(), Failure> {
 
 fn show_deployment(deployment: &Deployment, terminal: &mut Terminal) -> Result<(), Failure> {
     let took = render::duration(deployment.started_at.as_deref(), deployment.finished_at.as_deref());
+    let took = (took + &forecast::usually(deployment)).trim_start().to_string();
     let state = terminal.state(&deployment.state);
     let head = format!("{} ({}) {}", deployment.service, deployment.service_id, deployment.deployment);
     terminal.line(&format!("  {} {state} {took}", printable(&head)))?;

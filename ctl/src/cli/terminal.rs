@@ -11,6 +11,7 @@ use super::args::Output;
 const MIN_WIDTH: u16 = 60;
 
 /// Standard output and standard error, or what stands in for them.
+#[expect(clippy::struct_excessive_bools, reason = "four facts that are independent of each other")]
 pub struct Terminal {
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,

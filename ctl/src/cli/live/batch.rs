@@ -93,7 +93,9 @@ impl<'a> Pen<'a> {
                 if fold >= Fold::Idle {
                     shown.sort_by_key(|it| urgency(it));
                 }
-                shown.into_iter().for_each(|it| self.service(it, fold, &mut lines));
+                for it in shown {
+                    self.service(it, fold, &mut lines);
+                }
             }
         }
         lines

@@ -113,6 +113,6 @@ impl Spread {
 
     /// With so many at the same time; before any has begun nobody knows, and the longest one counts.
     fn over_places(&self, places: u64) -> Millis {
-        if places == 0 { self.longest } else { self.longest.max(self.sum / places) }
+        self.sum.checked_div(places).map_or(self.longest, |each| self.longest.max(each))
     }
 }

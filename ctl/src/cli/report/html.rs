@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use jiff::Timestamp;
 
 use super::super::{event, render, terminal::printable};
+use super::forecast;
 use crate::wire::report::{Deployment, Failure, Report};
 
 /// Longer lists are folded at first; what has failed never is.
@@ -84,9 +85,10 @@ fn summary(report: &Report, page: &mut String) -> fmt::Result {
         ),
         ("Containers", format!("{} of {} done", containers.done, containers.total)),
     ];
+    let forecast = forecast::whole(report).map(|words| ("Forecast", words));
     page.push_str("<dl>\n");
-    for (name, value) in &facts {
-        writeln!(page, "<dt>{name}</dt><dd>{}</dd>", Text(value))?;
+    for (name, value) in facts.into_iter().chain(forecast) {
+        writeln!(page, "<dt>{name}</dt><dd>{}</dd>", Text(&value))?;
     }
     page.push_str("</dl>\n");
     Ok(())
@@ -128,7 +130,26 @@ struct Scale {
 impl Scale {
     fn of(report: &Report) -> Option<Self> {
         let end = report.task.finished_at.as_deref().or_else(|| last(report))?;
-        Some(Self { from: report.task.started_at.parse().ok()?, to: end.parse().ok()? })
+        let (from, to): (Timestamp, Timestamp) = (report.task.started_at.parse().ok()?, end.parse().ok()?);
+        // Where a forecast lies a little later than the end, there is room for it.
+        let marks = report.deployments.iter().filter_map(|it| Some(usual_ends(it)?.1));
+        let edge = to + to.duration_since(from) / 4;
+        let to = marks.filter(|mark| *mark <= edge).fold(to, Timestamp::max);
+        Some(Self { from, to })
+    }
+
+    /// Where half, and nine of ten, of the earlier deployments of this kind had ended.
+    fn marks(&self, it: &Deployment) -> String {
+        let Some((half, most)) = usual_ends(it) else { return String::new() };
+        let mark = |at: Timestamp, class: &str| {
+            let place = self.place(at);
+            if at > self.to {
+                String::new()
+            } else {
+                format!("<s class=\"{class}\" style=\"left:{place:.2}%\"></s>")
+            }
+        };
+        mark(half, "half") + &mark(most, "most")
     }
 
     /// Where a moment lies, in percent.
@@ -151,9 +172,23 @@ impl Scale {
     }
 }
 
+/// When a deployment should have ended: by half of what was seen, and by nine of ten.
+fn usual_ends(it: &Deployment) -> Option<(Timestamp, Timestamp)> {
+    let (usual, begun) = (it.usual?, it.started_at.as_deref()?.parse::<Timestamp>().ok()?);
+    let after = |millis: u64| Some(begun + jiff::SignedDuration::from_millis(i64::try_from(millis).ok()?));
+    after(usual.p50).zip(after(usual.p90))
+}
+
 fn timeline(report: &Report, page: &mut String) -> fmt::Result {
     let Some(scale) = Scale::of(report) else { return Ok(()) };
-    page.push_str("<h2>Timeline</h2>\n<div class=\"timeline\">\n");
+    page.push_str("<h2>Timeline</h2>\n");
+    if report.deployments.iter().any(|it| usual_ends(it).is_some()) {
+        page.push_str(
+            "<p class=\"legend\"><s class=\"half\"></s> half of the earlier ones had ended here, \
+             <s class=\"most\"></s> nine of ten of them</p>\n",
+        );
+    }
+    page.push_str("<div class=\"timeline\">\n");
     axis(report, &scale, page)?;
     for batch in report.deployments.chunk_by(|a, b| a.priority == b.priority) {
         batch_rows(batch, report.deployments.len() <= SHOWN, &scale, page)?;
@@ -190,6 +225,7 @@ fn batch_rows(batch: &[Deployment], open: bool, scale: &Scale, page: &mut String
         let folded = if open || it.error.is_some() { " open" } else { "" };
         write!(page, "<details{folded}><summary>")?;
         let bar = scale.bar(&it.state, it.started_at.as_deref(), it.finished_at.as_deref());
+        let bar = bar + &scale.marks(it);
         let name = format!("{} ({}) {}", it.service, it.service_id, it.deployment);
         row(
             "service",

@@ -58,7 +58,7 @@ fn table(batch: &[Deployment], to: &mut String) -> fmt::Result {
         "| service | deployment | container | state | took | from | to |\n|---|---|---|---|---|---|---|"
     )?;
     for it in batch {
-        let took = took(it.started_at.as_deref(), it.finished_at.as_deref());
+        let took = took(it.started_at.as_deref(), it.finished_at.as_deref()) + &super::forecast::usually(it);
         let (service, way, state) = (Text(&it.service), Text(&it.deployment), Text(&it.state));
         writeln!(to, "| **{service}** ({}) | {way} | | {state} | {took} | | |", it.service_id)?;
         for at in &it.operations {

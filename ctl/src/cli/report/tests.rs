@@ -19,7 +19,8 @@ fn report() -> Report {
             { "serviceId": 3, "service": "db", "priority": 5, "deployment": "RESTART",
               "containerExecMethod": "PARALLEL", "labels": [], "state": "SUCCEEDED",
               "startedAt": "2026-01-01T10:00:00Z", "finishedAt": "2026-01-01T10:00:05Z",
-              "artifact": null, "release": null, "notes": [], "error": null, "operations": [
+              "artifact": null, "release": null, "notes": [], "error": null,
+              "usual": { "p50": 4000, "p90": 11000, "samples": 7 }, "operations": [
                 { "container": "db-1", "state": "SUCCEEDED", "startedAt": "2026-01-01T10:00:00.1Z",
                   "finishedAt": "2026-01-01T10:00:05Z", "fromRelease": null, "toRelease": null,
                   "detail": "healthy after 4.0 s", "settled": "foundDone", "error": null } ] },
@@ -98,7 +99,7 @@ fn nothing_of_a_report_is_markup() {
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;\\u{1b}[31m\\u{202e}&quot;&#39;&amp;"));
     let known = [
         "!DOCTYPE", "html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "small", "b", "p",
-        "dl", "dt", "dd", "section", "code", "pre", "div", "span", "em", "u", "i", "details", "summary",
+        "dl", "dt", "dd", "s", "section", "code", "pre", "div", "span", "em", "u", "i", "details", "summary",
         "ul", "li", "table", "tr", "td",
     ];
     for tag in tags(&page) {
@@ -136,4 +137,28 @@ fn a_thousand_services_are_folded_but_for_what_failed() {
     assert_eq!(timeline.matches("<details open>").count(), 1);
     assert_eq!(timeline.matches("class=\"row container\"").count(), 1000);
     assert!(page.len() < 2_000_000, "{}", page.len());
+}
+
+#[test]
+fn what_was_usual_is_said_and_marked() {
+    let mut report = report();
+    let page = html::page(&report).unwrap();
+    // 4 of 11 s: the scale has room for the later mark.
+    assert!(
+        page.contains(
+            "<s class=\"half\" style=\"left:36.36%\"></s><s class=\"most\" style=\"left:100.00%\">"
+        )
+    );
+    assert!(page.contains(
+        "usually 4.0 s, 9 of 10 times within 11.0 s (7 seen before this task); it took 5.0 s, 1.0 s more"
+    ));
+    // One of two was never seen: nothing is said about the whole.
+    assert!(!page.contains("Forecast"));
+    report.deployments[1].usual = report.deployments[0].usual;
+    report.deployments[1].state = "SUCCEEDED".into();
+    let page = html::page(&report).unwrap();
+    assert!(page.contains(
+        "<dd>8.0 s by the slowest of each batch, as known when it began; it took 10.0 s, 2.0 s more"
+    ));
+    assert!(markdown::document(&report).unwrap().contains("| SUCCEEDED | 5.0 s (usually 4.0 s) |"));
 }
