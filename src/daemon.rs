@@ -193,6 +193,7 @@ async fn serve(
     tracing::info!(socket = %config.socket.display(), "deployd is ready");
     notify::ready();
     actix_rt::spawn(notify::watch(supervisor.clone()));
+    commander.sweep_containers();
     if config.resume_on_start {
         resume_all(&commander, resumable).await;
     }

@@ -5,7 +5,7 @@ pub mod log;
 pub mod process;
 pub mod unit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -75,6 +75,8 @@ pub enum Observation {
         release: Option<String>,
         /// Since when, if the clock can tell.
         since: Option<Timestamp>,
+        /// How often it was started again after a failure, by nobody but the runtime, since it was started.
+        restarts: u32,
     },
 }
 
@@ -192,6 +194,10 @@ pub trait Runtime: Send + Sync + 'static {
         signal: &str,
         timeout: Duration,
     ) -> Result<StopReport, RuntimeError>;
+    /// Removes what is left of containers that are not among these, and of which nothing runs.
+    async fn sweep(&self, _keep: &HashSet<ContainerRef>) -> Result<(), RuntimeError> {
+        Ok(())
+    }
     /// Resolves when this run has ended; `None`: its status is unknown.
     async fn exited(&self, container: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus>;
     /// The last lines of output.

@@ -1,5 +1,8 @@
 //! Looking at a container, before anything is done to it and for whoever asks.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use super::{Executor, Subject, Target, failure};
 use crate::blocking;
 use crate::catalog::{Container, RuntimeKind, Service};
@@ -66,7 +69,9 @@ impl Executor {
         Ok(match observed.map_err(|error| not_seen(container, &error))? {
             Observation::Absent => seen,
             Observation::Exited { rebooted, .. } => Seen { rebooted, ..seen },
-            Observation::Running { incarnation, .. } => Seen { incarnation: Some(incarnation), ..seen },
+            Observation::Running { incarnation, restarts, .. } => {
+                Seen { incarnation: Some(incarnation), restarted: restarts > 0, ..seen }
+            }
         })
     }
 
@@ -132,7 +137,10 @@ impl Executor {
                     None => "ended; its status is unknown".into(),
                 };
             }
-            Ok(Observation::Running { pid, release, since, .. }) => {
+            Ok(Observation::Running { pid, release, since, restarts, .. }) => {
+                if restarts > 0 {
+                    view.detail = format!("started again {restarts} times by systemd, after failures");
+                }
                 view.state = "running";
                 view.pid = pid;
                 view.since = since;
@@ -141,6 +149,17 @@ impl Executor {
             Err(error) => view.detail = error.to_string(),
         }
         view
+    }
+
+    /// Removes what is left of containers that none of these services has, if nothing of them runs.
+    pub async fn sweep_containers(&self, services: &[Arc<Service>]) {
+        let containers = |service: &Arc<Service>| -> Vec<ContainerRef> {
+            service.containers.iter().map(|container| reference(service, &container.name)).collect()
+        };
+        let keep: HashSet<ContainerRef> = services.iter().flat_map(containers).collect();
+        if let Err(error) = self.runtime.sweep(&keep).await {
+            tracing::warn!(%error, "cannot remove what is left of containers that are in the catalog no more");
+        }
     }
 
     /// The last lines of output of each container of a service.

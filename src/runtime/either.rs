@@ -2,6 +2,7 @@
 //!
 //! A container may still run as what an earlier catalog said. It is found there, too, and stopped there.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,6 +96,13 @@ impl Runtime for EitherRuntime {
         }
         let stopped = self.main(container)?.stop(container, signal, timeout).await?;
         Ok(StopReport { killed: report.killed | stopped.killed, took: report.took + stopped.took })
+    }
+
+    async fn sweep(&self, keep: &HashSet<ContainerRef>) -> Result<(), RuntimeError> {
+        match &self.units {
+            Some(units) => units.sweep(keep).await,
+            None => Ok(()),
+        }
     }
 
     async fn exited(&self, container: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus> {

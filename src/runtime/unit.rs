@@ -5,7 +5,9 @@
 
 mod file;
 mod mark;
+mod sweep;
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -144,8 +146,8 @@ impl Runtime for UnitRuntime {
         let mut state = self.systemd.state(&unit.name, &[]).await?;
         // A unit without a run is not loaded: each call would let systemd read it from the disk.
         if !state.invocation.is_empty() {
-            let more = if state.is_up() { &["MainPID"][..] } else { &END };
-            state = self.systemd.state(&unit.name, more).await?;
+            let more = if state.is_up() { &["MainPID", "NRestarts"][..] } else { &END };
+            self.systemd.look_closer(&unit.name, more, &mut state).await?;
         }
         let mark = Mark::read(&unit.directory).map_err(|source| io_error("read its unit's mark", source))?;
         // A unit that is not ours may have run since, without us.
@@ -160,7 +162,8 @@ impl Runtime for UnitRuntime {
             let since = i64::try_from(state.active_since).ok().filter(|since| *since > 0).map(Timestamp);
             let pid = i32::try_from(state.main_pid).ok().filter(|pid| *pid > 0);
             let incarnation = self.incarnation(state.invocation);
-            return Ok(Observation::Running { incarnation, pid, operation, release, since });
+            let restarts = state.restarts;
+            return Ok(Observation::Running { incarnation, pid, operation, release, since, restarts });
         }
         let failed = state.active != "inactive";
         Ok(match of_this_run {
@@ -239,6 +242,10 @@ impl Runtime for UnitRuntime {
         Ok(StopReport { killed, took: begun.elapsed() })
     }
 
+    async fn sweep(&self, keep: &HashSet<ContainerRef>) -> Result<(), RuntimeError> {
+        self.remove_unused(keep).await
+    }
+
     async fn exited(&self, container: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus> {
         let Incarnation::Unit { invocation, .. } = incarnation else { return None };
         let unit = self.unit(container);
@@ -290,9 +297,8 @@ fn owned_by(path: &Path, directory: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         text => text?,
     };
-    let owner = text.lines().find_map(|line| line.strip_prefix("X-Deployd-Container="));
-    match owner {
-        Some(owner) if owner == directory.to_string_lossy().replace('%', "%%") => Ok(()),
+    match file::owner(&text) {
+        Some(owner) if Path::new(&owner) == directory => Ok(()),
         Some(owner) => Err(io::Error::other(format!(
             "{} belongs to the container in {owner}, of another deployd; remove it, or rename one of the two",
             path.display()

@@ -94,14 +94,29 @@ impl Systemd {
         let path = path_of(unit);
         // State, run and job in one answer: they belong together.
         let answer = live.call(&path, PROPERTIES, "GetAll", &(UNIT,)).await?;
-        let mut properties: HashMap<String, OwnedVariant> = decode(&answer, "GetAll")?;
+        let properties: HashMap<String, OwnedVariant> = decode(&answer, "GetAll")?;
+        let mut state = UnitState::default();
+        state.take(&properties);
+        self.look_closer(unit, more, &mut state).await?;
+        Ok(state)
+    }
+
+    /// Adds these properties, which only services have, to what is known of a unit.
+    pub async fn look_closer(
+        &self,
+        unit: &str,
+        more: &[&str],
+        state: &mut UnitState,
+    ) -> Result<(), SystemdError> {
+        let (live, path) = (self.live().await?, path_of(unit));
         // All of a service's would be 250, and systemd reads the cgroup's files for some of them.
         let get = async |name: &str| -> Result<_, SystemdError> {
             let answer = live.call(&path, PROPERTIES, "Get", &(SERVICE, name)).await?;
             Ok((name.to_string(), decode::<OwnedVariant>(&answer, "Get")?))
         };
-        properties.extend(futures_util::future::try_join_all(more.iter().map(|name| get(name))).await?);
-        Ok(UnitState::of(&properties))
+        let properties = futures_util::future::try_join_all(more.iter().map(|name| get(name))).await?;
+        state.take(&properties.into_iter().collect());
+        Ok(())
     }
 
     /// Waits until `is_over` holds for the unit; returns what it is then. It has to hold without `more`, too:

@@ -61,6 +61,7 @@ impl Runtime for Stage {
                 operation: operation.clone(),
                 release: None,
                 since: None,
+                restarts: 0,
             },
         })
     }
