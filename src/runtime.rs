@@ -177,9 +177,18 @@ impl RuntimeError {
 pub trait Runtime: Send + Sync + 'static {
     /// Looks at a container.
     async fn observe(&self, container: &ContainerRef) -> Result<Observation, RuntimeError>;
-    /// Waits until nothing that was begun on a container, by whomever, is still under way there.
-    async fn settle(&self, _container: &ContainerRef) -> Result<(), RuntimeError> {
-        Ok(())
+    /// Looks at a container when nothing that was begun on it, by whomever, is still under way there.
+    async fn observe_settled(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
+        self.observe(container).await
+    }
+    /// Ends what is left of a container that does not run: what its dead leader had started.
+    async fn clear(
+        &self,
+        container: &ContainerRef,
+        signal: &str,
+        timeout: Duration,
+    ) -> Result<(), RuntimeError> {
+        self.stop(container, signal, timeout).await.map(|_| ())
     }
     /// Why a container could not be started, as far as that is known before it is stopped.
     fn check(&self, _container: &ContainerRef) -> Result<(), RuntimeError> {

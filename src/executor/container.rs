@@ -77,11 +77,7 @@ impl Executor {
 
     async fn observe(&self, subject: &Subject, container: &str) -> Result<Observed, Failure> {
         let container = reference(&subject.service, container);
-        let settled = self.runtime.settle(&container).await;
-        let seen = match settled {
-            Ok(()) => self.runtime.observe(&container).await,
-            Err(error) => Err(error),
-        };
+        let seen = self.runtime.observe_settled(&container).await;
         let seen = seen.map_err(|error| not_seen(&container.container, &error))?;
         Ok(match seen {
             Observation::Absent => Observed::Down { ended: None },

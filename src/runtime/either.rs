@@ -37,6 +37,24 @@ impl EitherRuntime {
         }
     }
 
+    /// What was seen of a container, unless it runs as what it was before.
+    async fn or_former(
+        &self,
+        container: &ContainerRef,
+        observed: Observation,
+    ) -> Result<Observation, RuntimeError> {
+        if matches!(observed, Observation::Running { .. }) {
+            return Ok(observed);
+        }
+        for (runtime, former) in self.others(container) {
+            let former = runtime.observe(&former).await?;
+            if matches!(former, Observation::Running { .. }) {
+                return Ok(former);
+            }
+        }
+        Ok(observed)
+    }
+
     /// What the container may have been before, each as a container of its own.
     fn others(&self, container: &ContainerRef) -> Vec<(&dyn Runtime, ContainerRef)> {
         let mut others: Vec<(&dyn Runtime, ContainerRef)> = Vec::new();
@@ -57,20 +75,24 @@ impl EitherRuntime {
 impl Runtime for EitherRuntime {
     async fn observe(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
         let observed = self.main(container)?.observe(container).await?;
-        if matches!(observed, Observation::Running { .. }) {
-            return Ok(observed);
-        }
-        for (runtime, former) in self.others(container) {
-            let observed = runtime.observe(&former).await?;
-            if matches!(observed, Observation::Running { .. }) {
-                return Ok(observed);
-            }
-        }
-        Ok(observed)
+        self.or_former(container, observed).await
     }
 
-    async fn settle(&self, container: &ContainerRef) -> Result<(), RuntimeError> {
-        self.main(container)?.settle(container).await
+    async fn observe_settled(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
+        let observed = self.main(container)?.observe_settled(container).await?;
+        self.or_former(container, observed).await
+    }
+
+    async fn clear(
+        &self,
+        container: &ContainerRef,
+        signal: &str,
+        timeout: Duration,
+    ) -> Result<(), RuntimeError> {
+        for (runtime, former) in self.others(container) {
+            runtime.stop(&former, signal, timeout).await?;
+        }
+        self.main(container)?.clear(container, signal, timeout).await
     }
 
     fn check(&self, container: &ContainerRef) -> Result<(), RuntimeError> {

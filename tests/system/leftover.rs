@@ -35,8 +35,9 @@ fn units_of_containers_that_left_the_catalog_are_removed_when_nothing_needs_them
     let never = ", command: [/bin/sh, -c, 'test $DEPLOYD_CONTAINER = needed-1 -o -e /srv/open'], timeout: 1h";
     machine.write("/etc/deployd/services.d/needed.yaml", &service(3, "needed", never));
     daemon(&machine, "");
-    let plan = format!("deployPlanItems:\n{}{}{}", start(1), start(2), start(3));
-    let task = machine.execute("start", &plan);
+    let over = machine.execute("over", &format!("deployPlanItems:\n{}{}", start(1), start(2)));
+    machine.until_state(over, "SUCCEEDED");
+    let task = machine.execute("open", &format!("deployPlanItems:\n{}", start(3)));
     machine.until(&format!("deployctl report {task} | grep -q 'needed-1  *SUCCEEDED' && systemctl is-active deployd-needed-needed-2"));
     machine.sh("systemctl kill --kill-whom=main -s KILL daemon");
     machine.until("! systemctl is-active -q daemon");
