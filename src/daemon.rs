@@ -162,9 +162,7 @@ async fn serve(
         host: host.clone(),
         places: Arc::new(Semaphore::new(config.concurrency.services)),
     };
-    let open: HashSet<_> = claims.iter().map(|claim| claim.0.task).collect();
-    let tidying = executor.clone();
-    host.spawn(async move { tidying.end_commands_of(|task| !open.contains(&task)).await });
+    end_what_is_over(host, &executor, &claims);
     let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
     let claims = claims.into_iter().map(|claim| claim.0);
     let tidied = executor.clone();
@@ -231,6 +229,13 @@ async fn interrupt_what_was_active(store: &Store) -> Result<Vec<(Claim, bool)>, 
         claims.push((Claim::from(&*ledger.task()), was_active));
     }
     Ok(claims)
+}
+
+/// Builds and hooks outlive the daemon; those of tasks that never go on have nobody who would join them.
+fn end_what_is_over(host: &tokio::runtime::Handle, executor: &Arc<Executor>, claims: &[(Claim, bool)]) {
+    let open: HashSet<_> = claims.iter().map(|claim| claim.0.task).collect();
+    let executor = executor.clone();
+    host.spawn(async move { executor.end_commands_of(|task| !open.contains(&task)).await });
 }
 
 fn refused(error: CatalogError) -> Refused {

@@ -198,12 +198,11 @@ impl Systemd {
         let mut result = live.result_of(job.as_str());
         // How long it may take is only asked when it does take long.
         let soon = tokio::time::timeout(SOON, &mut result).await;
-        let (result, limit) = match soon {
-            Ok(result) => (Ok(result), SOON),
-            Err(_) => {
-                let limit = self.limit(unit).await?;
-                (tokio::time::timeout(limit, result).await, limit)
-            }
+        let (result, limit) = if let Ok(result) = soon {
+            (Ok(result), SOON)
+        } else {
+            let limit = self.limit(unit).await?;
+            (tokio::time::timeout(limit, result).await, limit)
         };
         let result = match result {
             Ok(Ok(result)) => result,
