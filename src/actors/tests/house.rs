@@ -20,6 +20,7 @@ use crate::catalog::{Catalog, Container, Health, Hooks, Run, RuntimeKind, Servic
 use crate::executor::{Deeds, Executor, TaskLogs};
 use crate::plan::check::Policy;
 use crate::runtime::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport};
+use crate::spawn::command::{Commands, Processes};
 use crate::spawn::{ExitStatus, Launch, SpawnError, Spawned, Spec};
 use crate::store::{Change, Store};
 use crate::task::operation::Incarnation;
