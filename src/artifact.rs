@@ -9,6 +9,7 @@
 //! git/<name>.git                          built-in repositories
 //! ```
 
+mod beneath;
 pub mod build;
 pub mod fetch;
 pub mod git;

@@ -31,6 +31,7 @@ use crate::retention::{self, Retention};
 use crate::runtime::process::ProcessRuntime;
 use crate::spawn::client::Spawner;
 use crate::store::{Change, Integrity, StateLock, Store, StoreError};
+use crate::task::admission::Claim;
 use crate::task::host_event::HostEvent;
 
 /// How long the spawner of an earlier daemon may take to end.
@@ -164,9 +165,7 @@ async fn serve(
             .prefetch
             .then(|| Arc::new(Places::new(config.concurrency.downloads, config.concurrency.builds))),
     };
-    let open: HashSet<_> = claims.iter().map(|claim| claim.0.task).collect();
-    let tidying = executor.clone();
-    host.spawn(async move { tidying.end_commands_of(|task| !open.contains(&task)).await });
+    end_what_is_over(host, &executor, &claims);
     let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
     let claims = claims.into_iter().map(|claim| claim.0);
     let tidied = executor.clone();
@@ -195,6 +194,7 @@ async fn serve(
     tracing::info!(socket = %config.socket.display(), "deployd is ready");
     notify::ready();
     actix_rt::spawn(notify::watch(supervisor.clone()));
+    commander.sweep_containers();
     if config.resume_on_start {
         tasks::resume_all(&commander, resumable).await;
     }
@@ -212,6 +212,13 @@ async fn serve(
     // It may have crashed over the shutdown itself.
     let crash = crashed.borrow().clone();
     ended.and_then(|()| crash.map_or(Ok(()), |panic| Err(DaemonError::Supervisor(panic))))
+}
+
+/// Builds and hooks outlive the daemon; those of tasks that never go on have nobody who would join them.
+fn end_what_is_over(host: &tokio::runtime::Handle, executor: &Arc<Executor>, claims: &[(Claim, bool)]) {
+    let open: HashSet<_> = claims.iter().map(|claim| claim.0.task).collect();
+    let executor = executor.clone();
+    host.spawn(async move { executor.end_commands_of(|task| !open.contains(&task)).await });
 }
 
 fn refused(error: CatalogError) -> Refused {

@@ -83,6 +83,9 @@ pub struct Inspected {
     pub id: String,
     /// How it is.
     pub state: State,
+    /// How often the engine has started it again after it had ended.
+    #[serde(default)]
+    pub restart_count: u32,
     /// What it was made with.
     pub config: Config,
 }

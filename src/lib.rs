@@ -54,6 +54,12 @@
 //! one is this operation's. A look waits first until no job of the unit is under way.
 //! An engine's container ([`runtime::engine`]) is made anew for each start, with the operation as a label, and
 //! started by its id: the start that a dead daemon had asked for can start nothing but what that label names.
+//!
+//! Builds and hooks are transient units where systemd runs ([`systemd::transient`]). They outlive the daemon, and
+//! the last thing a unit does is to note how it ended, so that the next daemon joins it, running or over. Only when
+//! what came of it is recorded, or its task is over, is the note forgotten. Cancelling a task for a fault leaves
+//! them alone; only a user's cut ends them.
+//!
 //! Commit and package are pinned in the journal when they are first resolved, and kept by resume. With
 //! `prefetch` that may be before their deployment's turn: it stays PENDING, and goes on from there.
 //!
@@ -73,7 +79,14 @@
 //! - A row is one version byte, bincode, and a CRC-32. What can't be read is refused by name, and the
 //!   daemon never starts with an empty store in the place of a damaged one.
 //! - Downloads are `.part`, releases and builds `.tmp` until they are complete and synced; what is left of
-//!   these is swept at start. A container's `current` is switched by one rename.
+//!   these is swept at start, but for builds that may still be joined. A container's `current` is switched by one rename.
+//!
+//! # The daemon's own box
+//!
+//! Its unit takes from it what it does not need: to become somebody else, to see devices and homes, to write
+//! anywhere but to its state and to the units that it generates. So nothing on the systemd path may start
+//! processes of other users itself, health commands included: that is what [`spawn::command::Commands`] is for.
+//! Plain processes would live in that box, too; they are refused until a drop-in loosens it ([`spawn::is_confined`]).
 //!
 //! # The code, from the inside out
 //!
@@ -99,6 +112,12 @@
 //! - *systemd's private socket* (no bus needed): the D-Bus library refuses the sender of its messages.
 //! - *The operation's id in the unit file*: each start would need a reload of all units. It stands in the
 //!   unit's environment file, which is read at each start; a unit file changes only with the catalog.
+//! - *openat2* for what lies in archives and builds: the filter that forbids setuid bits forbids it, as it can't look
+//!   into its arguments. Each part of a path is opened by itself, without following links (`artifact::beneath`).
+//! - *A pipe for the output of builds*: it breaks with the daemon. They write to a file, which is told line by line.
+//! - *Reading the result of a build from its unit*: it would have to stay loaded until somebody asks, for ever if
+//!   nobody does.
+//! - *The boot's id from /proc alone*: a unit with a /proc of its own sees another one in a container.
 //! - *pid files*: a pid is used again.
 //! - *Reading the release before from a directory*: a listing does not say what was switched; `current`
 //!   and the journal do.

@@ -19,7 +19,7 @@ const LOG: &str = "info,actix_server=warn,actix_http=off";
 #[command(
     name = "deployd",
     version,
-    after_help = "Example:\n  deployd --config /etc/deployd/deployd.yaml\n\nLogs go to standard error; DEPLOYD_LOG=debug shows more.\n\nExit codes: 0 ended as told, 2 usage, 65 the store is damaged, 70 the plan supervisor crashed, 74 the store can't be written, 75 another daemon holds the state directory or the socket, 78 configuration or catalog, 1 anything else."
+    after_help = "Example:\n  deployd --config /etc/deployd/deployd.yaml\n\nAs deployd.service it is closed in: containers with `runtime: process` need /usr/lib/deployd/process-runtime.conf linked into /etc/systemd/system/deployd.service.d/ (`deployd check` says so).\n\nLogs go to standard error; DEPLOYD_LOG=debug shows more.\n\nExit codes: 0 ended as told, 2 usage, 65 the store is damaged, 70 the plan supervisor crashed, 74 the store can't be written, 75 another daemon holds the state directory or the socket, 78 configuration or catalog, 1 anything else."
 )]
 struct Cli {
     #[command(flatten)]

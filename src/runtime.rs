@@ -6,7 +6,7 @@ pub mod log;
 pub mod process;
 pub mod unit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -84,6 +84,8 @@ pub enum Observation {
         release: Option<String>,
         /// Since when, if the clock can tell.
         since: Option<Timestamp>,
+        /// How often it was started again after a failure, by nobody but the runtime, since it was started.
+        restarts: u32,
     },
 }
 
@@ -199,9 +201,18 @@ impl RuntimeError {
 pub trait Runtime: Send + Sync + 'static {
     /// Looks at a container.
     async fn observe(&self, container: &ContainerRef) -> Result<Observation, RuntimeError>;
-    /// Waits until nothing that was begun on a container, by whomever, is still under way there.
-    async fn settle(&self, _container: &ContainerRef) -> Result<(), RuntimeError> {
-        Ok(())
+    /// Looks at a container when nothing that was begun on it, by whomever, is still under way there.
+    async fn observe_settled(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
+        self.observe(container).await
+    }
+    /// Ends what is left of a container that does not run: what its dead leader had started.
+    async fn clear(
+        &self,
+        container: &ContainerRef,
+        signal: &str,
+        timeout: Duration,
+    ) -> Result<(), RuntimeError> {
+        self.stop(container, signal, timeout).await.map(|_| ())
     }
     /// Finds out why a start would fail, as far as that can be known, and fetches what it needs. It is asked for
     /// before what runs is stopped, so that nothing is stopped in vain.
@@ -217,6 +228,10 @@ pub trait Runtime: Send + Sync + 'static {
         signal: &str,
         timeout: Duration,
     ) -> Result<StopReport, RuntimeError>;
+    /// Removes what is left of containers that are not among these, and of which nothing runs.
+    async fn sweep(&self, _keep: &HashSet<ContainerRef>) -> Result<(), RuntimeError> {
+        Ok(())
+    }
     /// Resolves when this run has ended; `None`: its status is unknown.
     async fn exited(&self, container: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus>;
     /// The last lines of output.

@@ -4,6 +4,7 @@
 //! ever assumed. Signals say that there is something to look at; what is, is always read.
 
 mod link;
+mod live;
 pub mod transient;
 pub mod unit;
 

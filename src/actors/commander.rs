@@ -16,14 +16,14 @@ use super::{
     Command, Commanded, Commander, ContainerView, Execute, PlanSize, Preparation, Preview, Refused, Reloaded,
     Repository, Started, StoredPlan,
 };
-use crate::catalog::{Catalog, ServiceId};
+use crate::catalog::{Catalog, Service, ServiceId};
 use crate::clock;
 use crate::compile::compile;
 use crate::executor::Executor;
 use crate::mistake::Mistake;
 use crate::plan::check::is_repository_name;
 use crate::plan::{Plan, check};
-use crate::store::{Change, Store};
+use crate::store::{Change, Store, StoreError};
 use crate::task::forecast::Forecast;
 use crate::task::host_event::HostEvent;
 use crate::task::{Caller, TaskId};
@@ -101,6 +101,26 @@ impl Handle {
             ));
         }
         Ok(found)
+    }
+
+    /// Removes what is left of containers that neither the catalog nor a task that may go on has any more.
+    pub fn sweep_containers(&self) {
+        let (store, executor, catalog) = (self.store.clone(), self.executor.clone(), self.catalog());
+        let services = move || -> Result<Vec<Arc<Service>>, StoreError> {
+            let snapshot = store.snapshot()?;
+            let mut services: Vec<_> = catalog.services().cloned().collect();
+            for task in snapshot.open_tasks()? {
+                let task = snapshot.task(task)?;
+                services.extend(task.into_iter().flat_map(|task| task.deployments).map(|it| it.spec.service));
+            }
+            Ok(services)
+        };
+        self.host.spawn(async move {
+            match crate::blocking::run(services).await {
+                Ok(services) => executor.sweep_containers(&services).await,
+                Err(error) => tracing::warn!(%error, "cannot tell which containers are still needed"),
+            }
+        });
     }
 
     /// Runs what looks at the host on the host's threads.
@@ -188,7 +208,9 @@ impl Commander for Handle {
 
     async fn reload(&self, by: Option<Caller>) -> Result<Reloaded, Refused> {
         let catalog = Arc::new((self.read_catalog)()?);
-        Self::mailbox(self.supervisor.send(ReplaceCatalog { catalog, by }).await)
+        let reloaded = Self::mailbox(self.supervisor.send(ReplaceCatalog { catalog, by }).await)?;
+        self.sweep_containers();
+        Ok(reloaded)
     }
 
     async fn create_repository(&self, name: String, by: Caller) -> Result<Repository, Refused> {

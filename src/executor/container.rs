@@ -1,5 +1,8 @@
 //! Looking at a container, before anything is done to it and for whoever asks.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use super::{Executor, Subject, Target, failure};
 use crate::catalog::{Container, RuntimeKind, Service};
 use crate::runtime::{ContainerRef, Form, Observation, RuntimeError};
@@ -65,17 +68,15 @@ impl Executor {
         Ok(match observed.map_err(|error| not_seen(container, &error))? {
             Observation::Absent => seen,
             Observation::Exited { rebooted, .. } => Seen { rebooted, ..seen },
-            Observation::Running { incarnation, .. } => Seen { incarnation: Some(incarnation), ..seen },
+            Observation::Running { incarnation, restarts, .. } => {
+                Seen { incarnation: Some(incarnation), restarted: restarts > 0, ..seen }
+            }
         })
     }
 
     async fn observe(&self, subject: &Subject, container: &str) -> Result<Observed, Failure> {
         let container = reference(&subject.service, container);
-        let settled = self.runtime.settle(&container).await;
-        let seen = match settled {
-            Ok(()) => self.runtime.observe(&container).await,
-            Err(error) => Err(error),
-        };
+        let seen = self.runtime.observe_settled(&container).await;
         let seen = seen.map_err(|error| not_seen(&container.container, &error))?;
         Ok(match seen {
             Observation::Absent => Observed::Down { ended: None },
@@ -131,7 +132,11 @@ impl Executor {
                     None => "ended; its status is unknown".into(),
                 };
             }
-            Ok(Observation::Running { pid, release, since, .. }) => {
+            Ok(Observation::Running { pid, release, since, restarts, .. }) => {
+                if restarts > 0 {
+                    view.detail =
+                        format!("started again {restarts} times by its runtime, after it had ended");
+                }
                 view.state = "running";
                 view.pid = pid;
                 view.since = since;
@@ -140,6 +145,17 @@ impl Executor {
             Err(error) => view.detail = error.to_string(),
         }
         view
+    }
+
+    /// Removes what is left of containers that none of these services has, if nothing of them runs.
+    pub async fn sweep_containers(&self, services: &[Arc<Service>]) {
+        let containers = |service: &Arc<Service>| -> Vec<ContainerRef> {
+            service.containers.iter().map(|container| reference(service, &container.name)).collect()
+        };
+        let keep: HashSet<ContainerRef> = services.iter().flat_map(containers).collect();
+        if let Err(error) = self.runtime.sweep(&keep).await {
+            tracing::warn!(%error, "cannot remove what is left of containers that are in the catalog no more");
+        }
     }
 
     /// The last lines of output of each container of a service.

@@ -9,7 +9,7 @@ use super::{Executor, Halt, Looked, Target, environment, failure};
 use crate::blocking;
 use crate::catalog::{Probe, Run, expand};
 use crate::probe::{self, Inside, ProbeFailure, ResolvedProbe};
-use crate::runtime::{Form, Observation, RuntimeError, StartSpec};
+use crate::runtime::{ContainerRef, Form, Observation, RuntimeError, StartSpec};
 use crate::systemd::SystemdError;
 use crate::task::Failure;
 use crate::task::evidence::Deeds;
@@ -71,21 +71,22 @@ impl Executor {
     }
 
     async fn stop(&self, target: &Target) -> Result<String, Halt> {
-        let run = run_of(target)?;
-        // A unit that is not ours says itself how it is stopped.
-        let signal = run.map_or("SIGTERM", |run| &run.stop_signal);
-        let timeout = run.map_or(Duration::from_secs(90), |run| run.stop_timeout);
+        let (signal, timeout) = how_to_stop(target)?;
         let container = reference(&target.subject.service, &target.container.name);
-        let report = self.runtime.stop(&container, signal, timeout).await.map_err(|error| {
-            let text = format!("cannot stop container {}: {error}", target.container.name);
-            if error.is_in_doubt() { Halt::Lost(text) } else { failure("stopFailed", text).into() }
-        })?;
+        let report = self.runtime.stop(&container, signal, timeout).await;
+        let report = report.map_err(|error| not_stopped(target, &error))?;
         let took = seconds(report.took);
         Ok(if report.killed {
             format!("killed after {took}: it did not end by {signal} in time")
         } else {
             format!("stopped after {took}")
         })
+    }
+
+    async fn clear(&self, target: &Target, container: &ContainerRef) -> Result<(), Halt> {
+        let (signal, timeout) = how_to_stop(target)?;
+        let cleared = self.runtime.clear(container, signal, timeout).await;
+        cleared.map_err(|error| not_stopped(target, &error))
     }
 
     async fn start(&self, target: &Target, stop_first: bool) -> Result<(Done, String), Halt> {
@@ -107,9 +108,13 @@ impl Executor {
         let spec = self.spec(target, run, environment, release)?;
 
         self.ready(target, &spec).await?;
-
-        // Even where nothing is to be stopped, something may be left that a dead leader had started.
-        let stopped = Some(self.stop(target).await?).filter(|_| stop_first);
+        let container = reference(service, &target.container.name);
+        let stopped = if stop_first {
+            Some(self.stop(target).await?)
+        } else {
+            self.clear(target, &container).await?;
+            None
+        };
         if let Some(release) = &target.release {
             self.switch(target, release).await?;
         }
@@ -311,6 +316,19 @@ fn run_of(target: &Target) -> Result<Option<&Run>, Failure> {
         )),
         run => Ok(run.as_ref()),
     }
+}
+
+/// A unit that is not ours says itself how it is stopped.
+fn how_to_stop(target: &Target) -> Result<(&str, Duration), Failure> {
+    Ok(match run_of(target)? {
+        Some(run) => (&run.stop_signal, run.stop_timeout),
+        None => ("SIGTERM", Duration::from_secs(90)),
+    })
+}
+
+fn not_stopped(target: &Target, error: &RuntimeError) -> Halt {
+    let text = format!("cannot stop container {}: {error}", target.container.name);
+    if error.is_in_doubt() { Halt::Lost(text) } else { failure("stopFailed", text).into() }
 }
 
 fn was_running(target: &Target) -> bool {

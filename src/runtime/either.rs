@@ -2,6 +2,7 @@
 //!
 //! A container may still run as what an earlier catalog said. It is found there, too, and stopped there.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +62,24 @@ impl EitherRuntime {
         }
     }
 
+    /// What was seen of a container, unless it runs as what it was before.
+    async fn or_former(
+        &self,
+        container: &ContainerRef,
+        observed: Observation,
+    ) -> Result<Observation, RuntimeError> {
+        if matches!(observed, Observation::Running { .. }) {
+            return Ok(observed);
+        }
+        for (runtime, former) in self.others(container) {
+            let former = runtime.observe(&former).await?;
+            if matches!(former, Observation::Running { .. }) {
+                return Ok(former);
+            }
+        }
+        Ok(observed)
+    }
+
     /// What the container may have been before, each as a container of its own.
     fn others(&self, container: &ContainerRef) -> Vec<(&dyn Runtime, ContainerRef)> {
         let mut others: Vec<(&dyn Runtime, ContainerRef)> = Vec::new();
@@ -88,20 +107,24 @@ impl EitherRuntime {
 impl Runtime for EitherRuntime {
     async fn observe(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
         let observed = self.main(container)?.observe(container).await?;
-        if matches!(observed, Observation::Running { .. }) {
-            return Ok(observed);
-        }
-        for (runtime, former) in self.others(container) {
-            let observed = runtime.observe(&former).await?;
-            if matches!(observed, Observation::Running { .. }) {
-                return Ok(observed);
-            }
-        }
-        Ok(observed)
+        self.or_former(container, observed).await
     }
 
-    async fn settle(&self, container: &ContainerRef) -> Result<(), RuntimeError> {
-        self.main(container)?.settle(container).await
+    async fn observe_settled(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
+        let observed = self.main(container)?.observe_settled(container).await?;
+        self.or_former(container, observed).await
+    }
+
+    async fn clear(
+        &self,
+        container: &ContainerRef,
+        signal: &str,
+        timeout: Duration,
+    ) -> Result<(), RuntimeError> {
+        for (runtime, former) in self.others(container) {
+            runtime.stop(&former, signal, timeout).await?;
+        }
+        self.main(container)?.clear(container, signal, timeout).await
     }
 
     async fn ready(&self, spec: &StartSpec) -> Result<(), RuntimeError> {
@@ -127,6 +150,13 @@ impl Runtime for EitherRuntime {
         }
         let stopped = self.main(container)?.stop(container, signal, timeout).await?;
         Ok(StopReport { killed: report.killed | stopped.killed, took: report.took + stopped.took })
+    }
+
+    async fn sweep(&self, keep: &HashSet<ContainerRef>) -> Result<(), RuntimeError> {
+        match &self.units {
+            Some(units) => units.sweep(keep).await,
+            None => Ok(()),
+        }
     }
 
     async fn exited(&self, container: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus> {

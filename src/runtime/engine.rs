@@ -108,7 +108,14 @@ impl Runtime for EngineRuntime {
         let state = &found.state;
         Ok(if state.is_up() {
             let pid = Some(state.pid).filter(|pid| *pid > 0);
-            Observation::Running { incarnation: incarnation(&found), pid, operation, release, since }
+            Observation::Running {
+                incarnation: incarnation(&found),
+                pid,
+                operation,
+                release,
+                since,
+                restarts: found.restart_count,
+            }
         } else if is_new(&found) {
             Observation::Absent
         } else {
@@ -122,7 +129,7 @@ impl Runtime for EngineRuntime {
         })
     }
 
-    async fn settle(&self, container: &ContainerRef) -> Result<(), RuntimeError> {
+    async fn observe_settled(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
         let begun = Instant::now();
         while let Some(found) = self.find(container).await?
             && is_new(&found)
@@ -130,7 +137,7 @@ impl Runtime for EngineRuntime {
         {
             tokio::time::sleep(LOOK).await;
         }
-        Ok(())
+        self.observe(container).await
     }
 
     async fn ready(&self, spec: &StartSpec) -> Result<(), RuntimeError> {

@@ -108,7 +108,8 @@ impl Runtime for ProcessRuntime {
         let pid = Some(run.pid);
         let incarnation =
             Incarnation::Process { boot_id: run.boot_id, pid: run.pid, start_ticks: run.start_ticks };
-        Ok(Observation::Running { incarnation, pid, operation: run.operation, release: run.release, since })
+        let (operation, release) = (run.operation, run.release);
+        Ok(Observation::Running { incarnation, pid, operation, release, since, restarts: 0 })
     }
 
     async fn ready(&self, _: &StartSpec) -> Result<(), RuntimeError> {

@@ -5,7 +5,9 @@
 
 mod file;
 mod mark;
+mod sweep;
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,10 +27,6 @@ use crate::task::Timestamp;
 use crate::task::operation::Incarnation;
 use mark::{Mark, RunOf};
 
-/// Beyond what a unit may take by itself, a job has this time.
-const MARGIN: Duration = Duration::from_secs(30);
-/// No job takes longer, whatever the unit says.
-const LONGEST: Duration = Duration::from_hours(1);
 /// How long a look waits for what is going on in a unit.
 const SETTLE: Duration = Duration::from_mins(2);
 /// No more of what the journal says of a unit is read: an entry may have any size.
@@ -73,13 +71,45 @@ impl UnitRuntime {
         self.systemd.scope().unit_directory().join(container.generated_unit()).exists()
     }
 
-    /// Waits until no job of the container's unit is under way: what an earlier daemon has asked for counts.
-    pub async fn settle(&self, container: &ContainerRef) -> Result<(), RuntimeError> {
-        let unit = self.unit(container);
-        let over = self.systemd.until(&unit.name, &[], |state| !state.is_under_way());
-        // What takes longer is shown as it is.
-        tokio::time::timeout(SETTLE, over).await.map_or(Ok(()), |state| state.map(|_| ()))?;
-        Ok(())
+    /// What a container is, by what systemd says of its unit.
+    async fn observation(&self, unit: &Unit, mut state: UnitState) -> Result<Observation, RuntimeError> {
+        // A unit without a run is not loaded: each call would let systemd read it from the disk.
+        if !state.invocation.is_empty() {
+            let more = if state.is_up() { &["MainPID", "NRestarts"][..] } else { &END };
+            self.systemd.look_closer(&unit.name, more, &mut state).await?;
+        }
+        let mark = Mark::read(&unit.directory).map_err(|source| io_error("read its unit's mark", source))?;
+        // A unit that is not ours may have run since, without us.
+        let of_this_run = mark.filter(|mark| {
+            let ended_with_the_machine = mark.boot_id != self.boot_id && state.invocation.is_empty();
+            mark.is_of(&state.invocation) && (unit.is_generated || mark.boot_id == self.boot_id)
+                || (!state.is_up() && (unit.is_generated || ended_with_the_machine))
+        });
+        if state.is_up() {
+            let (operation, release) =
+                of_this_run.map_or_else(Default::default, |mark| (mark.operation, mark.release));
+            let since = i64::try_from(state.active_since).ok().filter(|since| *since > 0).map(Timestamp);
+            let pid = i32::try_from(state.main_pid).ok().filter(|pid| *pid > 0);
+            let incarnation = self.incarnation(state.invocation);
+            let restarts = state.restarts;
+            return Ok(Observation::Running { incarnation, pid, operation, release, since, restarts });
+        }
+        let failed = state.active != "inactive";
+        Ok(match of_this_run {
+            Some(mark) => Observation::Exited {
+                status: state.exit.filter(|_| mark.is_of(&state.invocation)),
+                rebooted: mark.boot_id != self.boot_id,
+                operation: mark.operation,
+                release: mark.release,
+            },
+            None if failed => Observation::Exited {
+                operation: String::new(),
+                release: None,
+                status: state.exit,
+                rebooted: false,
+            },
+            None => Observation::Absent,
+        })
     }
 
     fn incarnation(&self, invocation: String) -> Incarnation {
@@ -141,47 +171,24 @@ impl UnitRuntime {
 impl Runtime for UnitRuntime {
     async fn observe(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
         let unit = self.unit(container);
-        let mut state = self.systemd.state(&unit.name, &[]).await?;
-        // A unit without a run is not loaded: each call would let systemd read it from the disk.
-        if !state.invocation.is_empty() {
-            let more = if state.is_up() { &["MainPID"][..] } else { &END };
-            state = self.systemd.state(&unit.name, more).await?;
-        }
-        let mark = Mark::read(&unit.directory).map_err(|source| io_error("read its unit's mark", source))?;
-        // A unit that is not ours may have run since, without us.
-        let of_this_run = mark.filter(|mark| {
-            let ended_with_the_machine = mark.boot_id != self.boot_id && state.invocation.is_empty();
-            mark.is_of(&state.invocation) && (unit.is_generated || mark.boot_id == self.boot_id)
-                || (!state.is_up() && (unit.is_generated || ended_with_the_machine))
-        });
-        if state.is_up() {
-            let (operation, release) =
-                of_this_run.map_or_else(Default::default, |mark| (mark.operation, mark.release));
-            let since = i64::try_from(state.active_since).ok().filter(|since| *since > 0).map(Timestamp);
-            let pid = i32::try_from(state.main_pid).ok().filter(|pid| *pid > 0);
-            let incarnation = self.incarnation(state.invocation);
-            return Ok(Observation::Running { incarnation, pid, operation, release, since });
-        }
-        let failed = state.active != "inactive";
-        Ok(match of_this_run {
-            Some(mark) => Observation::Exited {
-                status: state.exit.filter(|_| mark.is_of(&state.invocation)),
-                rebooted: mark.boot_id != self.boot_id,
-                operation: mark.operation,
-                release: mark.release,
-            },
-            None if failed => Observation::Exited {
-                operation: String::new(),
-                release: None,
-                status: state.exit,
-                rebooted: false,
-            },
-            None => Observation::Absent,
-        })
+        let state = self.systemd.state(&unit.name, &[]).await?;
+        self.observation(&unit, state).await
     }
 
-    async fn settle(&self, container: &ContainerRef) -> Result<(), RuntimeError> {
-        Self::settle(self, container).await
+    /// What an earlier daemon has asked for counts, too.
+    async fn observe_settled(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
+        let unit = self.unit(container);
+        let over = self.systemd.until(&unit.name, &[], |state| !state.is_under_way());
+        match tokio::time::timeout(SETTLE, over).await {
+            Ok(state) => self.observation(&unit, state?).await,
+            // What takes longer is shown as it is.
+            Err(_) => self.observe(container).await,
+        }
+    }
+
+    /// What was in its cgroup has ended with it.
+    async fn clear(&self, _: &ContainerRef, _: &str, _: Duration) -> Result<(), RuntimeError> {
+        Ok(())
     }
 
     async fn start(&self, spec: StartSpec) -> Result<Incarnation, RuntimeError> {
@@ -189,21 +196,23 @@ impl Runtime for UnitRuntime {
         if unit.is_generated {
             self.write_files(&unit, &spec).await?;
         }
-        let mut state = self.systemd.state(&unit.name, &["TimeoutStartUSec"]).await?;
+        let mut state = self.systemd.state(&unit.name, &[]).await?;
         if state.needs_reload || (unit.is_generated && state.load != "loaded") {
             self.systemd.reload().await?;
-            state = self.systemd.state(&unit.name, &["TimeoutStartUSec"]).await?;
+            state = self.systemd.state(&unit.name, &[]).await?;
         }
         if state.load != "loaded" {
             return Err(RuntimeError::NoUnit { unit: unit.name, load: state.load });
         }
+        // How often it was started before is no reason not to start it. One without a run never was.
+        if !state.invocation.is_empty() {
+            self.systemd.reset_failed(&unit.name).await?;
+        }
         if !unit.is_generated {
             self.mark(&unit, &spec, RunOf::AnyBut(state.invocation)).await?;
         }
-        // How often it was started before is no reason not to start it.
-        self.systemd.reset_failed(&unit.name).await?;
-        self.systemd.start(&unit.name, limit_of(state.start_limit)).await?;
-        let invocation = self.systemd.state(&unit.name, &[]).await?.invocation;
+        self.systemd.start(&unit.name).await?;
+        let invocation = self.systemd.invocation(&unit.name).await?;
         if !unit.is_generated {
             self.mark(&unit, &spec, RunOf::This(invocation.clone())).await?;
         }
@@ -224,10 +233,10 @@ impl Runtime for UnitRuntime {
                 .await
                 .map_err(|source| io_error("disable its unit", source))?;
         }
-        let state = self.systemd.state(&unit.name, &["TimeoutStopUSec"]).await?;
+        let state = self.systemd.state(&unit.name, &[]).await?;
         let mut killed = false;
         if !state.is_down() {
-            self.systemd.stop(&unit.name, limit_of(state.stop_limit)).await?;
+            self.systemd.stop(&unit.name).await?;
             let after = self.systemd.state(&unit.name, &["Result"]).await?;
             if !after.is_down() {
                 return Err(RuntimeError::StillUp { unit: unit.name, state: after.active });
@@ -237,6 +246,10 @@ impl Runtime for UnitRuntime {
         self.systemd.reset_failed(&unit.name).await?;
         Mark::remove(&unit.directory).map_err(|source| io_error("remove its unit's mark", source))?;
         Ok(StopReport { killed, took: begun.elapsed() })
+    }
+
+    async fn sweep(&self, keep: &HashSet<ContainerRef>) -> Result<(), RuntimeError> {
+        self.remove_unused(keep).await
     }
 
     async fn exited(&self, container: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus> {
@@ -290,20 +303,14 @@ fn owned_by(path: &Path, directory: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         text => text?,
     };
-    let owner = text.lines().find_map(|line| line.strip_prefix("X-Deployd-Container="));
-    match owner {
-        Some(owner) if owner == directory.to_string_lossy().replace('%', "%%") => Ok(()),
+    match file::owner(&text) {
+        Some(owner) if Path::new(&owner) == directory => Ok(()),
         Some(owner) => Err(io::Error::other(format!(
             "{} belongs to the container in {owner}, of another deployd; remove it, or rename one of the two",
             path.display()
         ))),
         None => Err(io::Error::other(format!("{} was not written by deployd; remove it", path.display()))),
     }
-}
-
-/// What a job may take, when its unit may take this many microseconds.
-fn limit_of(micros: u64) -> Duration {
-    (Duration::from_micros(micros).saturating_mul(3)).min(LONGEST) + MARGIN
 }
 
 fn io_error(what: &'static str, source: io::Error) -> RuntimeError {

@@ -57,9 +57,19 @@ pub fn is_alive(pid: i32, start_ticks: u64) -> bool {
     Stat::read(pid).is_some_and(|stat| stat.is_alive() && stat.start_ticks == start_ticks)
 }
 
-/// The id of this boot of the machine.
+/// The id of this boot of the machine, as systemd writes it into units. Where the daemon is one that sees another
+/// /proc (ProtectProc=), as in a container that has an id of its own, that is what it was told.
 pub fn boot_id() -> io::Result<String> {
+    if let Some(id) = std::env::var("DEPLOYD_BOOT_ID").ok().and_then(|id| with_dashes(&id)) {
+        return Ok(id);
+    }
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_string())
+}
+
+/// As in /proc; `None` for what is no such id.
+fn with_dashes(id: &str) -> Option<String> {
+    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then(|| [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]].join("-"))
 }
 
 /// The content of a marker: one run of a container.

@@ -28,8 +28,6 @@ pub use properties::program;
 const OUTPUT: Duration = Duration::from_millis(200);
 /// Between SIGTERM and SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The start and the stop of a unit take no longer.
-const JOB: Duration = Duration::from_mins(2);
 /// systemd ends what takes too long; if it does not, it is given up after this.
 const MARGIN: Duration = Duration::from_mins(1);
 
@@ -78,7 +76,7 @@ impl TransientUnits {
         .await;
         output.map_err(|error| refuse(error.to_string(), false))?;
         let properties = properties::of(command, identity, &notes, self.systemd.scope());
-        match self.systemd.start_transient(&unit_of(&identity.name), properties, JOB).await {
+        match self.systemd.start_transient(&unit_of(&identity.name), properties).await {
             Ok(()) => Ok(()),
             // It was never executed: its note says at which step it ended.
             Err(SystemdError::Job { .. }) => {
@@ -131,7 +129,7 @@ impl TransientUnits {
     }
 
     async fn end(&self, name: &str) -> Result<(), SystemdError> {
-        match self.systemd.stop(&unit_of(name), JOB).await {
+        match self.systemd.stop(&unit_of(name)).await {
             // It is not loaded: nothing of it runs.
             Err(SystemdError::Refused { name, .. }) if name.ends_with(".NoSuchUnit") => Ok(()),
             stopped => stopped,

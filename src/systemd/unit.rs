@@ -36,6 +36,8 @@ pub struct UnitState {
     pub start_limit: u64,
     /// How long it may take to stop, in microseconds.
     pub stop_limit: u64,
+    /// How often systemd has started it again by itself since somebody had it started.
+    pub restarts: u32,
     /// When it became active, in microseconds since the epoch; 0: never.
     pub active_since: u64,
     /// For people.
@@ -74,42 +76,52 @@ impl UnitState {
         }
     }
 
-    /// Out of the properties of the interfaces Unit and Service.
-    pub(super) fn of(properties: &HashMap<String, OwnedVariant>) -> Self {
-        let text = |key: &str| {
-            let value = properties.get(key).and_then(|value| String::try_from(value.clone()).ok());
-            value.unwrap_or_default()
+    /// Takes what these properties of the interfaces Unit and Service say; what they don't say stays.
+    pub(super) fn take(&mut self, properties: &HashMap<String, OwnedVariant>) {
+        let value = |key: &str| properties.get(key).cloned();
+        let text = |place: &mut String, key| {
+            if let Some(Ok(text)) = value(key).map(String::try_from) {
+                *place = text;
+            }
         };
-        let number = |key: &str| properties.get(key).and_then(|value| u32::try_from(value.clone()).ok());
-        let long = |key: &str| properties.get(key).and_then(|value| u64::try_from(value.clone()).ok());
-        let signed = |key: &str| properties.get(key).and_then(|value| i32::try_from(value.clone()).ok());
-        let bytes = properties.get("InvocationID").and_then(|id| Vec::<u8>::try_from(id.clone()).ok());
-        let job =
-            properties.get("Job").and_then(|job| <(u32, zbus::OwnedObjectPath)>::try_from(job.clone()).ok());
-        let status = signed("ExecMainStatus").unwrap_or_default();
-        // CLD_EXITED, CLD_KILLED, CLD_DUMPED
-        let exit = match signed("ExecMainCode").unwrap_or_default() {
-            1 => Some(ExitStatus::Code(status)),
-            2 | 3 => Some(ExitStatus::Signal(status)),
-            _ => None,
+        text(&mut self.load, "LoadState");
+        text(&mut self.active, "ActiveState");
+        text(&mut self.sub, "SubState");
+        text(&mut self.kind, "Type");
+        text(&mut self.result, "Result");
+        text(&mut self.description, "Description");
+        let number = |place: &mut u32, key| {
+            if let Some(Ok(number)) = value(key).map(u32::try_from) {
+                *place = number;
+            }
         };
-        Self {
-            load: text("LoadState"),
-            active: text("ActiveState"),
-            sub: text("SubState"),
-            kind: text("Type"),
-            invocation: hex(&bytes.unwrap_or_default()),
-            result: text("Result"),
-            main_pid: number("MainPID").unwrap_or_default(),
-            exit,
-            has_job: job.is_some_and(|job| job.0 != 0),
-            needs_reload: properties
-                .get("NeedDaemonReload")
-                .is_some_and(|value| bool::try_from(value.clone()).unwrap_or_default()),
-            start_limit: long("TimeoutStartUSec").unwrap_or_default(),
-            stop_limit: long("TimeoutStopUSec").unwrap_or_default(),
-            active_since: long("ActiveEnterTimestamp").unwrap_or_default(),
-            description: text("Description"),
+        number(&mut self.main_pid, "MainPID");
+        number(&mut self.restarts, "NRestarts");
+        let long = |place: &mut u64, key| {
+            if let Some(Ok(number)) = value(key).map(u64::try_from) {
+                *place = number;
+            }
+        };
+        long(&mut self.start_limit, "TimeoutStartUSec");
+        long(&mut self.stop_limit, "TimeoutStopUSec");
+        long(&mut self.active_since, "ActiveEnterTimestamp");
+        if let Some(Ok(bytes)) = value("InvocationID").map(Vec::<u8>::try_from) {
+            self.invocation = hex(&bytes);
+        }
+        if let Some(Ok((job, _))) = value("Job").map(<(u32, zbus::OwnedObjectPath)>::try_from) {
+            self.has_job = job != 0;
+        }
+        if let Some(Ok(needs)) = value("NeedDaemonReload").map(bool::try_from) {
+            self.needs_reload = needs;
+        }
+        let signed = |key: &str| value(key).and_then(|value| i32::try_from(value).ok());
+        if let (Some(code), Some(status)) = (signed("ExecMainCode"), signed("ExecMainStatus")) {
+            // CLD_EXITED, CLD_KILLED, CLD_DUMPED
+            self.exit = match code {
+                1 => Some(ExitStatus::Code(status)),
+                2 | 3 => Some(ExitStatus::Signal(status)),
+                _ => None,
+            };
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Containers that the task has dealt with are compared with what it left; those that it still has to
 //! deal with, with what the last task before had left there, as far as that is known. A container whose
-//! operation is in doubt is not compared: resume settles it by looking. Nor is what a reboot has ended.
+//! operation is in doubt is not compared: resume settles it by looking. Nor is what a reboot has ended, nor a
+//! run that systemd has begun by itself after the one before had failed: it is of the same start.
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,8 @@ pub struct Seen {
     pub incarnation: Option<Incarnation>,
     /// What ran has ended with the machine.
     pub rebooted: bool,
+    /// What runs was begun by the runtime itself, after a failure.
+    pub restarted: bool,
 }
 
 /// One difference.
@@ -76,7 +79,9 @@ pub fn drift(
         let Some(expected) = left(&operations).unwrap_or_else(|| before().map(|it| as_found(&it.1))) else {
             continue;
         };
-        for (what, expected, actual) in differences(&expected, seen) {
+        // Since another task has started it, it is another start.
+        let restarted = seen.restarted && by.is_none();
+        for (what, expected, actual) in differences(&expected, seen, restarted) {
             let (service, container) = place.clone();
             let by = by.clone();
             found.push(Drift { service, name: name.into(), container, what, expected, found: actual, by });
@@ -140,14 +145,14 @@ fn came_back(before: &Incarnation, now: &Incarnation) -> bool {
     matches!((boot(before), boot(now)), (Some(before), Some(now)) if before != now)
 }
 
-fn differences(expected: &Expected, seen: &Seen) -> Vec<(&'static str, String, String)> {
+fn differences(expected: &Expected, seen: &Seen, restarted: bool) -> Vec<(&'static str, String, String)> {
     let mut all = Vec::new();
     let release = |release: &Option<String>| release.clone().unwrap_or_else(|| "none".into());
     if expected.release != seen.release {
         all.push(("release", release(&expected.release), release(&seen.release)));
     }
     match (&expected.running, &seen.incarnation) {
-        (Some(Some(before)), Some(now)) if before != now && !came_back(before, now) => {
+        (Some(Some(before)), Some(now)) if before != now && !restarted && !came_back(before, now) => {
             all.push(("incarnation", before.to_string(), now.to_string()));
         }
         (Some(Some(before)), None) if !seen.rebooted && !expected.may_have_ended => {

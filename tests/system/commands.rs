@@ -98,6 +98,7 @@ fn log(machine: &Machine, task: u64) -> Vec<String> {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a figure for whoever runs this")]
 fn a_build_outlives_its_daemon_and_is_built_once() {
     let Some(machine) = machine("joined", GATED) else { return };
     let unit = |task: u64| format!("deployd-build-{task}-0-1");
@@ -110,7 +111,8 @@ fn a_build_outlives_its_daemon_and_is_built_once() {
     };
     // Killed; resumed while it is still going on.
     let task = begin(1);
-    machine.sh(&format!("systemd-analyze security --threshold=25 {}.service", unit(task)));
+    let said = machine.sh(&format!("systemd-analyze security --threshold=25 {}.service", unit(task)));
+    eprintln!("{}", said.lines().last().unwrap_or_default());
     machine.sh("systemctl kill --kill-whom=main -s KILL daemon");
     machine.until("! systemctl is-active -q daemon");
     daemon(&machine, "");

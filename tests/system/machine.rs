@@ -130,7 +130,10 @@ impl Machine {
 
     /// Waits until a task is in a state.
     pub fn until_state(&self, task: u64, state: &str) {
-        self.until(&format!("deployctl status {task} -o json | grep -q '\"state\": *\"{state}\"'"));
+        // What it is instead, if it never is.
+        self.until(&format!(
+            "deployctl status {task} -o json | grep -q '\"state\": *\"{state}\"' || {{ deployctl report {task}; false; }}"
+        ));
     }
 
     /// A property of a unit.

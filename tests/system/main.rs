@@ -12,6 +12,7 @@ mod deploys;
 mod hardened;
 #[path = "../it/harness.rs"]
 mod harness;
+mod leftover;
 mod machine;
 mod package;
 mod runtime;

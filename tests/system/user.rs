@@ -27,6 +27,29 @@ fn a_user_releases_units_of_their_own() {
     assert_eq!(machine.sh(&active), "active\n");
     let output = "cat /home/una/.local/state/deployd/services/web/containers/web-1/output.log";
     assert_eq!(machine.sh(output), "up\n");
+    // A build is a unit of the user's, too; it can give up the network.
+    let build = "serviceId: 2\nname: shop\nruntime: systemd\ncontainers: [{ name: shop-1 }]\n\
+        run: { command: [/bin/sleep, '1000'] }\nbuild: { command: [/bin/bash, build.sh], output: out }\n\
+        health: { settle: 0s }\n";
+    machine.write("/home/una/.config/deployd/services.d/shop.yaml", build);
+    machine.write(
+        "/home/una/source/build.sh",
+        "mkdir out; cat /proc/self/cgroup >out/found; (echo >/dev/tcp/127.0.0.1/9) 2>>out/found; :\n",
+    );
+    let plan = "deployPlanItems: [{ serviceId: 2, deployment: COMPILE_DEPLOY, compileRepoPath: shop, \
+                compileRepoBranch: main }]\n";
+    machine.write("/home/una/build.yaml", plan);
+    machine.sh("chown -R una /home/una");
+    machine.sh(&una(
+        "deployctl service reload; deployctl repo create shop; cd source; git init -q -b main; \
+        git add .; git -c user.name=t -c user.email=t@localhost commit -qm v; \
+        git push -q /home/una/.local/state/deployd/git/shop.git HEAD:main",
+    ));
+    machine.sh(&una("deployctl execute -f build.yaml --wait || { deployctl report 2; false; }"));
+    let found =
+        machine.sh("cat /home/una/.local/state/deployd/services/shop/containers/shop-1/current/found");
+    assert!(found.contains("deployd-build-2-0-2.service"), "{found}");
+    assert!(found.contains("not supported"), "{found}");
     // The daemon dies; the container does not, and is known afterwards.
     machine.sh(&una("systemctl --user kill --kill-whom=main -s KILL daemon"));
     machine.until(&una("! systemctl --user is-active -q daemon"));

@@ -62,6 +62,7 @@ impl Runtime for Stage {
                 operation: operation.clone(),
                 release: None,
                 since: None,
+                restarts: 0,
             },
         })
     }

@@ -7,8 +7,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, readlinkat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, readlinkat, statat};
 use tar::{Builder, EntryType, Header};
+
+use crate::artifact::beneath;
 
 /// Packs `output`, a path in `source`, into `part`.
 ///
@@ -17,7 +19,9 @@ use tar::{Builder, EntryType, Header};
 pub fn pack(source: &Path, output: &str, part: &Path) -> Result<(), String> {
     let root = rustix::fs::open(source, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| error.to_string())?;
-    let node = open(&root, output).map_err(|error| explain(source, output, error))?;
+    // The build may have planted links: none is followed, whatever it leads to.
+    let node = beneath::open(&root, output, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty());
+    let node = node.map_err(|error| explain(source, output, error))?;
     let mut file = File::from(node);
     let metadata = file.metadata().map_err(|error| error.to_string())?;
     let part = File::create(part).map_err(|error| error.to_string())?;
@@ -34,12 +38,6 @@ pub fn pack(source: &Path, output: &str, part: &Path) -> Result<(), String> {
         .and_then(|writer| writer.into_inner().map_err(Into::into))
         .map_err(|error| error.to_string())?;
     Ok(())
-}
-
-fn open(root: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    // The build may have planted links: none is followed, whatever it leads to.
-    openat2(root, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
 }
 
 fn explain(source: &Path, output: &str, error: rustix::io::Errno) -> String {
@@ -94,10 +92,7 @@ fn header(kind: EntryType, executable: bool) -> Header {
 fn pack_directory(root: &OwnedFd, tar: &mut Builder<BufWriter<File>>) -> io::Result<()> {
     let mut open_directories = vec![PathBuf::new()];
     while let Some(directory) = open_directories.pop() {
-        let relative = if directory.as_os_str().is_empty() { Path::new(".") } else { &directory };
-        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let fd = openat2(root, relative, flags, Mode::empty(), resolve)?;
+        let fd = beneath::open(root, &directory.to_string_lossy(), OFlags::DIRECTORY, Mode::empty())?;
         let mut names = Vec::new();
         for entry in Dir::read_from(&fd)? {
             let name = entry?.file_name().to_bytes().to_vec();
@@ -117,13 +112,7 @@ fn pack_directory(root: &OwnedFd, tar: &mut Builder<BufWriter<File>>) -> io::Res
                     below.push(path);
                 }
                 FileType::RegularFile => {
-                    let content = File::from(openat2(
-                        &fd,
-                        &*name,
-                        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-                        Mode::empty(),
-                        resolve,
-                    )?);
+                    let content = File::from(beneath::open(&fd, &name, OFlags::RDONLY, Mode::empty())?);
                     let mut header = header(EntryType::Regular, stat.st_mode & 0o111 != 0);
                     let size = content.metadata()?.len();
                     header.set_size(size);

@@ -90,6 +90,18 @@ impl GitCommand<'_> {
         self.run(what, self.command(repository, args)).await
     }
 
+    /// Makes a bare repository to which a group can push: the group is that of the directory above, if that
+    /// hands it on (setgid).
+    pub async fn init_shared(&self, path: &Path) -> Result<(), GitError> {
+        // Directories are made with the mode that they are to have: to give it to them later, the setgid bit
+        // would have to be set anew, which the daemon's unit does not allow.
+        const SCRIPT: &str =
+            "umask 002 && exec git init -q --bare --template= -b main --shared=group -- \"$0\"";
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", SCRIPT]).arg(path);
+        self.run("create", self.configured(command)).await.map(|_| ())
+    }
+
     /// Runs git in a work tree, with an index file of its own.
     pub async fn in_tree(
         &self,
@@ -126,8 +138,12 @@ impl GitCommand<'_> {
         if let Some(repository) = repository {
             command.arg("--git-dir").arg(repository);
         }
+        command.args(args);
+        self.configured(command)
+    }
+
+    fn configured(&self, mut command: Command) -> Command {
         command
-            .args(args)
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("HOME", "/nonexistent")

@@ -101,10 +101,13 @@ impl Repositories {
         remove_tree(&temporary).map_err(|error| io_error("create the repository", &error))?;
         let cancel = CancellationToken::new();
         let git = self.command(name, &cancel);
-        let text = temporary.to_string_lossy();
-        let shared = if nix::unistd::geteuid().is_root() { "--shared=group" } else { "--shared=umask" };
-        git.line("create", None, &["init", "-q", "--bare", "--template=", "-b", "main", shared, "--", &text])
-            .await?;
+        if nix::unistd::geteuid().is_root() {
+            git.init_shared(&temporary).await?;
+        } else {
+            let text = temporary.to_string_lossy();
+            let init = ["init", "-q", "--bare", "--template=", "-b", "main", "--shared=umask", "--", &text];
+            git.line("create", None, &init).await?;
+        }
         if let Some(group) = operators().filter(|_| nix::unistd::geteuid().is_root()) {
             give(&temporary, group)
                 .map_err(|error| io_error("give the repository to group deployd", &error))?;

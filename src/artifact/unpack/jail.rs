@@ -7,9 +7,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2, symlinkat};
+use rustix::fs::{Mode, OFlags, mkdirat, symlinkat};
 
 use super::{Entry, Limits, UnpackError, Unpacked, check_space};
+use crate::artifact::beneath;
 
 /// A deeper path is refused.
 const MAX_DEPTH: usize = 64;
@@ -113,9 +114,8 @@ impl Jail {
             let name = String::from_utf8_lossy(raw_name).into_owned();
             return Err(refused(&name, "a hard link leads to no file of the archive"));
         };
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let source =
-            openat2(&self.directory, &*target, flags, Mode::empty(), beneath()).map_err(io::Error::from)?;
+        let source = beneath::open(&self.directory, &target, OFlags::RDONLY, Mode::empty());
+        let source = source.map_err(io::Error::from)?;
         let mut source = File::from(source);
         let executable =
             std::os::unix::fs::PermissionsExt::mode(&source.metadata()?.permissions()) & 0o100 != 0;
@@ -124,9 +124,9 @@ impl Jail {
     }
 
     fn write(&mut self, name: String, executable: bool, content: &mut dyn Read) -> Result<u64, UnpackError> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let mode = Mode::from_raw_mode(if executable { 0o755 } else { 0o644 });
-        let file = openat2(&self.directory, &*name, flags, mode, beneath()).map_err(io::Error::from)?;
+        let file = beneath::open(&self.directory, &name, flags, mode).map_err(io::Error::from)?;
         rustix::fs::fchmod(&file, mode).map_err(io::Error::from)?;
         let mut file = File::from(file);
         let before = self.unpacked.bytes;
@@ -162,9 +162,8 @@ impl Jail {
         }
         // No link exists in here yet, so the path leads where it says.
         mkdirat(&self.directory, name, Mode::from_raw_mode(0o755)).map_err(io::Error::from)?;
-        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let made =
-            openat2(&self.directory, name, flags, Mode::empty(), beneath()).map_err(io::Error::from)?;
+        let made = beneath::open(&self.directory, name, OFlags::DIRECTORY, Mode::empty());
+        let made = made.map_err(io::Error::from)?;
         rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755)).map_err(io::Error::from)?;
         self.directories.insert(name.to_string());
         Ok(())
@@ -213,10 +212,6 @@ impl Jail {
         let parts = parts.get(self.strip..).unwrap_or_default();
         Ok((!parts.is_empty()).then(|| parts.join("/")))
     }
-}
-
-fn beneath() -> ResolveFlags {
-    ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
 }
 
 /// A link may lead to another place in the release, and nowhere else.

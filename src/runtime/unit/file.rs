@@ -68,6 +68,12 @@ pub fn unit(spec: &StartSpec, place: &Place<'_>) -> String {
     text
 }
 
+/// The directory of the container whose unit this is; `None`: we have not written it.
+pub fn owner(text: &str) -> Option<String> {
+    let owner = text.lines().find_map(|line| line.strip_prefix("X-Deployd-Container="))?;
+    Some(owner.replace("%%", "%"))
+}
+
 fn command(spec: &StartSpec, work: &Path) -> String {
     // `@`: the program's own name for itself stays what the catalog says; `:`: nothing is expanded any more.
     let program = program(&spec.argv[0], spec.environment.get("PATH").map(String::as_str), work);
