@@ -55,7 +55,7 @@ impl Daemon {
     /// Starts it, and waits until it answers; how long that took.
     pub fn start(&mut self) -> Result<f64> {
         let begun = Instant::now();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_deployd"));
+        let mut command = Command::new(binary("deployd"));
         command.arg("--config").arg(self.path("deployd.yaml"));
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.path("state"));
@@ -103,7 +103,7 @@ impl Daemon {
 
     /// deployctl with these arguments; how long it took.
     pub fn ctl(&self, arguments: &[&str]) -> Result<f64> {
-        let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_deployd")).with_file_name("deployctl"));
+        let mut command = Command::new(binary("deployctl"));
         command.arg("--socket").arg(self.socket()).args(arguments);
         timed(&mut command)
     }
@@ -145,6 +145,12 @@ impl Drop for Daemon {
             kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
         }
     }
+}
+
+/// What is measured: of this build, or of the one in the directory that `DEPLOYD_BENCH_BIN` names.
+fn binary(name: &str) -> PathBuf {
+    let ours = || Path::new(env!("CARGO_BIN_EXE_deployd")).with_file_name(name);
+    std::env::var_os("DEPLOYD_BENCH_BIN").map_or_else(ours, |directory| Path::new(&directory).join(name))
 }
 
 /// A catalog file.
