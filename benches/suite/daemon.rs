@@ -101,6 +101,26 @@ impl Daemon {
         Ok(self.process.as_ref().context("it is not started")?.id().cast_signed())
     }
 
+    /// Processor time of the daemon, its spawner, and what these have started that has ended.
+    pub fn processor_time(&self) -> Result<f64> {
+        let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("a number of ticks")?;
+        let mut sum = 0;
+        for pid in [self.pid()?, self.spawner()?] {
+            let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+            let (_, fields) = text.rsplit_once(')').context("a name in parentheses")?;
+            let times = fields.split_whitespace().skip(11).take(4).map(str::parse::<i64>);
+            sum += times.sum::<Result<i64, _>>()?;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "it is shown")]
+        Ok(sum as f64 / ticks as f64)
+    }
+
+    /// The process of its spawner.
+    pub fn spawner(&self) -> Result<i32> {
+        let text = fs::read_to_string(self.path("state/spawner.lock"))?;
+        text.trim().parse().context("the spawner's lock names it")
+    }
+
     /// deployctl with these arguments; how long it took.
     pub fn ctl(&self, arguments: &[&str]) -> Result<f64> {
         let mut command = Command::new(binary("deployctl"));

@@ -9,9 +9,10 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -88,7 +89,15 @@ fn wave(size: usize) -> Result<Vec<f64>> {
         child.wait()?;
     }
     journal.record(1)?;
-    Ok(vec![up, begun.elapsed().as_secs_f64()])
+    let down = begun.elapsed().as_secs_f64();
+    Ok(vec![up, down, processor_time(UsageWho::RUSAGE_SELF)? + processor_time(UsageWho::RUSAGE_CHILDREN)?])
+}
+
+/// Of us, or of the children that have ended.
+fn processor_time(who: UsageWho) -> Result<f64> {
+    let usage = getrusage(who)?;
+    let seconds = |time: nix::sys::time::TimeVal| Duration::from(time).as_secs_f64();
+    Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
 }
 
 /// `posix_spawn` returns when the program is executed.
