@@ -80,8 +80,11 @@ fn make(repository: &Path, files: usize, commits: usize) -> Result<()> {
             to.write_all(content)?;
             Ok(writeln!(to)?)
         };
-        let changed: Vec<&String> =
-            if commit == 0 { names.iter().collect() } else { (0..19).map(|_| &names[numbers.below(files)]).collect() };
+        let changed: Vec<&String> = if commit == 0 {
+            names.iter().collect()
+        } else {
+            (0..19).map(|_| &names[numbers.below(files)]).collect()
+        };
         for name in changed {
             let size = 300 + numbers.below(6_000);
             put(name, &numbers.text(size))?;

@@ -31,7 +31,8 @@ pub fn kept(options: &Options) -> Result<()> {
             let started = daemon.start()?;
             let list = limits::median_of(20, || daemon.ctl(&["list"]).map(drop))?;
             let mut connection = daemon.connect()?;
-            let request = limits::median_of(100, || connection.ask("GET", "/v1/tasks?limit=20", b"").map(drop))?;
+            let request =
+                limits::median_of(100, || connection.ask("GET", "/v1/tasks?limit=20", b"").map(drop))?;
             let first = format!("/v1/tasks/{}/report", size.max(1));
             daemon.execute("noop")?;
             let report = limits::median_of(100, || connection.ask("GET", &first, b"").map(drop))?;
@@ -121,7 +122,12 @@ fn course() -> [Event; 5] {
     let end = OperationEnd { result: Ok(Done::Unchanged), detail: "already stopped".into(), settled: None };
     [
         Event::DeploymentBegun { deployment: 0 },
-        Event::OperationBegun { deployment: 0, operation: 0, evidence: Evidence::default(), to_release: None },
+        Event::OperationBegun {
+            deployment: 0,
+            operation: 0,
+            evidence: Evidence::default(),
+            to_release: None,
+        },
         Event::OperationEnded { deployment: 0, operation: 0, end },
         Event::DeploymentEnded { deployment: 0, result: Ok(()) },
         Event::Completed,

@@ -70,7 +70,9 @@ fn wave(size: usize) -> Result<Vec<f64>> {
         let count = per_batch.min(size - children.len());
         let started: Vec<Result<Vec<Child>>> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..THREADS)
-                .map(|thread| scope.spawn(move || (thread..count).step_by(THREADS).map(|_| sleeper()).collect()))
+                .map(|thread| {
+                    scope.spawn(move || (thread..count).step_by(THREADS).map(|_| sleeper()).collect())
+                })
                 .collect();
             threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
         });

@@ -31,8 +31,7 @@ pub fn deploy(options: &Options) -> Result<()> {
     let mut series = Series::default();
     series.case("limit: two threads, one sync", || {
         let to = tempfile::tempdir()?;
-        let arguments =
-            ["deploy", &packages.address, &list.to_string_lossy(), &to.path().to_string_lossy()];
+        let arguments = ["deploy", &packages.address, &list.to_string_lossy(), &to.path().to_string_lossy()];
         Ok(vec![("all", limits::ask(&arguments)?[0])])
     });
     series.case("deployd", || {

@@ -65,7 +65,9 @@ pub fn restart(series: &mut Series<'_>, size: usize) {
         series.at_most(2, "pueue", move || pueue(size));
     }
     if is_installed("ansible-playbook") && size <= 100 {
-        series.at_most(1, "ansible raw", move || ansible(size, "setsid sleep infinity >/dev/null 2>&1 & exit 0"));
+        series.at_most(1, "ansible raw", move || {
+            ansible(size, "setsid sleep infinity >/dev/null 2>&1 & exit 0")
+        });
     }
 }
 
@@ -73,7 +75,8 @@ pub fn restart(series: &mut Series<'_>, size: usize) {
 pub fn no_op(series: &mut Series<'_>, size: usize) {
     series.case("bash, which records nothing", move || {
         let directory = tempfile::tempdir()?;
-        let script = format!("for b in 1 2 3 4 5; do for i in $(seq {}); do /bin/true & done; wait; done", size / 5);
+        let script =
+            format!("for b in 1 2 3 4 5; do for i in $(seq {}); do /bin/true & done; wait; done", size / 5);
         Ok(vec![("all", shell(&script, directory.path())?)])
     });
     if is_installed("ansible-playbook") && size <= 100 {
@@ -165,7 +168,10 @@ fn ansible(size: usize, command: &str) -> Result<Vec<(&'static str, f64)>> {
     let directory = tempfile::tempdir()?;
     let mut text = String::from("- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n");
     for batch in 0..5 {
-        text += &format!("  - name: batch {batch}\n    raw: {command}\n    loop: \"{{{{ range({}) }}}}\"\n", size / 5);
+        text += &format!(
+            "  - name: batch {batch}\n    raw: {command}\n    loop: \"{{{{ range({}) }}}}\"\n",
+            size / 5
+        );
     }
     let file = directory.path().join("play.yml");
     fs::write(&file, text)?;

@@ -81,7 +81,8 @@ fn events(items: usize) -> Vec<Event> {
     let mut events = vec![Event::Started { by, definition }];
     for deployment in 0..items {
         let evidence = Evidence::default();
-        let end = OperationEnd { result: Ok(Done::Unchanged), detail: "already running".into(), settled: None };
+        let end =
+            OperationEnd { result: Ok(Done::Unchanged), detail: "already running".into(), settled: None };
         events.push(Event::DeploymentBegun { deployment });
         events.push(Event::OperationBegun { deployment, operation: 0, evidence, to_release: None });
         events.push(Event::OperationEnded { deployment, operation: 0, end });

@@ -93,12 +93,7 @@ impl BatchActor {
         }
     }
 
-    fn begin(
-        &mut self,
-        deployment: usize,
-        place: OwnedSemaphorePermit,
-        context: &mut Context<Self>,
-    ) -> bool {
+    fn begin(&mut self, deployment: usize, place: OwnedSemaphorePermit, context: &mut Context<Self>) -> bool {
         let Ok(durable) = self.ledger.record(Event::DeploymentBegun { deployment }) else { return false };
         let subject = {
             let task = self.ledger.task();

@@ -176,12 +176,7 @@ async fn info(state: web::Data<ControlState>, request: HttpRequest) -> Result<we
         uptime: u64::try_from((crate::clock::now().0 - state.started.0) / 1_000_000).unwrap_or(0),
         instance: state.store.instance().into(),
         runtimes: vec!["process".into()],
-        counts: Counts {
-            services: state.commander.catalog().services().len() as u64,
-            plans,
-            tasks,
-            active,
-        },
+        counts: Counts { services: state.commander.catalog().services().len() as u64, plans, tasks, active },
         draining: state.commander.is_draining(),
         caller: convert::caller(caller(&request)?),
         role: role.into(),

@@ -137,7 +137,8 @@ impl Snapshot {
     /// How many tasks are in each state.
     pub fn states(&self) -> Result<Vec<(TaskState, u64)>, StoreError> {
         let states = self.transaction.open_table(STATES).map_err(read)?;
-        let count = |state: TaskState| Ok(states.get(state.name()).map_err(read)?.map_or(0, |count| count.value()));
+        let count =
+            |state: TaskState| Ok(states.get(state.name()).map_err(read)?.map_or(0, |count| count.value()));
         TaskState::ALL.into_iter().map(|state| Ok((state, count(state)?))).collect()
     }
 

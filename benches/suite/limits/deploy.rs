@@ -95,8 +95,10 @@ fn unpack(zip: &[u8], to: &Path, buffer: &mut Vec<u8>) -> Result<()> {
     let mut made = HashSet::new();
     fs::create_dir_all(to)?;
     for _ in 0..count {
-        let (method, packed, size) = (number(zip, at + 10, 2), number(zip, at + 20, 4), number(zip, at + 24, 4));
-        let (name_length, extra) = (number(zip, at + 28, 2), number(zip, at + 30, 2) + number(zip, at + 32, 2));
+        let (method, packed, size) =
+            (number(zip, at + 10, 2), number(zip, at + 20, 4), number(zip, at + 24, 4));
+        let (name_length, extra) =
+            (number(zip, at + 28, 2), number(zip, at + 30, 2) + number(zip, at + 32, 2));
         let (mode, offset) = (number(zip, at + 40, 2), number(zip, at + 42, 4));
         let name = std::str::from_utf8(&zip[at + 46..at + 46 + name_length])?;
         at += 46 + name_length + extra;
