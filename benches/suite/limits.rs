@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::time::TimeValLike;
 use nix::unistd::Pid;
 
 pub use deploy::deploy;
@@ -98,8 +99,8 @@ fn wave(size: usize) -> Result<Vec<f64>> {
 /// Of us, or of the children that have ended.
 fn processor_time(who: UsageWho) -> Result<f64> {
     let usage = getrusage(who)?;
-    let seconds = |time: nix::sys::time::TimeVal| Duration::from(time).as_secs_f64();
-    Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(Duration::from_micros(micros.try_into()?).as_secs_f64())
 }
 
 /// `posix_spawn` returns when the program is executed.
