@@ -50,10 +50,11 @@ pub fn latency(options: &Options) -> Result<()> {
 fn fan_out(daemon: &Daemon, services: usize, readers: usize) -> Result<f64> {
     let mut writer = daemon.connect()?;
     let text = plan(services, "START");
+    let after = last_event(daemon)?;
     let mut streams = Vec::new();
     for _ in 0..readers {
         let mut reader = daemon.connect()?;
-        reader.send("GET", "/v1/events?after=1000000000", b"")?;
+        reader.send("GET", &format!("/v1/events?after={after}"), b"")?;
         reader.head()?;
         streams.push(reader);
     }
@@ -70,4 +71,22 @@ fn fan_out(daemon: &Daemon, services: usize, readers: usize) -> Result<f64> {
     let mut seen: Vec<f64> = (0..5).map(|_| next(&mut writer)).collect::<Result<_>>()?;
     seen.sort_by(f64::total_cmp);
     Ok(seen[2])
+}
+
+/// The number of the last event.
+fn last_event(daemon: &Daemon) -> Result<u64> {
+    let mut reader = daemon.connect()?;
+    reader.send("GET", "/v1/events?follow=false", b"")?;
+    reader.head()?;
+    let mut last = 0;
+    loop {
+        let line = reader.line()?;
+        if let Some(id) = line.strip_prefix("id: ") {
+            last = id.trim_end().parse()?;
+        }
+        // The last chunk is empty.
+        if line == "0\r\n" {
+            return Ok(last);
+        }
+    }
 }

@@ -55,7 +55,7 @@ impl Daemon {
     /// Starts it, and waits until it answers; how long that took.
     pub fn start(&mut self) -> Result<f64> {
         let begun = Instant::now();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_deployd"));
+        let mut command = Command::new(binary("deployd"));
         command.arg("--config").arg(self.path("deployd.yaml"));
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.path("state"));
@@ -101,9 +101,29 @@ impl Daemon {
         Ok(self.process.as_ref().context("it is not started")?.id().cast_signed())
     }
 
+    /// Processor time of the daemon, its spawner, and what these have started that has ended.
+    pub fn processor_time(&self) -> Result<f64> {
+        let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("a number of ticks")?;
+        let mut sum = 0;
+        for pid in [self.pid()?, self.spawner()?] {
+            let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+            let (_, fields) = text.rsplit_once(')').context("a name in parentheses")?;
+            let times = fields.split_whitespace().skip(11).take(4).map(str::parse::<i64>);
+            sum += times.sum::<Result<i64, _>>()?;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "it is shown")]
+        Ok(sum as f64 / ticks as f64)
+    }
+
+    /// The process of its spawner.
+    pub fn spawner(&self) -> Result<i32> {
+        let text = fs::read_to_string(self.path("state/spawner.lock"))?;
+        text.trim().parse().context("the spawner's lock names it")
+    }
+
     /// deployctl with these arguments; how long it took.
     pub fn ctl(&self, arguments: &[&str]) -> Result<f64> {
-        let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_deployd")).with_file_name("deployctl"));
+        let mut command = Command::new(binary("deployctl"));
         command.arg("--socket").arg(self.socket()).args(arguments);
         timed(&mut command)
     }
@@ -145,6 +165,12 @@ impl Drop for Daemon {
             kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
         }
     }
+}
+
+/// What is measured: of this build, or of the one in the directory that `DEPLOYD_BENCH_BIN` names.
+fn binary(name: &str) -> PathBuf {
+    let ours = || Path::new(env!("CARGO_BIN_EXE_deployd")).with_file_name(name);
+    std::env::var_os("DEPLOYD_BENCH_BIN").map_or_else(ours, |directory| Path::new(&directory).join(name))
 }
 
 /// A catalog file.

@@ -33,7 +33,7 @@ pub fn idle(options: &Options) -> Result<()> {
             let seconds = WHILE.as_secs_f64();
             Ok(vec![
                 ("RSS, KiB", resident(pid)?),
-                ("RSS of the spawner, KiB", resident(spawner(&daemon)?)?),
+                ("RSS of the spawner, KiB", resident(daemon.spawner()?)?),
                 ("context switches per s", (self::switches(pid)? - switches) / seconds),
                 ("CPU ms per s", (cpu(pid)? - time) / seconds),
             ])
@@ -41,11 +41,6 @@ pub fn idle(options: &Options) -> Result<()> {
     }
     series.run(options.rounds.min(2));
     Ok(())
-}
-
-fn spawner(daemon: &Daemon) -> Result<i32> {
-    let text = fs::read_to_string(daemon.path("state/spawner.lock"))?;
-    text.trim().parse().context("the spawner's lock names it")
 }
 
 /// Context switches of all threads.

@@ -9,10 +9,12 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::time::TimeValLike;
 use nix::unistd::Pid;
 
 pub use deploy::deploy;
@@ -90,7 +92,15 @@ fn wave(size: usize) -> Result<Vec<f64>> {
         child.wait()?;
     }
     journal.record(1)?;
-    Ok(vec![up, begun.elapsed().as_secs_f64()])
+    let down = begun.elapsed().as_secs_f64();
+    Ok(vec![up, down, processor_time(UsageWho::RUSAGE_SELF)? + processor_time(UsageWho::RUSAGE_CHILDREN)?])
+}
+
+/// Of us, or of the children that have ended.
+fn processor_time(who: UsageWho) -> Result<f64> {
+    let usage = getrusage(who)?;
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(Duration::from_micros(micros.try_into()?).as_secs_f64())
 }
 
 /// `posix_spawn` returns when the program is executed.

@@ -14,20 +14,29 @@ pub fn restart(options: &Options) -> Result<()> {
         let mut series = Series::default();
         series.case("limit: posix_spawn, a durable record per batch", move || {
             let took = limits::ask(&["wave", &size.to_string()])?;
-            Ok(vec![("up", took[0]), ("down", took[1])])
+            Ok(vec![("up", took[0]), ("down", took[1]), ("processor time of both", took[2])])
         });
         series.case("deployd", move || {
             let says = "run: { command: [/usr/bin/sleep, infinity]@user }\nhealth: { settle: 0s }";
             let daemon = Daemon::with_services(size, says)?;
             daemon.store_plan("up", &plan(size, "RESTART"))?;
             daemon.store_plan("down", &plan(size, "STOP"))?;
+            let before = daemon.processor_time()?;
             let up = daemon.execute("up")?;
-            ensure!(daemon.running() == size, "{} of {size} run", daemon.running());
-            let again = daemon.execute("up")?;
             ensure!(daemon.running() == size, "{} of {size} run", daemon.running());
             let down = daemon.execute("down")?;
             ensure!(daemon.running() == 0, "{} still run", daemon.running());
-            Ok(vec![("up", up), ("down", down), ("restart, all of them running", again)])
+            let time = daemon.processor_time()? - before;
+            daemon.execute("up")?;
+            let again = daemon.execute("up")?;
+            ensure!(daemon.running() == size, "{} of {size} run", daemon.running());
+            daemon.execute("down")?;
+            Ok(vec![
+                ("up", up),
+                ("down", down),
+                ("processor time of both", time),
+                ("restart, all of them running", again),
+            ])
         });
         peers::restart(&mut series, size);
         series.run(options.rounds);

@@ -233,7 +233,9 @@ pub struct Events {
 }
 
 /// How often a lost connection is tried again: for half a minute.
-const RECONNECTS: u32 = 60;
+pub const RECONNECTS: u32 = 60;
+/// How long after it was lost.
+pub const RECONNECT: Duration = Duration::from_millis(500);
 
 impl Events {
     /// The next event; `None` at the end of a stream that is not followed.
@@ -279,7 +281,7 @@ impl Events {
                 Err(error) if tries == RECONNECTS || (self.after == 0 && tries == 0) => return Err(error),
                 Err(_) => {
                     tries += 1;
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    tokio::time::sleep(RECONNECT).await;
                 }
             }
         }

@@ -1,9 +1,12 @@
 //! Tasks.
 
+use std::time::Duration;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use deployctl::wire::report::Report;
 use deployctl::wire::task::{Execute, Resume, Stop, Task, TaskList, TaskStatus};
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 
 use super::body;
 use super::peer::caller;
@@ -20,6 +23,8 @@ type State = web::Data<ControlState>;
 /// A page of a list.
 const PAGE: usize = 100;
 const MAX_PAGE: usize = 10_000;
+/// Whoever waits for a task is answered after this time, and asks again.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Deserialize)]
 pub struct Filter {
@@ -69,9 +74,27 @@ pub async fn list(state: State, filter: web::Query<Filter>) -> Result<web::Json<
     Ok(web::Json(TaskList { tasks: found.into_iter().map(convert::task).collect(), next }))
 }
 
+#[derive(Deserialize)]
+pub struct Patience {
+    wait: Option<u64>,
+}
+
 /// `GET /v1/tasks/{id}`
-pub async fn show(state: State, id: web::Path<u64>) -> Result<web::Json<TaskStatus>, Fault> {
+pub async fn show(
+    state: State,
+    end: web::Data<CancellationToken>,
+    id: web::Path<u64>,
+    patience: web::Query<Patience>,
+) -> Result<web::Json<TaskStatus>, Fault> {
     let id = TaskId(*id);
+    if let Some(seconds) = patience.wait {
+        let patience = Duration::from_secs(seconds).min(MAX_WAIT);
+        tokio::select! {
+            rested = rests(&state, id) => rested?,
+            () = tokio::time::sleep(patience) => {}
+            () = end.cancelled() => {}
+        }
+    }
     let snapshot = state.store.snapshot()?;
     let task = snapshot.task(id)?.ok_or(Refused::NoSuchTask(id))?;
     // Without its history a task's state is still worth to be known.
@@ -79,6 +102,19 @@ pub async fn show(state: State, id: web::Path<u64>) -> Result<web::Json<TaskStat
         Forecast::of(snapshot.durations(spec.service.id, &spec.way, u64::MAX).unwrap_or_default())
     };
     Ok(web::Json(convert::status(&task, usual, &state.commander.preparations(id))))
+}
+
+/// Resolves when a task has come to rest.
+async fn rests(state: &State, id: TaskId) -> Result<(), Fault> {
+    let mut grown = state.store.watch();
+    loop {
+        // Marked as seen before reading: what comes in between wakes us again.
+        grown.borrow_and_update();
+        let task = state.store.snapshot()?.task_summary(id)?.ok_or(Refused::NoSuchTask(id))?;
+        if !task.state.is_active() || grown.changed().await.is_err() {
+            return Ok(());
+        }
+    }
 }
 
 /// `GET /v1/tasks/{id}/report`

@@ -1,7 +1,7 @@
 //! The store's file: what may be opened as one, and whether it is still the one that was opened.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,8 @@ use super::open::{damaged, io_error};
 
 /// The bits of a mode that let others than the owner read or write.
 const OTHERS: u32 = 0o077;
+/// So much of a store is read at once to see whether it is still the same.
+const SEAL_BLOCK: usize = 256 << 10;
 
 /// Which file was opened. It may be removed or replaced while the daemon runs.
 #[derive(Debug)]
@@ -124,23 +126,22 @@ pub fn mark_of(path: &Path) -> PathBuf {
     path.with_extension("redb.created")
 }
 
-/// Seals the file of a store that was closed in good order: the next start needs not read all of it. The
-/// seal names the very file as it is now, so that whatever touches it breaks the seal; and the daemon that
-/// wrote it, for another one may see it with other eyes.
+/// Seals the file of a store that was closed in good order: if it still has the same bytes at the next start,
+/// these need not be looked into. Only the version that wrote them knows that it could read them.
 pub fn seal(path: &Path) -> io::Result<()> {
+    let seal = seal_of(path)?;
     let mut mark = File::options().write(true).truncate(true).open(mark_of(path))?;
-    mark.write_all(seal_of(&fs::symlink_metadata(path)?).as_bytes())?;
+    mark.write_all(seal.as_bytes())?;
     mark.sync_all()
 }
 
 /// Whether the file is as an orderly end has left it.
 pub fn is_sealed(path: &Path) -> bool {
-    let found = fs::read_to_string(mark_of(path)).ok();
-    found.is_some() && found == fs::symlink_metadata(path).ok().as_ref().map(seal_of)
+    let found = fs::read_to_string(mark_of(path)).unwrap_or_default();
+    !found.is_empty() && seal_of(path).is_ok_and(|seal| seal == found)
 }
 
-/// Breaks the seal, for the file is going to be written: on disk, since a power cut may leave a file with
-/// new content and an old time.
+/// Breaks the seal, for the file is going to be written.
 pub fn break_seal(path: &Path) -> Result<(), StoreError> {
     let mark = mark_of(path);
     let broken = || -> io::Result<()> {
@@ -154,18 +155,19 @@ pub fn break_seal(path: &Path) -> Result<(), StoreError> {
     broken().map_err(|error| io_error("write", &mark, error))
 }
 
-fn seal_of(file: &Metadata) -> String {
-    format!(
-        "{} {} {} {} {}.{:09} {}.{:09}\n",
-        env!("CARGO_PKG_VERSION"),
-        file.dev(),
-        file.ino(),
-        file.len(),
-        file.mtime(),
-        file.mtime_nsec(),
-        file.ctime(),
-        file.ctime_nsec()
-    )
+/// The version, the length and a checksum of the whole file.
+fn seal_of(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let (mut checksum, mut length, mut block) = (crc32fast::Hasher::new(), 0, vec![0; SEAL_BLOCK]);
+    loop {
+        let count = file.read(&mut block)?;
+        if count == 0 {
+            let checksum = checksum.finalize();
+            return Ok(format!("{} {length} {checksum:08x}\n", env!("CARGO_PKG_VERSION")));
+        }
+        checksum.update(&block[..count]);
+        length += count;
+    }
 }
 
 /// Makes names in the directory of this file durable.

@@ -105,6 +105,9 @@ fn write(
 
 struct Writing<'a> {
     transaction: &'a WriteTransaction,
+    /// What every change writes to is opened once.
+    events: Table<'a, (u64, u64), &'static [u8]>,
+    feed: Table<'a, u64, (u64, u64)>,
     seq: u64,
     last_task: u64,
     /// Each task's summary is written once, however many of its events there are.
@@ -118,7 +121,8 @@ impl<'a> Writing<'a> {
             |name| -> Result<u64, Failure> { Ok(counters.get(name)?.map_or(0, |value| value.value())) };
         let (seq, last_task) = (read(counter::SEQ)?, read(counter::TASK)?);
         drop(counters);
-        Ok(Self { transaction, seq, last_task, summaries: BTreeMap::new() })
+        let (events, feed) = (transaction.open_table(EVENTS)?, transaction.open_table(FEED)?);
+        Ok(Self { transaction, events, feed, seq, last_task, summaries: BTreeMap::new() })
     }
 
     fn finish(self) -> Result<u64, Failure> {
@@ -199,12 +203,11 @@ impl<'a> Writing<'a> {
 
     fn append(&mut self, task: TaskId, n: u64, at: Timestamp, event: &Event) -> Result<(), Failure> {
         self.seq += 1;
-        let mut events = self.transaction.open_table(EVENTS)?;
         let row = encode(&EntryV1::of_task(self.seq, at, event));
-        if events.insert((task.0, n), &*row)?.is_some() {
+        if self.events.insert((task.0, n), &*row)?.is_some() {
             return Err(format!("event {n} of task {task} is there already").into());
         }
-        self.transaction.open_table(FEED)?.insert(self.seq, (task.0, n))?;
+        self.feed.insert(self.seq, (task.0, n))?;
         Ok(())
     }
 
@@ -212,21 +215,19 @@ impl<'a> Writing<'a> {
         self.seq += 1;
         let row = encode(&EntryV1::of_host(self.seq, at, event));
         self.transaction.open_table(HOST_EVENTS)?.insert(self.seq, &*row)?;
-        self.transaction.open_table(FEED)?.insert(self.seq, (0, 0))?;
+        self.feed.insert(self.seq, (0, 0))?;
         Ok(())
     }
 
     fn delete_task(&mut self, task: TaskId) -> Result<(), Failure> {
-        let mut events = self.transaction.open_table(EVENTS)?;
-        let mut feed = self.transaction.open_table(FEED)?;
         let range = (task.0, 0)..=(task.0, u64::MAX);
         let mut needs = BTreeSet::new();
-        for entry in events.range(range.clone())? {
+        for entry in self.events.range(range.clone())? {
             let entry: EntryV1 = decode(entry?.1.value())?;
-            feed.remove(entry.seq)?;
+            self.feed.remove(entry.seq)?;
             needs.extend(entry.event.need());
         }
-        events.retain_in(range, |_, _| false)?;
+        self.events.retain_in(range, |_, _| false)?;
         if let Some(before) = state_of(self.transaction.open_table(TASKS)?.remove(task.0)?)? {
             count(&mut self.transaction.open_table(STATES)?, before, -1)?;
         }

@@ -162,7 +162,10 @@ fn tasks(route: &Route) -> Call {
             answers: &[("200", JSON, "TaskList")],
             ..Call::default()
         },
-        ("GET", "/v1/tasks/{id}") => found(&[("200", JSON, "TaskStatus")]),
+        ("GET", "/v1/tasks/{id}") => Call {
+            query: &[("wait", "integer", "Answer when the task rests, or after so many seconds, at most 30")],
+            ..found(&[("200", JSON, "TaskStatus")])
+        },
         ("GET", "/v1/tasks/{id}/report") => found(&[("200", JSON, "Report")]),
         ("GET", "/v1/tasks/{id}/logs") => Call {
             query: &[

@@ -6,9 +6,12 @@ use super::exit::{self, Failure};
 use super::live;
 use super::render;
 use super::terminal::Terminal;
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, RECONNECT, RECONNECTS};
 use crate::wire::event::Event;
 use crate::wire::task::TaskStatus;
+
+/// For so many seconds one request waits for a task.
+const WAIT: u32 = 30;
 
 /// Follows a task until it rests: as a picture on a terminal, else a line for each event after number
 /// `after`. Ctrl-C leaves the task alone.
@@ -111,22 +114,18 @@ pub async fn last_seq(id: u64, client: &Client) -> Result<u64, ClientError> {
     Ok(last)
 }
 
-/// Waits until a task rests; its state.
+/// Waits until a task rests; its state. It goes on over restarts of the daemon.
 pub async fn until_rest(id: u64, client: &Client) -> Result<String, ClientError> {
+    let (mut reached, mut lost) = (false, 0);
     loop {
-        let state = status(id, client).await?.task.state;
-        if is_resting(&state) {
-            return Ok(state);
-        }
-        let mut events = client.events(Some(id), last_seq(id, client).await?, true);
-        // It may have come to rest between the two looks.
-        if is_resting(&status(id, client).await?.task.state) {
-            continue;
-        }
-        while let Some(event) = events.next().await? {
-            if task_state(&event).is_some_and(is_resting) {
-                break;
+        match client.get::<TaskStatus>(&format!("/v1/tasks/{id}?wait={WAIT}")).await {
+            Ok(status) if is_resting(&status.task.state) => return Ok(status.task.state),
+            Ok(_) => (reached, lost) = (true, 0),
+            Err(ClientError::Cut(_) | ClientError::NotReachable { .. }) if reached && lost < RECONNECTS => {
+                lost += 1;
+                tokio::time::sleep(RECONNECT).await;
             }
+            Err(error) => return Err(error),
         }
     }
 }
