@@ -90,7 +90,7 @@ fn stage() -> Stage {
     let allowed = with_secret(&repositories.url("/"), "repository");
     daemon.write(
         "deployd.yaml",
-        &format!("git: {{ allowedRepositories: ['{allowed}'] }}\ntimeouts: {{ git: 3s, fetch: 5s }}\n"),
+        &format!("git: {{ allowedRepositories: ['{allowed}'] }}\ntimeouts: {{ git: 15s }}\n"),
     );
     daemon.write("environment", &format!("FROM_FILE={}\n", word("file")));
     let run = format!(
@@ -98,7 +98,7 @@ fn stage() -> Stage {
         word("service"),
         daemon.path("environment").display()
     );
-    let wait = format!("until test -e {}; do sleep 0.02; done", daemon.path("open-build").display());
+    let wait = format!("until test -e {}; do sleep 0.02; test -d {} || exit 1; done", daemon.path("open-build").display(), daemon.path("").display());
     let more = format!(
         "health: {{ command: ['true'], interval: 10ms, settle: 0s }}\n\
          hooks: {{ preDeploy: ['true'] }}\n\
