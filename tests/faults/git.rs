@@ -95,12 +95,7 @@ fn in_a_circle() -> Vec<u8> {
 const SERVERS: [(&str, Do, Do, &str); 14] = [
     ("silent", NOTHING, NOTHING, "longer than 2 s"),
     ("head only", Do::SayAndStall(head_alone), NOTHING, "longer than 2 s"),
-    (
-        "stalls in the branches",
-        Do::SayAndStall(half_of_the_branches),
-        NOTHING,
-        "longer than 2 s",
-    ),
+    ("stalls in the branches", Do::SayAndStall(half_of_the_branches), NOTHING, "longer than 2 s"),
     ("drips", Do::Drip(branches), NOTHING, "longer than 2 s"),
     ("cuts the branches", Do::Say(half_of_the_branches), NOTHING, "cannot read"),
     ("hangs up", Do::Say(Vec::new), NOTHING, "cannot read"),
