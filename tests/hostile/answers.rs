@@ -186,7 +186,7 @@ pub fn timed() -> Vec<(&'static str, Script, &'static str)> {
                 Step::Say(b"HTTP/1.1 200 OK\r\n".to_vec()),
                 Step::Repeat(b"X: y\r\n".to_vec(), drip),
             ])),
-            "(timeouts.fetch)",
+            "raise timeouts.fetch",
         ),
         (
             "drips its body",
@@ -194,7 +194,7 @@ pub fn timed() -> Vec<(&'static str, Script, &'static str)> {
                 Step::Say(answer("200 OK", "Content-Length: 100000\r\n", b"")),
                 Step::Repeat(b"x".to_vec(), drip),
             ])),
-            "it takes longer than 6 s (timeouts.fetch)",
+            "it takes longer than 6 s",
         ),
         (
             "a body without end",
@@ -215,7 +215,7 @@ pub fn timed() -> Vec<(&'static str, Script, &'static str)> {
         (
             "100 again and again",
             Box::new(always(vec![Step::Repeat(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(), drip)])),
-            "(timeouts.fetch)",
+            "raise timeouts.fetch",
         ),
         (
             "is cut, and goes on",
