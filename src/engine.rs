@@ -44,7 +44,7 @@ pub enum EngineError {
         why: String,
     },
     /// It said no.
-    #[error("{engine} can't {what}: {message}")]
+    #[error("{engine} can't {what}: {message}; its own log may say more")]
     Refused {
         /// Which.
         engine: &'static str,
@@ -54,7 +54,9 @@ pub enum EngineError {
         message: String,
     },
     /// It was asked, and its answer did not come: it may have been done.
-    #[error("{engine} did not answer whether it could {what}: {why}")]
+    #[error(
+        "{engine} did not answer whether it could {what}: {why}; whether it was done is found out when the task is resumed"
+    )]
     Cut {
         /// Which.
         engine: &'static str,

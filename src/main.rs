@@ -185,7 +185,7 @@ fn start_log(default: &str) -> anyhow::Result<()> {
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(deployd::log::Log::default())
         .with_ansi(terminal)
         .with_target(false)
         .init();

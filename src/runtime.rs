@@ -144,7 +144,7 @@ pub enum RuntimeError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A command can't be run inside of it.
-    #[error("it is no engine's container")]
+    #[error("it is no engine's container; this is a defect of deployd")]
     NoInside,
     /// There is no systemd any more.
     #[error(

@@ -116,7 +116,7 @@ pub enum SpawnError {
     #[error("cannot reach the spawner process: {0}; see deployd's log, then resume the task")]
     Spawner(std::io::Error),
     /// It was to be a unit.
-    #[error("cannot run {program} as a unit: {why}")]
+    #[error("cannot run {program} as a unit: {why}; journalctl -b _PID=1 may say more")]
     Unit {
         /// `argv[0]`.
         program: String,

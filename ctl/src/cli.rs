@@ -26,7 +26,7 @@ use clap::{CommandFactory, Parser};
 use crate::client::{Client, default_socket};
 use args::{Cli, Command, Output};
 pub use complete::script as completions;
-pub use exit::{CTRL_C, Failure};
+pub use exit::{CTRL_C, Failure, of_state};
 pub use terminal::{Terminal, printable};
 
 /// Runs the command line of this process.

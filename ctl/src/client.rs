@@ -1,7 +1,7 @@
 //! A client of the control socket.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -54,9 +54,11 @@ pub struct Client {
     socket: PathBuf,
 }
 
-/// The user's own daemon's socket.
+/// The user's own daemon's socket: where `deployd --user` makes it.
 pub fn user_socket() -> Option<PathBuf> {
-    std::env::var_os("XDG_RUNTIME_DIR").map(|directory| Path::new(&directory).join("deployd/deployd.sock"))
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let state = || variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
+    Some(variable("XDG_RUNTIME_DIR").or_else(state)?.join("deployd/deployd.sock"))
 }
 
 /// The system's socket, else the user's if that one exists.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{PATIENCE, items};
+use crate::harness::{PATIENCE, is_root, items, skip};
+use crate::push::push;
 use crate::scene::{Daemon, assert_starts, state};
 
 /// `timeouts.git`, for one command.
@@ -247,5 +248,48 @@ fn a_git_that_waits_for_its_server_ends_with_the_daemon_and_with_the_task() {
     fetching(&daemon);
     daemon.ctl_ends(11, &["stop", &id.to_string(), "--now", "--wait"]);
     until_gone("after stop --now", port);
+    assert!(daemon.witness().is_empty());
+}
+
+/// What stands in git's place; what is said of it.
+const NO_GITS: [(&str, &str); 4] = [
+    ("", "cannot run git"),
+    ("#!/bin/sh\nexit 127\n", "git gave no reason"),
+    ("#!/bin/sh\nkill -SEGV $$\n", "git gave no reason"),
+    ("#!/bin/sh\necho 'fatal: \u{1b}[2J' >&2; exit 137\n", "fatal:"),
+];
+
+#[test]
+fn a_git_that_is_missing_or_broken_is_told() {
+    if !is_root() {
+        return skip("mounting needs root");
+    }
+    let mut daemon = Daemon::new();
+    daemon.add(1, &[("c1", "")], "build: { command: ['true'], output: out }");
+    daemon.launch();
+    daemon.ctl_ends(0, &["repo", "create", "app"]);
+    push(&daemon, "app", &[("out", "x")], "main");
+    for (program, words) in NO_GITS {
+        assert_eq!(daemon.terminate(), Some(0));
+        let path = daemon.write("git", program);
+        let mode = if program.is_empty() { 0o644 } else { 0o755 };
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        let mount = format!(
+            "for git in /usr/local/bin/git /usr/bin/git /bin/git; do test ! -e $git || mount --bind {} $git; done; exec \"$@\"",
+            path.display()
+        );
+        daemon.wrapper = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", &mount, "sh"]
+            .map(str::to_string)
+            .into();
+        daemon.launch();
+        let plan = items(&[(1, 0, "COMPILE_DEPLOY", ", compileRepoPath: app, compileRepoBranch: main")]);
+        let id = daemon.executed("plan", &plan, "FAILED");
+        let error = daemon.report(id)["deployments"][0]["error"].clone();
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(words) && !message.contains(char::is_control), "{program}: {error:#}");
+    }
+    assert_eq!(daemon.terminate(), Some(0));
+    daemon.wrapper.clear();
+    daemon.launch();
     assert!(daemon.witness().is_empty());
 }

@@ -55,7 +55,8 @@ fn slow_package(gate: PathBuf) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let answer = move |mut stream: TcpStream| -> std::io::Result<()> {
-        stream.read(&mut [0; 4096])?;
+        // As much of the request as there is.
+        let _ = stream.read(&mut [0; 4096])?;
         let package = crate::http::tar(&[("file", &[b'x'; 10_000])]);
         write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", package.len())?;
         let (half, rest) = package.split_at(package.len() / 2);
@@ -102,10 +103,10 @@ impl Stage {
         };
         match work {
             Work::Health => {
-                daemon.add(1, &[("c1", "")], &daemon.gate().replace("$DEPLOYD_CONTAINER", "work"))
+                daemon.add(1, &[("c1", "")], &daemon.gate().replace("$DEPLOYD_CONTAINER", "work"));
             }
             Work::Build => {
-                daemon.add(1, &[("c1", "")], "build: { command: [/bin/sh, build.sh], output: out }")
+                daemon.add(1, &[("c1", "")], "build: { command: [/bin/sh, build.sh], output: out }");
             }
             Work::Hook => {
                 let hook = format!("hooks: {{ preDeploy: [/bin/sh, -c, '{wait}'] }}");
@@ -241,7 +242,11 @@ fn a_signal_to_end_is_obeyed_in_every_state_and_whatever_is_going_on() {
         .flat_map(|&work| STATES.map(|state| (work, state)))
         .enumerate()
         .map(|(n, (work, state))| {
-            (work, state, if (n + n / STATES.len()) % 2 == 0 { Signal::SIGTERM } else { Signal::SIGINT })
+            (
+                work,
+                state,
+                if (n + n / STATES.len()).is_multiple_of(2) { Signal::SIGTERM } else { Signal::SIGINT },
+            )
         })
         .collect();
     std::thread::scope(|scope| {

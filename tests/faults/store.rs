@@ -1,8 +1,9 @@
 //! The store fails while tasks are going on: the next start says so of each of them, and of no other one.
 
 use std::fs;
+use std::time::Instant;
 
-use crate::harness::items;
+use crate::harness::{PATIENCE, is_root, items, skip};
 use crate::scene::{Daemon, assert_starts, resume, state};
 
 #[test]
@@ -46,4 +47,64 @@ fn whom_a_failing_store_has_interrupted_the_next_start_says() {
         resume(&daemon, id);
     }
     assert_starts(&daemon, &[("c1", 1), ("c2", 1), ("c3", 1)]);
+}
+
+#[test]
+fn on_a_disk_that_can_only_be_read_it_says_so_and_does_not_start() {
+    if !is_root() {
+        return skip("mounting needs root");
+    }
+    let mut daemon = Daemon::new();
+    daemon.add(1, &[("c1", "")], "");
+    daemon.launch();
+    daemon.executed("start", &items(&[(1, 0, "START", "")]), "SUCCEEDED");
+    assert_eq!(daemon.terminate(), Some(0));
+    let before = fs::read(daemon.path("state/deployd.redb")).unwrap();
+    let state = daemon.path("state").display().to_string();
+    let mount = format!("mount --bind {state} {state} && mount -o remount,bind,ro {state} && exec \"$@\"");
+    daemon.wrapper = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", &mount, "sh"]
+        .map(str::to_string)
+        .into();
+    let refused = daemon.command().output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("Read-only file system"), "{said}");
+    assert!(said.contains("cannot") && said.contains(&state), "{said}");
+    assert!(fs::read(daemon.path("state/deployd.redb")).unwrap() == before);
+    daemon.wrapper.clear();
+    daemon.launch();
+    daemon.executed("stop", &items(&[(1, 0, "STOP", "")]), "SUCCEEDED");
+}
+
+/// Nobody reads the log, down to its last detail, of a daemon that works: it works on.
+#[test]
+fn a_log_that_nobody_reads_holds_up_nothing() {
+    let mut daemon = Daemon::new();
+    daemon.add(1, &[("c1", "")], "");
+    // A fifo that this test has open, and does not read.
+    let fifo = daemon.path("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut log = fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    daemon.environment = vec![("DEPLOYD_LOG", "trace".into())];
+    let redirect = format!("exec \"$@\" 2>{}", fifo.display());
+    daemon.wrapper = ["/bin/sh", "-c", &redirect, "sh"].map(str::to_string).into();
+    daemon.launch();
+    let begun = Instant::now();
+    for round in 0..30 {
+        let way = if round % 2 == 0 { "START" } else { "STOP" };
+        daemon.executed("plan", &items(&[(1, 0, way, "")]), "SUCCEEDED");
+    }
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    // All that a pipe takes is there; and who reads again is told how much is not.
+    nix::fcntl::fcntl(&log, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+    let mut said = Vec::new();
+    std::io::Read::read_to_end(&mut log, &mut said).ok();
+    assert!(said.len() >= 48 << 10, "the log was never full: {} bytes", said.len());
+    daemon.ctl_ends(0, &["list"]);
+    let begun = Instant::now();
+    while !String::from_utf8_lossy(&said).contains("lines of the log were lost") {
+        assert!(begun.elapsed() < PATIENCE);
+        std::io::Read::read_to_end(&mut log, &mut said).ok();
+        daemon.ctl_ends(0, &["list"]);
+    }
+    assert_eq!(daemon.terminate(), Some(0));
 }

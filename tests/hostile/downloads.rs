@@ -137,6 +137,28 @@ fn credentials_go_to_the_address_of_the_plan_and_nowhere_else() {
     assert!(!asked(&end).contains("referer"), "{}", asked(&end));
 }
 
+#[test]
+fn a_server_that_is_not_there_is_told() {
+    let closed = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = closed.local_addr().unwrap().port();
+    drop(closed);
+    let plain = Server::saying(&answer("200 OK", "", &package()));
+    for uri in [
+        format!("http://127.0.0.1:{port}/x"),
+        // No such name is ever given to anybody.
+        "http://nobody.invalid/x".to_string(),
+        plain.url("/x").replace("http:", "https:"),
+    ] {
+        let why = House::new(None).fetch(&uri).unwrap_err().to_string();
+        assert!(
+            why.starts_with("cannot")
+                && why.contains(&uri)
+                && (why.contains("tries") || why.contains("the last try")),
+            "{why}"
+        );
+    }
+}
+
 /// Addresses by which other machines, or this one, were asked for what was none of the asker's business.
 const STRANGE: [&str; 26] = [
     "file:///etc/shadow",

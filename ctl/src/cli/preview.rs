@@ -74,7 +74,7 @@ fn origin(deployment: &DryRunDeployment) -> Option<String> {
 /// How long a batch should take, and because of whom.
 fn duration(batch: &DryRunBatch) -> String {
     let Some(known) = batch.expected else {
-        return "nobody knows yet how long: nothing of it was ever done here".into();
+        return "not known yet how long: nothing of it was ever done here".into();
     };
     let longest = batch.dominated_by.as_ref().filter(|_| batch.deployments.len() > 1);
     expected(known) + &longest.map(|service| format!("; {service} takes longest")).unwrap_or_default()
