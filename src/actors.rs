@@ -23,7 +23,7 @@ pub mod task;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -69,7 +69,7 @@ pub trait Commander: Send + Sync + 'static {
     /// How large all artifacts are.
     async fn artifact_bytes(&self) -> Result<u64, Refused>;
     /// What the deployments of a task are about before they touch a container, by their index.
-    fn preparations(&self, task: TaskId) -> HashMap<usize, Preparation>;
+    fn preparations(&self, task: TaskId) -> BTreeMap<usize, Preparation>;
     /// The active task that holds a service.
     fn holder(&self, service: ServiceId) -> Option<TaskId>;
     /// Whether the daemon is shutting down.

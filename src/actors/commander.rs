@@ -1,6 +1,6 @@
 //! What the rest of the program asks of the supervisor, and what it can find out by itself.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -277,7 +277,7 @@ impl Commander for Handle {
         bytes.map_err(|error| Refused::Host(format!("cannot read the artifacts: {error}")))
     }
 
-    fn preparations(&self, task: TaskId) -> HashMap<usize, Preparation> {
+    fn preparations(&self, task: TaskId) -> BTreeMap<usize, Preparation> {
         self.executor.board.of(task)
     }
 

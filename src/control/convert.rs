@@ -3,7 +3,7 @@
 mod event;
 mod preview;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use deployctl::wire;
 use deployctl::wire::report::{Artifact, Deployment, Failure, Operation, Report};
@@ -70,7 +70,7 @@ pub fn task(summary: TaskSummary) -> Task {
 pub fn status(
     task_: &task::Task,
     usual: impl Fn(&deployment::DeploymentSpec) -> Option<Forecast>,
-    preparations: &HashMap<usize, Preparation>,
+    preparations: &BTreeMap<usize, Preparation>,
 ) -> TaskStatus {
     let batches = task_.batches.iter().map(|batch| {
         let mut counts = DeploymentCounts::default();

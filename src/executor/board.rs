@@ -3,7 +3,7 @@
 //! In memory only, for people who watch: nothing is decided by it, nothing of it outlives the daemon,
 //! and reading it waits for no work.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clock;
@@ -55,7 +55,7 @@ pub struct Preparation {
     pub line: Option<String>,
 }
 
-type Notes = HashMap<(TaskId, usize), Preparation>;
+type Notes = BTreeMap<(TaskId, usize), Preparation>;
 
 /// The preparations that are going on.
 #[derive(Debug, Default)]
@@ -72,7 +72,7 @@ impl Board {
     }
 
     /// What the deployments of a task are about, by their index.
-    pub fn of(&self, task: TaskId) -> HashMap<usize, Preparation> {
+    pub fn of(&self, task: TaskId) -> BTreeMap<usize, Preparation> {
         let notes = self.notes();
         let theirs = notes.iter().filter(|(key, _)| key.0 == task);
         theirs.map(|(key, preparation)| (key.1, preparation.clone())).collect()

@@ -194,6 +194,7 @@ fn quiet_says_what_was_asked_for_and_the_socket_is_found() {
     assert!(out == "3\n" && err.contains("warning: "), "{out}{err}");
     daemon.until_state(3, "SUCCEEDED");
     assert_eq!(said(&["execute", "gated", "--quiet"]), ("4\n".into(), String::new()));
+    daemon.until_state(4, "SUCCEEDED");
     assert_eq!(said(&["delete", "4", "--quiet"]), (String::new(), String::new()));
 
     // The flag wins over the variable; the harness sets the latter.

@@ -42,7 +42,7 @@ fn quoted(text: &str) -> String {
 
 /// For a shell's printf: as bytes, in octal.
 fn octal(text: &str) -> String {
-    text.bytes().map(|byte| format!("\\{byte:03o}")).collect()
+    text.bytes().fold(String::new(), |all, byte| all + &format!("\\{byte:03o}"))
 }
 
 /// Whether an output could drive a terminal by itself.

@@ -1,7 +1,7 @@
 //! The journal's fold: any list of events leaves a task that adds up; what is illegal changes nothing.
 #![no_main]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,5 +162,5 @@ fuzz_target!(|bytes: &[u8]| {
     });
     let stored: Vec<_> = stored.collect();
     assert_eq!(convert::report(&task, &stored, |_| None).events.len(), stored.len());
-    convert::status(&task, |_| None, &HashMap::new());
+    convert::status(&task, |_| None, &BTreeMap::new());
 });

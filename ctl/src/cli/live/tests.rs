@@ -58,6 +58,7 @@ struct Story {
 }
 
 impl Story {
+    #[expect(clippy::needless_pass_by_value, reason = "it is made where it is told")]
     fn tell(&mut self, seconds: i64, kind: &str, place: (i64, u64), details: Value) {
         self.seq += 1;
         let mut whole = json!({ "seq": self.seq, "at": time(seconds), "type": kind, "task": 7,
