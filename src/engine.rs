@@ -167,7 +167,8 @@ impl Connection {
 
     /// Makes a container; its id.
     pub async fn create(&self, name: &str, body: Value) -> Result<String, EngineError> {
-        let call = Call::deed("make the container", "containers/create".into()).with("name", name).body(body);
+        let call =
+            Call::deed("make the container", "containers/create".into()).with("name", &name).body(body);
         point("before an engine makes a container");
         let answer = self.call(call).await?;
         point("after an engine made a container");
@@ -186,7 +187,7 @@ impl Connection {
     /// is down or gone stays so.
     pub async fn stop(&self, id: &str, patience: Duration) -> Result<(), EngineError> {
         let call = Call::deed("stop the container", format!("containers/{id}/stop"))
-            .with("t", patience.as_millis().div_ceil(1000))
+            .with("t", &patience.as_millis().div_ceil(1000))
             .within(DO + patience);
         point("before an engine stops a container");
         let answer = self.call(call).await?;
@@ -197,8 +198,8 @@ impl Connection {
     /// Removes a container, whatever it does; one that is gone stays so.
     pub async fn remove(&self, id: &str) -> Result<(), EngineError> {
         let call = Call::deed("remove the container", format!("containers/{id}"))
-            .with("force", true)
-            .with("v", true);
+            .with("force", &true)
+            .with("v", &true);
         point("before an engine removes a container");
         let answer = self.call(Call { method: Method::DELETE, ..call }).await?;
         point("after an engine removed a container");
@@ -212,26 +213,26 @@ impl Connection {
             return Ok(());
         }
         let mut call =
-            Call::deed("get the image", "images/create".into()).with("fromImage", image).within(PULL);
+            Call::deed("get the image", "images/create".into()).with("fromImage", &image).within(PULL);
         // Without a tag Docker would get all of them.
         if !image.rsplit('/').next().unwrap_or(image).contains([':', '@']) {
-            call = call.with("tag", "latest");
+            call = call.with("tag", &"latest");
         }
         let answer = self.call(call).await?;
         answer.done()?;
         // How it goes comes line by line, and so does a failure in the middle.
         let lines = answer.body.split(|byte| *byte == b'\n');
         let said = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-        let failed = said.filter_map(|said| Some(said.get("error")?.as_str()?.to_string())).last();
+        let failed = said.filter_map(|said| Some(said.get("error")?.as_str()?.to_string())).next_back();
         failed.map_or(Ok(()), |message| Err(answer.refused(&message)))
     }
 
     /// The last lines of what a container has said, to both of its streams.
     pub async fn logs(&self, id: &str, lines: usize) -> Result<Vec<u8>, EngineError> {
         let call = Call::tell("tell what the container said", format!("containers/{id}/logs"))
-            .with("stdout", true)
-            .with("stderr", true)
-            .with("tail", lines);
+            .with("stdout", &true)
+            .with("stderr", &true)
+            .with("tail", &lines);
         let answer = self.call(call).await?;
         answer.done()?;
         Ok(logs::without_frames(&answer.body))
@@ -304,12 +305,9 @@ impl Answer {
         if self.status.is_success() || self.status == StatusCode::NOT_MODIFIED {
             return Ok(());
         }
-        #[derive(Deserialize)]
-        struct Said {
-            message: String,
-        }
-        let said = serde_json::from_slice::<Said>(&self.body).map(|said| said.message);
-        Err(self.refused(&said.unwrap_or_else(|_| format!("HTTP {}", self.status))))
+        let said = serde_json::from_slice::<Value>(&self.body).unwrap_or_default();
+        let message = said.get("message").and_then(Value::as_str).map(str::to_string);
+        Err(self.refused(&message.unwrap_or_else(|| format!("HTTP {}", self.status))))
     }
 
     fn read<T: DeserializeOwned>(&self) -> Result<T, EngineError> {
@@ -344,7 +342,7 @@ impl Call {
         Self { method: Method::POST, time: DO, ..Self::tell(what, path) }
     }
 
-    fn with(mut self, key: &'static str, value: impl ToString) -> Self {
+    fn with(mut self, key: &'static str, value: &impl ToString) -> Self {
         self.query.push((key, value.to_string()));
         self
     }

@@ -6,7 +6,7 @@
 //! had asked for can't start anything else.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -82,7 +82,7 @@ impl EngineRuntime {
             let path = directory.join(NOTE);
             if made {
                 fs::create_dir_all(&directory)?;
-                fs::write(&path, engine)?;
+                File::create(&path)?.write_all(engine.as_bytes())?;
                 return File::open(&directory)?.sync_all();
             }
             match fs::remove_file(path) {
