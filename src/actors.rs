@@ -16,24 +16,26 @@ pub mod deployment;
 pub mod guard;
 pub mod ledger;
 pub mod plan_supervisor;
-mod preview;
+pub mod prefetch;
+pub mod preview;
 pub mod stored_plan;
 pub mod task;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::catalog::{Catalog, ServiceId};
-pub use crate::executor::ContainerView;
+pub use crate::executor::{ContainerView, Preparation};
 use crate::mistake::{FileMistake, Mistake};
 pub use crate::task::command::Command;
 use crate::task::drift::Drift;
-use crate::task::forecast::Forecast;
 use crate::task::state::{Refusal, TaskState};
 use crate::task::{Caller, TaskId, Timestamp};
+pub use preview::Preview;
 
 /// What can be asked of the plan supervisor. (A trait, so that the socket is tested without one.)
 #[async_trait]
@@ -66,6 +68,8 @@ pub trait Commander: Send + Sync + 'static {
     async fn service_logs(&self, service: ServiceId, lines: usize) -> Result<Vec<(String, String)>, Refused>;
     /// How large all artifacts are.
     async fn artifact_bytes(&self) -> Result<u64, Refused>;
+    /// What the deployments of a task are about before they touch a container, by their index.
+    fn preparations(&self, task: TaskId) -> HashMap<usize, Preparation>;
     /// The active task that holds a service.
     fn holder(&self, service: ServiceId) -> Option<TaskId>;
     /// Whether the daemon is shutting down.
@@ -145,43 +149,6 @@ pub struct Repository {
     pub branches: Vec<String>,
 }
 
-/// What executing a plan would do.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Preview {
-    /// The revision.
-    pub revision: u32,
-    /// The batches in the order of their execution.
-    pub batches: Vec<PreviewBatch>,
-    /// What would fail now.
-    pub problems: Vec<String>,
-}
-
-/// One batch of a [`Preview`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PreviewBatch {
-    /// The priority.
-    pub priority: i64,
-    /// Its deployments.
-    pub deployments: Vec<PreviewDeployment>,
-}
-
-/// One deployment of a [`Preview`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PreviewDeployment {
-    /// The service's id.
-    pub service: ServiceId,
-    /// The service's name.
-    pub name: String,
-    /// How it would be deployed.
-    pub way: &'static str,
-    /// In which order its containers would be worked through.
-    pub order: &'static str,
-    /// Each chosen container as it is now, and what would be done to it.
-    pub containers: Vec<(ContainerView, String)>,
-    /// How long it should take.
-    pub usual: Option<Forecast>,
-}
-
 /// An active task that is in the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
@@ -207,7 +174,9 @@ pub enum Refused {
     #[error("there is no plan {0}; `deployctl plan list` shows the plans")]
     NoSuchPlan(String),
     /// No such revision.
-    #[error("plan {name} has no revision {revision}; its newest is {newest}")]
+    #[error(
+        "plan {name} has no revision {revision}; its newest is {newest}: `deployctl plan show {name}@{newest}`"
+    )]
     NoSuchRevision {
         /// The plan.
         name: String,
@@ -223,7 +192,7 @@ pub enum Refused {
     #[error("there is no repository {0}; `deployctl repo list` shows the repositories")]
     NoSuchRepository(String),
     /// It exists.
-    #[error("{0} exists already")]
+    #[error("{0} exists already; choose another name, or delete that one first")]
     Exists(String),
     /// A name that can't be used.
     #[error("{0}")]
@@ -246,8 +215,7 @@ pub enum Refused {
     NothingToDo(String),
     /// Containers are not as the task left or found them.
     #[error(
-        "cannot resume task {task}: {} not as the task left or found them; look at them, then \
-         `deployctl resume {task} --force`, or stop it",
+        "cannot resume task {task}: {}; look at what differs, then `deployctl resume {task} --force`, or stop it",
         drifted(.drifts)
     )]
     Drifted {
@@ -260,10 +228,12 @@ pub enum Refused {
     #[error("{}", conflict_text(.0))]
     Conflict(Vec<Holder>),
     /// The plan has mistakes.
-    #[error("the plan is not valid")]
+    #[error("the plan is not valid: {}", mistakes(.0))]
     PlanInvalid(Vec<Mistake>),
     /// The catalog has mistakes; the one before stays in force.
-    #[error("the catalog is not valid; nothing was changed")]
+    #[error(
+        "the catalog is not valid; nothing was changed: mend its files (`deployd check`), then `deployctl service reload`"
+    )]
     CatalogInvalid(Vec<FileMistake>),
     /// The daemon is shutting down.
     #[error("deployd is shutting down and takes no new work; try again when it is back")]
@@ -276,12 +246,21 @@ pub enum Refused {
     Host(String),
 }
 
+/// How many, and the first of them: whoever reads no further knows where to begin.
+fn mistakes(mistakes: &[Mistake]) -> String {
+    match mistakes {
+        [] => "see its mistakes by `deployctl plan check`".into(),
+        [only] => format!("{only}; mend it and store it again"),
+        [first, rest @ ..] => format!("{first} (and {} more); mend them and store it again", rest.len()),
+    }
+}
+
 fn drifted(drifts: &[Drift]) -> String {
     let mut places: Vec<_> = drifts.iter().map(|drift| (drift.service, &drift.container)).collect();
     places.dedup();
     match places.len() {
-        1 => "1 container is".into(),
-        count => format!("{count} containers are"),
+        1 => "1 container is not as the task left or found it".into(),
+        count => format!("{count} containers are not as the task left or found them"),
     }
 }
 

@@ -117,6 +117,46 @@ pub enum RuntimeKind {
     Process,
     /// A systemd unit.
     Systemd,
+    /// A container that an engine runs from an image.
+    Engine(Engine),
+}
+
+impl RuntimeKind {
+    /// As the catalog spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Systemd => "systemd",
+            Self::Engine(engine) => engine.name(),
+        }
+    }
+}
+
+/// What runs containers from images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Engine {
+    /// Podman.
+    Podman,
+    /// Docker.
+    Docker,
+}
+
+impl Engine {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Podman, Self::Docker];
+
+    /// As the catalog spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Podman => "podman",
+            Self::Docker => "docker",
+        }
+    }
+
+    /// The engine that is spelt so.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|engine| engine.name() == name)
+    }
 }
 
 /// One running instance of a service.
@@ -132,9 +172,9 @@ pub struct Container {
     pub unit: Option<String>,
 }
 
-/// The unit that is generated for a container which names none.
-pub fn generated_unit(service: &str, container: &str) -> String {
-    format!("deployd-{service}-{container}.service")
+/// What a container's generated unit, or an engine's container, is called.
+pub fn generated_name(service: &str, container: &str) -> String {
+    format!("deployd-{service}-{container}")
 }
 
 impl Container {
@@ -161,6 +201,8 @@ pub struct Run {
     pub stop_timeout: Duration,
     /// What it may use.
     pub limits: Limits,
+    /// The image that an engine runs the command in.
+    pub image: Option<String>,
 }
 
 impl Run {

@@ -12,7 +12,7 @@ use crate::mistake::FileMistake;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CatalogError {
     /// A file can't be read.
-    #[error("cannot read {path}: {why}")]
+    #[error("cannot read {path}: {why}; the catalog (servicesDir) has to be there, and readable for deployd")]
     Read {
         /// The file or the directory.
         path: PathBuf,

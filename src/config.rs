@@ -1,15 +1,17 @@
 //! The daemon's configuration: `/etc/deployd/deployd.yaml`, every key optional.
 
+mod file;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use crate::artifact::fetch::{Limits, Timeouts};
+use crate::catalog::Engine;
 use crate::catalog::parse::{duration, size};
 use crate::retention::Retention;
 use crate::systemd::Scope;
 use crate::yaml;
+use file::File;
 
 /// Where the system's daemon finds its configuration.
 pub const SYSTEM_FILE: &str = "/etc/deployd/deployd.yaml";
@@ -42,6 +44,8 @@ pub struct Config {
     pub git_timeout: Duration,
     /// How many deployments, downloads and builds go on at the same time.
     pub concurrency: Concurrency,
+    /// What later batches need is fetched, built and unpacked while an earlier one runs.
+    pub prefetch: bool,
     /// Interrupted tasks are resumed when the daemon starts.
     pub resume_on_start: bool,
     /// How long operations may go on after SIGTERM.
@@ -52,6 +56,10 @@ pub struct Config {
     pub notify: Vec<String>,
     /// The systemd that runs containers, if one does.
     pub systemd: Option<Scope>,
+    /// Where Podman listens.
+    pub podman: PathBuf,
+    /// Where Docker listens.
+    pub docker: PathBuf,
     /// The binary that is started as spawner and for checks.
     pub binary: PathBuf,
 }
@@ -86,7 +94,7 @@ pub struct Overrides {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("cannot read the configuration {path}: {source}")]
+    #[error("cannot read the configuration {path}: {source}; see that it is there, and readable for deployd")]
     Read {
         /// The file.
         path: PathBuf,
@@ -94,78 +102,11 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file has mistakes.
-    #[error("the configuration is not valid:\n{0}")]
+    #[error("the configuration is not valid; mend this, and try `deployd check`:\n{0}")]
     Invalid(String),
     /// `--user` without a home.
-    #[error("cannot find the user's directories: HOME is not set")]
+    #[error("cannot find the user's directories: HOME is not set; set it, or run without --user")]
     NoHome,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct File {
-    socket: Option<PathBuf>,
-    state_dir: Option<PathBuf>,
-    services_dir: Option<PathBuf>,
-    access: Access,
-    git: GitFile,
-    packages: Packages,
-    concurrency: ConcurrencyFile,
-    timeouts: TimeoutsFile,
-    resume_on_start: bool,
-    retention: RetentionFile,
-    notify: NotifyFile,
-    shutdown_grace: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Access {
-    operators: Option<Vec<String>>,
-    viewers: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct GitFile {
-    allowed_repositories: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Packages {
-    allowed_uris: Option<Vec<String>>,
-    max_bytes: Option<serde_yaml::Value>,
-    max_unpacked_bytes: Option<serde_yaml::Value>,
-    max_entries: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct ConcurrencyFile {
-    services: Option<usize>,
-    downloads: Option<usize>,
-    builds: Option<usize>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct TimeoutsFile {
-    fetch: Option<String>,
-    git: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct RetentionFile {
-    tasks: Option<u64>,
-    days: Option<u32>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct NotifyFile {
-    command: Option<Vec<String>>,
 }
 
 impl Config {
@@ -198,6 +139,21 @@ impl Config {
         Ok(config)
     }
 
+    /// Where an engine listens.
+    pub fn engine(&self, engine: Engine) -> &Path {
+        match engine {
+            Engine::Podman => &self.podman,
+            Engine::Docker => &self.docker,
+        }
+    }
+
+    /// The runtimes that work here and now.
+    pub fn runtimes(&self) -> Vec<&'static str> {
+        let engines = Engine::ALL.into_iter().filter(|engine| self.engine(*engine).exists());
+        let systemd = self.systemd.is_some().then_some("systemd");
+        std::iter::once("process").chain(systemd).chain(engines.map(Engine::name)).collect()
+    }
+
     /// The defaults of the system's daemon.
     pub fn of_system(binary: PathBuf) -> Self {
         Self {
@@ -212,11 +168,14 @@ impl Config {
             timeouts: Timeouts::default(),
             git_timeout: crate::artifact::git::TIMEOUT,
             concurrency: Concurrency { services: 512, downloads: 4, builds: 2 },
+            prefetch: false,
             resume_on_start: false,
             shutdown_grace: Duration::from_secs(30),
             retention: Retention { tasks: 10_000, age: None },
             notify: Vec::new(),
             systemd: Scope::find(false),
+            podman: "/run/podman/podman.sock".into(),
+            docker: "/run/docker.sock".into(),
             binary,
         }
     }
@@ -232,8 +191,10 @@ impl Config {
         let socket =
             runtime_dir.map_or_else(|| state_dir.clone(), |dir| dir.join("deployd")).join("deployd.sock");
         let services_dir = config_dir.join("services.d");
-        let config =
-            Self { socket, state_dir, services_dir, systemd: Scope::find(true), ..Self::of_system(binary) };
+        let system = Self::of_system(binary);
+        let podman = std::env::var_os("XDG_RUNTIME_DIR")
+            .map_or(system.podman, |dir| PathBuf::from(dir).join("podman/podman.sock"));
+        let config = Self { socket, state_dir, services_dir, systemd: Scope::find(true), podman, ..system };
         Ok((config, config_dir.join("deployd.yaml")))
     }
 
@@ -296,6 +257,8 @@ impl Config {
         set(&mut self.socket, file.socket);
         set(&mut self.state_dir, file.state_dir);
         set(&mut self.services_dir, file.services_dir);
+        set(&mut self.podman, file.engines.podman);
+        set(&mut self.docker, file.engines.docker);
         let mut count = |place: &mut usize, key: &str, value: Option<usize>| match value {
             Some(0) => wrong.push(format!(" concurrency.{key}: at least 1")),
             Some(value) => *place = value.min(tokio::sync::Semaphore::MAX_PERMITS),
@@ -315,6 +278,7 @@ impl Config {
         self.viewers = file.access.viewers;
         self.allowed_repositories = file.git.allowed_repositories;
         self.allowed_uris = file.packages.allowed_uris;
+        self.prefetch = file.prefetch;
         self.resume_on_start = file.resume_on_start;
         self.retention.tasks = file.retention.tasks.unwrap_or(self.retention.tasks);
         let days = file.retention.days.map(|days| Duration::from_hours(24) * days);

@@ -25,7 +25,7 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpServer, web};
 use tokio_util::sync::CancellationToken;
@@ -54,6 +54,10 @@ pub struct ControlState {
     pub tasks_dir: PathBuf,
     /// When the daemon started.
     pub started: Timestamp,
+    /// The runtimes that work here and now.
+    pub runtimes: Box<dyn Fn() -> Vec<&'static str> + Send + Sync>,
+    /// The same, by the clock that nobody sets.
+    pub up_since: Instant,
 }
 
 /// Serves until `end` is cancelled; open streams are ended first.

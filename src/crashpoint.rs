@@ -55,6 +55,18 @@ pub const UNITS: [&str; 10] = [
     "after a unit's mark was removed",
 ];
 
+/// The same, around an engine's containers: only a real engine meets them.
+pub const ENGINE: [&str; 8] = [
+    "before an engine makes a container",
+    "after an engine made a container",
+    "before an engine starts a container",
+    "after an engine started a container",
+    "before an engine stops a container",
+    "after an engine stopped a container",
+    "before an engine removes a container",
+    "after an engine removed a container",
+];
+
 /// On which side of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -74,7 +86,7 @@ impl Side {
     }
 }
 
-/// A point around what is done to the host: one of [`HOST`] or [`UNITS`].
+/// A point around what is done to the host: one of [`HOST`], [`UNITS`] or [`ENGINE`].
 ///
 /// # Panics
 /// When a test asks for it.
@@ -82,7 +94,7 @@ pub fn point(name: &'static str) {
     handling(name);
     if let Some(test) = &*TEST {
         debug_assert!(
-            HOST.contains(&name) || UNITS.contains(&name),
+            [&HOST[..], &UNITS, &ENGINE].iter().any(|points| points.contains(&name)),
             "{name} is missing in the list of points"
         );
         test.meet(name);

@@ -1,6 +1,7 @@
 //! The daemon as a library call: everything is put together here.
 
 mod means;
+mod tasks;
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,18 +10,17 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use actix::Addr;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::batch::Means;
 use crate::actors::commander::Handle as Supervised;
 use crate::actors::guard::{self, ChildCrashed};
-use crate::actors::ledger::Ledger;
-use crate::actors::plan_supervisor::{Drain, Held, InterruptAll, PlanSupervisor};
-use crate::actors::{Command, Commander, Refused};
+use crate::actors::plan_supervisor::{Held, PlanSupervisor};
+use crate::actors::prefetch::Places;
+use crate::actors::{Commander, Refused};
 use crate::catalog_dir::{self, CatalogError};
 use crate::clock;
 use crate::config::Config;
@@ -32,9 +32,7 @@ use crate::runtime::process::ProcessRuntime;
 use crate::spawn::client::Spawner;
 use crate::store::{Change, Integrity, StateLock, Store, StoreError};
 use crate::task::admission::Claim;
-use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
-use crate::task::{Caller, Reason};
 
 /// How long the spawner of an earlier daemon may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(30);
@@ -64,10 +62,12 @@ pub enum DaemonError {
         source: io::Error,
     },
     /// The plan supervisor panicked: without it nothing can be released.
-    #[error("the plan supervisor crashed: {0}")]
+    #[error(
+        "the plan supervisor crashed: {0}; start deployd again (systemd does), then resume what is INTERRUPTED"
+    )]
     Supervisor(String),
     /// TLS can't be set up.
-    #[error("cannot set up downloads: {0}")]
+    #[error("cannot set up downloads: {0}; are the certificates of the system in place?")]
     Tls(String),
 }
 
@@ -150,7 +150,7 @@ async fn serve(
     host: &tokio::runtime::Handle,
 ) -> Result<(), DaemonError> {
     let hook = notify::hook::Hook::start(&config.notify, store, host);
-    let claims = interrupt_what_was_active(store).await?;
+    let claims = tasks::interrupt_what_was_active(store).await?;
     let catalog = catalog_dir::read(&config.services_dir, config.systemd.is_some())?;
     let (executor, runtime) = means::build_executor(config, store)?;
     let executor = Arc::new(executor);
@@ -161,6 +161,9 @@ async fn serve(
         executor: executor.clone(),
         host: host.clone(),
         places: Arc::new(Semaphore::new(config.concurrency.services)),
+        prefetch: config
+            .prefetch
+            .then(|| Arc::new(Places::new(config.concurrency.downloads, config.concurrency.builds))),
     };
     end_what_is_over(host, &executor, &claims);
     let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
@@ -193,7 +196,7 @@ async fn serve(
     actix_rt::spawn(notify::watch(supervisor.clone()));
     commander.sweep_containers();
     if config.resume_on_start {
-        resume_all(&commander, resumable).await;
+        tasks::resume_all(&commander, resumable).await;
     }
     let housekeeping = Housekeeping { store, executor: tidied, retention: config.retention, runtime };
     let ended = until_told(signals, &housekeeping, crashed.clone(), held.clone(), &commander).await;
@@ -201,7 +204,7 @@ async fn serve(
     // Without the store or the supervisor nothing that still ends could be recorded: no grace.
     let grace = if ended.is_ok() { config.shutdown_grace } else { Duration::ZERO };
     notify::stopping(grace + PREDECESSOR);
-    shut_down(grace, store, &supervisor, held).await;
+    tasks::shut_down(grace, store, &supervisor, held).await;
     hook.finish().await;
     end_of_control.cancel();
     control.await.ok();
@@ -209,26 +212,6 @@ async fn serve(
     // It may have crashed over the shutdown itself.
     let crash = crashed.borrow().clone();
     ended.and_then(|()| crash.map_or(Ok(()), |panic| Err(DaemonError::Supervisor(panic))))
-}
-
-/// A daemon that is gone leaves its tasks INTERRUPTED, however it went. Each claim comes with
-/// whether this start is what interrupted it.
-async fn interrupt_what_was_active(store: &Store) -> Result<Vec<(Claim, bool)>, StoreError> {
-    let snapshot = store.snapshot()?;
-    let mut claims = Vec::new();
-    for id in snapshot.open_tasks()? {
-        let Some((task, events)) = snapshot.task_with_events(id)? else { continue };
-        let was_active = task.state.is_active();
-        let ledger = Ledger::new(store.clone(), task, events.len() as u64);
-        if was_active {
-            let interrupted = Event::Interrupted { reason: Reason::DaemonDied };
-            if let Ok(durable) = ledger.record(interrupted) {
-                durable.await?;
-            }
-        }
-        claims.push((Claim::from(&*ledger.task()), was_active));
-    }
-    Ok(claims)
 }
 
 /// Builds and hooks outlive the daemon; those of tasks that never go on have nobody who would join them.
@@ -253,21 +236,16 @@ fn control_state(config: &Config, store: &Store, commander: Arc<dyn Commander>) 
         state_dir: config.state_dir.clone(),
         tasks_dir: config.state_dir.join("tasks"),
         started: clock::now(),
+        runtimes: {
+            let config = config.clone();
+            Box::new(move || config.runtimes())
+        },
+        up_since: Instant::now(),
     }
 }
 
 async fn host_event(store: &Store, event: HostEvent) -> Result<(), StoreError> {
     store.commit(vec![Change::Host { at: clock::now(), event }]).await.map(|_| ())
-}
-
-async fn resume_all(commander: &Arc<Supervised>, tasks: Vec<crate::task::TaskId>) {
-    let by =
-        Caller { uid: nix::unistd::geteuid().as_raw(), user: "deployd".into(), pid: None, program: None };
-    for task in tasks {
-        if let Err(error) = commander.command(task, Command::Resume { force: false }, by.clone()).await {
-            tracing::warn!(%task, %error, "cannot resume an interrupted task (resumeOnStart)");
-        }
-    }
 }
 
 /// What is done now and then.
@@ -331,21 +309,4 @@ async fn reload(commander: &Arc<Supervised>) {
         Err(error) => tracing::error!(%error, "the catalog was not reloaded"),
     }
     notify::ready();
-}
-
-/// Takes no new work, lets what is going on end within the grace, and marks the rest INTERRUPTED.
-async fn shut_down(
-    grace: Duration,
-    store: &Store,
-    supervisor: &Addr<PlanSupervisor>,
-    mut held: watch::Receiver<Held>,
-) {
-    notify::status("ends, and waits for the operations that are going on");
-    supervisor.send(Drain).await.ok();
-    let quiet = held.wait_for(|held| held.is_empty());
-    if tokio::time::timeout(grace, quiet).await.is_err() {
-        tracing::warn!("operations are still going on after shutdownGrace; their tasks are interrupted");
-    }
-    supervisor.send(InterruptAll).await.ok();
-    host_event(store, HostEvent::DaemonStopped).await.ok();
 }

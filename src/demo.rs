@@ -36,13 +36,20 @@ pub fn run(keep: bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let stage = Stage::set(package::serve(package::web()?)?, keep)?;
-        let terminal = Terminal::of_process(false, false);
+        let terminal = lines();
         let mut demo = Demo { client: Client::new(stage.socket()), stage, terminal };
         tokio::select! {
             played = demo.play() => played,
             _ = tokio::signal::ctrl_c() => bail!(ENDED),
         }
     })
+}
+
+/// Two write at the same time here: lines, not pictures.
+fn lines() -> Terminal {
+    let mut terminal = Terminal::of_process(false, false);
+    terminal.is_live = false;
+    terminal
 }
 
 struct Demo {
@@ -91,7 +98,7 @@ impl Demo {
         let mut arguments = self.arguments(&["execute", "-f", "plan.yaml", "--watch"]);
         self.say(&["$ deployctl execute -f plan.yaml --watch"])?;
         arguments[0] = "deployctl".into();
-        let mut terminal = Terminal::of_process(false, false);
+        let mut terminal = lines();
         let watch = deployctl::cli::run(arguments, &mut terminal);
         let stage = &mut self.stage;
         let strike = async {
@@ -106,7 +113,7 @@ impl Demo {
             tokio::time::sleep(Duration::from_millis(150)).await;
             let daemon = stage.daemon().unwrap_or_default();
             stage.kill_daemon()?;
-            let mut terminal = Terminal::of_process(false, false);
+            let mut terminal = lines();
             terminal.line(&format!("$ kill -9 {daemon}"))?;
             terminal.line("$ deployd &")?;
             stage.start_daemon()

@@ -4,6 +4,7 @@
 //! ([`crate::task::evidence`]), and carries them out with the runtime, the artifacts and the
 //! probes. It decides nothing about tasks and records nothing: that is the actors' part.
 
+mod board;
 mod commands;
 mod container;
 mod deeds;
@@ -32,8 +33,10 @@ use crate::runtime::Runtime;
 use crate::spawn::command::Commands;
 use crate::task::{Failure, TaskId};
 
+pub use board::{Board, Preparation};
 pub use container::{ContainerView, Looked};
 pub use deeds::Deeds;
+pub use foresee::{Foreseen, NewRelease};
 pub use prepare::Resolved;
 pub use tasklog::TaskLogs;
 
@@ -67,6 +70,8 @@ pub struct Executor {
     pub services_dir: PathBuf,
     /// One deed at a time for each container.
     pub deeds: Deeds,
+    /// What deployments are about before they touch a container.
+    pub board: Board,
     /// Places for downloads.
     pub downloads: Arc<Semaphore>,
     /// Places for builds.

@@ -52,13 +52,16 @@
 //! it together with that id ([`runtime::unit`]), before its program's first instruction. For a unit that is
 //! not ours the note is made before its start is asked for, and says which run was there before: any other
 //! one is this operation's. A look waits first until no job of the unit is under way.
+//! An engine's container ([`runtime::engine`]) is made anew for each start, with the operation as a label, and
+//! started by its id: the start that a dead daemon had asked for can start nothing but what that label names.
 //!
 //! Builds and hooks are transient units where systemd runs ([`systemd::transient`]). They outlive the daemon, and
 //! the last thing a unit does is to note how it ended, so that the next daemon joins it, running or over. Only when
 //! what came of it is recorded, or its task is over, is the note forgotten. Cancelling a task for a fault leaves
 //! them alone; only a user's cut ends them.
 //!
-//! Commit and package are pinned in the journal when they are first resolved, and kept by resume.
+//! Commit and package are pinned in the journal when they are first resolved, and kept by resume. With
+//! `prefetch` that may be before their deployment's turn: it stays PENDING, and goes on from there.
 //!
 //! # The socket
 //!
@@ -92,11 +95,11 @@
 //! | layer | modules |
 //! |---|---|
 //! | domain: no runtime, no files, no clock, no network | [`plan`], [`catalog`], [`task`], [`mistake`], [`yaml`], [`reading`] |
-//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`spawn`], [`systemd`], [`blocking`], [`clock`], [`crashpoint`], [`metrics`], [`tls`] |
+//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`spawn`], [`systemd`], [`engine`], [`blocking`], [`clock`], [`crashpoint`], [`metrics`], [`tls`] |
 //! | deeds | [`executor`]: an operation becomes calls to the host; evidence is taken before |
 //! | actors: never see a runtime | [`actors`], [`compile`](mod@compile) |
 //! | control | [`control`]: the socket; `deployctl` (the crate beside this one): wire, client, command line |
-//! | root | [`config`], [`catalog_dir`], [`retention`], [`daemon`] (the daemon is a library call), [`notify`], [`preflight`], [`assets`], [`demo`] |
+//! | root | [`config`], [`log`], [`catalog_dir`], [`retention`], [`daemon`] (the daemon is a library call), [`notify`], [`preflight`], [`assets`], [`demo`] |
 //!
 //! # What was tried or considered, and rejected
 //!
@@ -104,6 +107,8 @@
 //!   catch it ([`actors::guard`]); the store is a plain thread with a channel.
 //! - *fork and exec in the daemon*: copies its page tables on the executor's thread, and leaves no way to
 //!   know whether a process that was asked for will still appear. Hence the spawner.
+//! - *bollard, the library for Docker's interface*: its closed lists of states refuse what Podman adds to them,
+//!   and it brings forty crates for ten calls. They are made with the HTTP client that is here already.
 //! - *systemd's private socket* (no bus needed): the D-Bus library refuses the sender of its messages.
 //! - *The operation's id in the unit file*: each start would need a reload of all units. It stands in the
 //!   unit's environment file, which is read at each start; a unit file changes only with the catalog.
@@ -134,7 +139,9 @@ pub mod control;
 pub mod crashpoint;
 pub mod daemon;
 pub mod demo;
+pub mod engine;
 pub mod executor;
+pub mod log;
 pub mod metrics;
 pub mod mistake;
 pub mod notify;

@@ -90,6 +90,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    keep_secrets();
     // The spawner stays small: it parses nothing and starts no thread.
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if let [_, verb, lock] = arguments.as_slice()
@@ -126,6 +127,15 @@ fn main() -> ExitCode {
             tell(&format!("{}{error:#}", deployd::store::VERDICT));
             exit_code(&error)
         }
+    }
+}
+
+/// Root's daemon holds passwords of plans and of the catalog: what crashes leaves no copy of them behind, and
+/// nobody reads its memory. (A user's daemon knows nothing that the user doesn't.) What it starts is not
+/// concerned: an exec gives that back.
+fn keep_secrets() {
+    if nix::unistd::geteuid().is_root() {
+        nix::sys::prctl::set_dumpable(false).ok();
     }
 }
 
@@ -175,7 +185,7 @@ fn start_log(default: &str) -> anyhow::Result<()> {
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(deployd::log::Log::default())
         .with_ansi(terminal)
         .with_target(false)
         .init();

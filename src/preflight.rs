@@ -24,7 +24,7 @@ pub enum CheckError {
     #[error("{0}")]
     Plans(String),
     /// The host.
-    #[error("this host is not fit for deployd: {0}")]
+    #[error("this host is not fit for deployd: {0}; the lines above say what to do")]
     Host(String),
 }
 

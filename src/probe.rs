@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
@@ -36,6 +37,28 @@ pub enum ResolvedProbe {
         /// The container's user.
         user: Option<String>,
     },
+    /// Run a command where only its runtime can.
+    Inside(Inside),
+}
+
+/// What an answer may be: fine, or why not.
+type Asked = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// A question that a runtime asks; it is told how long it may take.
+#[derive(Clone)]
+pub struct Inside(Arc<dyn Fn(Duration) -> Asked + Send + Sync>);
+
+impl Inside {
+    /// A question.
+    pub fn new(ask: impl Fn(Duration) -> Asked + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+}
+
+impl fmt::Debug for Inside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inside")
+    }
 }
 
 /// It is up.
@@ -162,6 +185,7 @@ async fn ask(probe: &ResolvedProbe, commands: &dyn Commands, time: Duration) -> 
             };
             ask_command(command, commands).await
         }
+        ResolvedProbe::Inside(inside) => (inside.0)(time).await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a container is, technically. To be found again after a crash is part of the trait.
 
 pub mod either;
+pub mod engine;
 pub mod log;
 pub mod process;
 pub mod unit;
@@ -12,7 +13,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::catalog::Limits;
+use crate::catalog::{Engine, Limits};
+use crate::engine::EngineError;
 use crate::spawn::{ExitStatus, SpawnError};
 use crate::systemd::SystemdError;
 use crate::task::Timestamp;
@@ -38,12 +40,19 @@ pub enum Form {
     GeneratedUnit,
     /// This unit, which exists already and is driven as it is.
     Unit(String),
+    /// A container that this engine runs from an image.
+    Engine(Engine),
 }
 
 impl ContainerRef {
+    /// What it is called where an engine runs it.
+    pub fn generated_name(&self) -> String {
+        crate::catalog::generated_name(&self.service, &self.container)
+    }
+
     /// The unit that is generated for it, where units are.
     pub fn generated_unit(&self) -> String {
-        crate::catalog::generated_unit(&self.service, &self.container)
+        format!("{}.service", self.generated_name())
     }
 }
 
@@ -103,6 +112,8 @@ pub struct StartSpec {
     pub operation: String,
     /// The release it runs.
     pub release: Option<String>,
+    /// The image that an engine runs it from.
+    pub image: Option<String>,
 }
 
 /// How a container was stopped.
@@ -131,8 +142,16 @@ pub enum RuntimeError {
     /// systemd.
     #[error(transparent)]
     Systemd(SystemdError),
+    /// An engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A command can't be run inside of it.
+    #[error("it is no engine's container; this is a defect of deployd")]
+    NoInside,
     /// There is no systemd any more.
-    #[error("it is a systemd unit, and no systemd that deployd could drive runs here")]
+    #[error(
+        "it is a systemd unit, and no systemd that deployd could drive runs here; say `runtime: process` in the catalog, or see `deployd check`"
+    )]
     NoSystemd,
     /// The daemon's own unit keeps it from being a process.
     #[error(
@@ -149,7 +168,9 @@ pub enum RuntimeError {
         load: String,
     },
     /// It was stopped, and is not.
-    #[error("unit {unit} is {state} although it was stopped; does something start it again?")]
+    #[error(
+        "unit {unit} is {state} although it was stopped; see its Restart=, and what wants it: systemctl list-dependencies --reverse {unit}"
+    )]
     StillUp {
         /// Its name.
         unit: String,
@@ -157,7 +178,9 @@ pub enum RuntimeError {
         state: String,
     },
     /// No such signal.
-    #[error("cannot stop it by {0}: there is no such signal")]
+    #[error(
+        "cannot stop it by {0}: there is no such signal; write one like SIGTERM as run.stopSignal in the catalog"
+    )]
     Signal(String),
 }
 
@@ -167,6 +190,7 @@ impl RuntimeError {
         match self {
             Self::Spawn(error) => error.is_in_doubt(),
             Self::Systemd(error) => error.is_in_doubt(),
+            Self::Engine(error) => matches!(error, EngineError::Cut { .. }),
             _ => false,
         }
     }
@@ -190,8 +214,9 @@ pub trait Runtime: Send + Sync + 'static {
     ) -> Result<(), RuntimeError> {
         self.stop(container, signal, timeout).await.map(|_| ())
     }
-    /// Why a container could not be started, as far as that is known before it is stopped.
-    fn check(&self, _container: &ContainerRef) -> Result<(), RuntimeError> {
+    /// Finds out why a start would fail, as far as that can be known, and fetches what it needs. It is asked for
+    /// before what runs is stopped, so that nothing is stopped in vain.
+    async fn ready(&self, _spec: &StartSpec) -> Result<(), RuntimeError> {
         Ok(())
     }
     /// Starts a container of which nothing runs.
@@ -211,4 +236,13 @@ pub trait Runtime: Send + Sync + 'static {
     async fn exited(&self, container: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus>;
     /// The last lines of output.
     async fn last_lines(&self, container: &ContainerRef, lines: usize) -> Vec<String>;
+    /// Runs a command inside a container that has an inside of its own: its exit code and last line.
+    async fn run_inside(
+        &self,
+        _container: &ContainerRef,
+        _argv: &[String],
+        _time: Duration,
+    ) -> Result<(i64, String), RuntimeError> {
+        Err(RuntimeError::NoInside)
+    }
 }

@@ -95,7 +95,7 @@ impl fmt::Display for ExitStatus {
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// The program can't be executed: not found, not executable, wrong format, …
-    #[error("cannot execute {program}: {source}")]
+    #[error("cannot execute {program}: {source}; see that it is there, executable, and in reach of its user")]
     Exec {
         /// `argv[0]`.
         program: String,
@@ -113,10 +113,10 @@ pub enum SpawnError {
         source: std::io::Error,
     },
     /// The spawner process is gone or can't be started.
-    #[error("cannot reach the spawner process: {0}")]
+    #[error("cannot reach the spawner process: {0}; see deployd's log, then resume the task")]
     Spawner(std::io::Error),
     /// It was to be a unit.
-    #[error("cannot run {program} as a unit: {why}")]
+    #[error("cannot run {program} as a unit: {why}; journalctl -b _PID=1 may say more")]
     Unit {
         /// `argv[0]`.
         program: String,

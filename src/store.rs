@@ -20,11 +20,12 @@ mod row;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod writer;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 
 use redb::Database;
 use tokio::sync::{oneshot, watch};
@@ -40,7 +41,7 @@ pub use lock::StateLock;
 pub use open::{Integrity, VERDICT, verify, verify_with_backend};
 pub use read::{JournalEvent, PlanInfo, Snapshot, StoredEvent};
 #[doc(hidden)]
-pub use reread::reread;
+pub use reread::{reread, row_of_event};
 
 /// A handle; clones share the store.
 #[derive(Clone)]
@@ -49,12 +50,17 @@ pub struct Store {
 }
 
 struct Inner {
-    database: Arc<Database>,
+    /// `None` once it is closed.
+    database: RwLock<Option<Arc<Database>>>,
+    /// The file that gets a seal when it is closed in good order.
+    sealed: Option<PathBuf>,
     queue: Mutex<Option<mpsc::Sender<Request>>>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     durable: watch::Receiver<u64>,
     failed: watch::Receiver<bool>,
     backups: Mutex<()>,
+    /// The file; `None` on a backend of a test.
+    path: Option<PathBuf>,
     metrics: Arc<Metrics>,
     instance: String,
 }
@@ -232,7 +238,9 @@ pub enum StoreError {
         why: String,
     },
     /// The events of a task contradict each other.
-    #[error("the journal of task {task} is corrupt at event {n}: {why}")]
+    #[error(
+        "the journal of task {task} is corrupt at event {n}: {why}; restore a backup, and keep this store for a report of the defect"
+    )]
     Journal {
         /// The task.
         task: TaskId,
@@ -242,13 +250,15 @@ pub enum StoreError {
         why: Illegal,
     },
     /// A commit failed: whether it is durable is unknown.
-    #[error("cannot write to the store: {0}; whether the last change is durable is unknown, so deployd ends")]
+    #[error(
+        "cannot write to the store: {0}; whether the last change is durable is unknown, so deployd ends: see the disk, and start it again"
+    )]
     CommitUnknown(String),
     /// The store is closed.
-    #[error("the store is closed")]
+    #[error("the store is closed, deployd is ending; try again when it is back")]
     Closed,
     /// The system refused.
-    #[error("cannot {what} {path}: {source}")]
+    #[error("cannot {what} {path}: {source}; see that its disk is writable and has room")]
     Io {
         /// What was tried.
         what: &'static str,
@@ -261,7 +271,7 @@ pub enum StoreError {
     #[error("cannot copy the store: {0}; is there room for it in the state directory?")]
     Copy(String),
     /// redb failed while reading.
-    #[error("cannot read the store: {0}")]
+    #[error("cannot read the store: {0}; see the disk, and deployd's log")]
     Read(String),
 }
 
@@ -273,7 +283,7 @@ impl Store {
     ) -> impl Future<Output = Result<Committed, StoreError>> + Send + use<> {
         let (done, told) = oneshot::channel();
         let sent = {
-            let queue = self.inner.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let queue = self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner);
             queue.as_ref().is_some_and(|queue| queue.send(Request { changes, done }).is_ok())
         };
         async move {
@@ -286,7 +296,8 @@ impl Store {
 
     /// The store as it is now.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Snapshot::take(&self.inner.database)
+        let database = self.inner.database.read().unwrap_or_else(PoisonError::into_inner);
+        Snapshot::take(database.as_ref().ok_or(StoreError::Closed)?)
     }
 
     /// The last durable entry of the journal, as it grows.
@@ -299,6 +310,21 @@ impl Store {
         self.inner.failed.clone()
     }
 
+    /// Whether the daemon before this one ended because this store failed, and could still say so.
+    pub fn had_failed(&self) -> bool {
+        self.inner.path.as_ref().is_some_and(|path| file::failure_of(path).exists())
+    }
+
+    /// What [`Self::had_failed`] says has been recorded.
+    pub fn forget_failure(&self) {
+        let Some(note) = self.inner.path.as_ref().map(|path| file::failure_of(path)) else { return };
+        if let Err(error) = std::fs::remove_file(&note)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(file = %note.display(), %error, "cannot remove the note of a store that failed");
+        }
+    }
+
     /// What is counted while this store is open.
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics
@@ -309,12 +335,20 @@ impl Store {
         &self.inner.instance
     }
 
-    /// Writes what is queued, and ends the writer. Later commits are refused.
+    /// Writes what is queued, ends the writer and closes the file. Later commits and snapshots are refused.
     pub fn close(&self) {
-        self.inner.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let writer = self.inner.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some(writer) = writer {
-            writer.join().ok();
+        self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ended = writer.is_some_and(|writer| writer.join().is_ok());
+        let database = self.inner.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        let closed = database.and_then(Arc::into_inner).is_some_and(|database| database.close().is_ok());
+        if ended
+            && closed
+            && !*self.inner.failed.borrow()
+            && let Some(path) = &self.inner.sealed
+            && let Err(error) = file::seal(path)
+        {
+            tracing::debug!(%error, "the store has no seal; the next start reads all of it");
         }
     }
 }

@@ -74,7 +74,7 @@ impl Scope {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SystemdError {
     /// It can't be reached.
-    #[error("cannot reach systemd: {0}")]
+    #[error("cannot reach systemd: {0}; see whether D-Bus runs: systemctl status dbus")]
     Unreachable(String),
     /// It took too long.
     #[error("systemd has not answered within {} s ({what}); see whether it hangs: systemctl is-system-running", ANSWER.as_secs())]
@@ -83,13 +83,15 @@ pub enum SystemdError {
         what: String,
     },
     /// The connection ended before the answer came.
-    #[error("the connection to systemd was lost: {what}")]
+    #[error(
+        "the connection to systemd was lost: {what}; whether it was done is found out when the task is resumed"
+    )]
     Lost {
         /// What was asked.
         what: String,
     },
     /// It refused.
-    #[error("systemd refused: {message}")]
+    #[error("systemd refused: {message}; journalctl -b _PID=1 may say more")]
     Refused {
         /// The error's name, as `org.freedesktop.systemd1.NoSuchUnit`.
         name: String,
@@ -97,7 +99,7 @@ pub enum SystemdError {
         message: String,
     },
     /// A job did not end well.
-    #[error("the {verb} job of {unit} ended with `{result}`{}", more(.detail))]
+    #[error("the {verb} job of {unit} ended with `{result}`{}; see journalctl -u {unit}", more(.detail))]
     Job {
         /// `start` or `stop`.
         verb: &'static str,

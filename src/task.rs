@@ -17,6 +17,7 @@ pub mod operation;
 pub mod record;
 pub mod retry;
 pub mod rollback;
+mod standing;
 pub mod state;
 pub mod summary;
 #[cfg(test)]
@@ -25,8 +26,9 @@ mod tests;
 use std::fmt;
 use std::ops::Range;
 
-use deployment::{Deployment, DeploymentState};
+use deployment::Deployment;
 pub use fold::Illegal;
+use standing::Standing;
 use state::TaskState;
 
 /// The number of a task: 1, 2, 3, …
@@ -138,8 +140,9 @@ pub struct Task {
     pub changed_at: Timestamp,
     /// The batches in the order of their execution.
     pub batches: Vec<Batch>,
-    /// All deployments, batch after batch.
+    /// All deployments, batch after batch. Only the fold changes them.
     pub deployments: Vec<Deployment>,
+    standing: Standing,
 }
 
 /// How many deployments are in which state, and how many operations are done.
@@ -172,30 +175,30 @@ impl Task {
         format!("{instance}.{task}.{deployment}.{operation}")
     }
 
-    /// Counts deployments and operations.
-    pub fn progress(&self) -> Progress {
-        let mut progress = Progress::default();
-        for deployment in &self.deployments {
-            progress.total += 1;
-            *match deployment.state {
-                DeploymentState::Pending => &mut progress.pending,
-                DeploymentState::Running => &mut progress.running,
-                DeploymentState::Succeeded => &mut progress.succeeded,
-                DeploymentState::Failed => &mut progress.failed,
-                DeploymentState::Skipped => &mut progress.skipped,
-                DeploymentState::Interrupted => &mut progress.interrupted,
-            } += 1;
-            for operation in &deployment.operations {
-                progress.operations += 1;
-                progress.operations_done += u32::from(operation.state.is_done());
-            }
-        }
-        progress
+    /// How many deployments are in which state, and how many operations are done.
+    pub const fn progress(&self) -> Progress {
+        self.standing.progress
+    }
+
+    /// [`Task::progress`], counted anew: for tests.
+    #[doc(hidden)]
+    pub fn is_counted_right(&self) -> bool {
+        self.standing == Standing::of(&self.batches, &self.deployments)
+    }
+
+    /// Whether a deployment has failed.
+    pub const fn has_failed(&self) -> bool {
+        self.standing.progress.failed > 0
+    }
+
+    /// The batch to which this deployment belongs.
+    pub fn batch_number_of(&self, deployment: usize) -> usize {
+        self.batches.partition_point(|batch| batch.deployments.end <= deployment)
     }
 
     /// The deployments of the batch to which this one belongs.
     pub fn batch_of(&self, deployment: usize) -> Range<usize> {
-        let batch = self.batches.iter().find(|batch| batch.deployments.contains(&deployment));
+        let batch = self.batches.get(self.batch_number_of(deployment));
         batch.map_or(0..0, |batch| batch.deployments.clone())
     }
 

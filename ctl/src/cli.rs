@@ -6,8 +6,10 @@ mod event;
 mod exit;
 mod history;
 mod import;
+mod live;
 mod overview;
 mod plans;
+mod preview;
 mod render;
 mod report;
 mod services;
@@ -22,7 +24,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::client::{Client, default_socket};
 use args::{Cli, Command, Output};
-pub use exit::{CTRL_C, Failure};
+pub use exit::{CTRL_C, Failure, of_state};
 pub use terminal::{Terminal, printable};
 
 /// Runs the command line of this process.
@@ -95,30 +97,32 @@ async fn dispatch(cli: Cli, terminal: &mut Terminal) -> Result<u8, Failure> {
         Command::List { state, limit } => tasks::list(&state, limit, &client, output, terminal).await,
         Command::Status { id } => tasks::status(id, &client, output, terminal).await,
         Command::Watch { id } => watch::watch(id, 0, &client, output, terminal).await,
-        Command::Wait { id } => watch::wait(id, &client).await,
+        Command::Wait { id } => watch::wait(id, &client, output, terminal).await,
         Command::Report { id } => report::report(id, &client, output, terminal).await,
         Command::Logs { id, service, follow } => {
-            tasks::logs(id, service.as_deref(), follow, &client, terminal).await
+            tasks::logs(id, service.as_deref(), follow, &client, output, terminal).await
         }
-        Command::Stop { ids, now } => tasks::command("stop", &ids, now, false, &client, terminal).await,
-        Command::Pause(ids) => tasks::command("pause", &ids, false, false, &client, terminal).await,
+        Command::Stop { ids, now } => {
+            tasks::command("stop", &ids, now, false, &client, output, terminal).await
+        }
+        Command::Pause(ids) => tasks::command("pause", &ids, false, false, &client, output, terminal).await,
         Command::Resume { ids, force, watch } => {
-            tasks::command("resume", &ids, force, watch, &client, terminal).await
+            tasks::command("resume", &ids, force, watch, &client, output, terminal).await
         }
         Command::RollbackPlan { id } => plans::of_task(id, "rollback-plan", &client, output, terminal).await,
         Command::RetryPlan { id } => plans::of_task(id, "retry-plan", &client, output, terminal).await,
-        Command::Delete(ids) => tasks::command("delete", &ids, false, false, &client, terminal).await,
+        Command::Delete(ids) => tasks::command("delete", &ids, false, false, &client, output, terminal).await,
         Command::Service(command) => services::service(command, &client, output, terminal).await,
         Command::Repo(command) => services::repo(command, &client, output, terminal).await,
         Command::Events { follow, task, after } => {
-            watch::events(follow, task, after, &client, terminal).await
+            watch::events(follow, task, after, &client, output, terminal).await
         }
         Command::History { service, user, limit } => {
             let (service, user) = (service.as_deref(), user.as_deref());
             history::history(service, user, limit, &client, output, terminal).await
         }
         Command::Info => services::info(&client, output, terminal).await,
-        Command::Backup { file } => backup::backup(&file, &client, terminal).await,
+        Command::Backup { file } => backup::backup(&file, &client, output, terminal).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "deployctl", &mut script);

@@ -1,7 +1,7 @@
 //! A client of the control socket.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -39,7 +39,9 @@ pub enum ClientError {
     #[error("{}", .0.detail)]
     Problem(Box<Problem>),
     /// The connection was cut in the middle.
-    #[error("the connection to deployd was cut: {0}; see whether it still runs")]
+    #[error(
+        "the connection to deployd was cut: {0}; what was asked for may have been done: see `deployctl list`, and the daemon's log if it does not answer"
+    )]
     Cut(String),
     /// The answer makes no sense.
     #[error("deployd's answer can't be understood: {0}; are deployd and deployctl of the same version?")]
@@ -52,9 +54,11 @@ pub struct Client {
     socket: PathBuf,
 }
 
-/// The user's own daemon's socket.
+/// The user's own daemon's socket: where `deployd --user` makes it.
 pub fn user_socket() -> Option<PathBuf> {
-    std::env::var_os("XDG_RUNTIME_DIR").map(|directory| Path::new(&directory).join("deployd/deployd.sock"))
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let state = || variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
+    Some(variable("XDG_RUNTIME_DIR").or_else(state)?.join("deployd/deployd.sock"))
 }
 
 /// The system's socket, else the user's if that one exists.
@@ -159,6 +163,37 @@ impl Client {
     ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(|error| ClientError::Protocol(error.to_string()))?;
         self.call(Method::POST, path, body).await
+    }
+
+    /// POST with a JSON body and perhaps an `Idempotency-Key`: with one it can be asked again, too.
+    pub async fn post_once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        key: Option<&str>,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let Some(key) = key else { return self.post(path, body).await };
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::Protocol(error.to_string()))?;
+        let begun = Instant::now();
+        loop {
+            let sent = self.send(Method::POST, path, &[("Idempotency-Key", key)], body.clone()).await;
+            let answer = match sent {
+                Ok(answer) => answer.into_body().collect().await,
+                Err(ClientError::Cut(_)) if begun.elapsed() < ASK_AGAIN => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match answer {
+                Ok(bytes) => {
+                    let answer = serde_json::from_slice(&bytes.to_bytes());
+                    return answer.map_err(|error| ClientError::Protocol(error.to_string()));
+                }
+                Err(_) if begun.elapsed() < ASK_AGAIN => tokio::task::yield_now().await,
+                Err(error) => return Err(ClientError::Cut(error.to_string())),
+            }
+        }
     }
 
     /// The event stream after `after`: of one task, or all. It goes on over restarts of the daemon.

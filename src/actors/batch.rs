@@ -11,11 +11,12 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::deployment::{DeploymentActor, DeploymentDone};
+use super::deployment::{DeploymentActor, DeploymentDone, subject};
 use super::guard::{self, ChildCrashed};
 use super::ledger::Ledger;
+use super::prefetch::{self, Prefetch};
 use crate::crashpoint::handling;
-use crate::executor::{Executor, Subject};
+use crate::executor::Executor;
 use crate::task::decide::{Decision, decide};
 use crate::task::event::Event;
 
@@ -38,6 +39,8 @@ pub struct Means {
     pub host: tokio::runtime::Handle,
     /// Places for deployments, of all tasks together.
     pub places: Arc<Semaphore>,
+    /// Places for preparations in advance; `None`: there are none.
+    pub prefetch: Option<Arc<prefetch::Places>>,
 }
 
 /// The actor.
@@ -48,6 +51,7 @@ pub struct BatchActor {
     task: Recipient<BatchDone>,
     crashes: Recipient<ChildCrashed>,
     deployments: Range<usize>,
+    prefetch: Prefetch,
     going_on: HashMap<usize, (Addr<DeploymentActor>, OwnedSemaphorePermit)>,
     awaits_place: bool,
 }
@@ -61,48 +65,45 @@ impl BatchActor {
         task: Recipient<BatchDone>,
         crashes: Recipient<ChildCrashed>,
         deployments: Range<usize>,
+        prefetch: Prefetch,
     ) -> Self {
         let going_on = HashMap::new();
-        Self { ledger, means, cancel, task, crashes, deployments, going_on, awaits_place: false }
+        Self { ledger, means, cancel, task, crashes, deployments, prefetch, going_on, awaits_place: false }
     }
 
     fn drive(&mut self, context: &mut Context<Self>) {
-        let decision = decide(&self.ledger.task());
-        let closed = self.means.places.is_closed();
-        let mut due = match decision {
-            Decision::Begin(due) if !closed => due,
-            _ => Vec::new(),
-        };
-        // What begins next may belong to the next batch: that is the task's to see to.
-        due.retain(|deployment| self.deployments.contains(deployment));
-        if !due.is_empty() {
-            for deployment in due {
-                let Ok(place) = self.means.places.clone().try_acquire_owned() else {
-                    self.await_place(context);
-                    return;
-                };
-                self.begin(deployment, place, context);
+        if self.means.places.is_closed() || !self.ledger.task().goes_forward() {
+            self.prefetch.hold_back(&self.ledger.task());
+        }
+        while let Some(deployment) = self.next_due() {
+            let Ok(place) = self.means.places.clone().try_acquire_owned() else {
+                self.await_place(context);
+                return;
+            };
+            // Refused when a command came in between: then it does not begin.
+            if !self.begin(deployment, place, context) {
+                break;
             }
-        } else if self.going_on.is_empty() {
+        }
+        if self.going_on.is_empty() {
             self.task.do_send(BatchDone);
             context.stop();
         }
     }
 
-    fn begin(&mut self, deployment: usize, place: OwnedSemaphorePermit, context: &mut Context<Self>) {
-        // Refused when a command came in between: then it does not begin.
-        let Ok(durable) = self.ledger.record(Event::DeploymentBegun { deployment }) else { return };
-        let subject = {
-            let task = self.ledger.task();
-            let spec = &task.deployments[deployment].spec;
-            Subject {
-                task: task.id,
-                deployment,
-                service: spec.service.clone(),
-                way: spec.way.clone(),
-                cancel: self.cancel.child_token(),
+    /// What begins next may belong to the next batch: that is the task's to see to.
+    fn next_due(&self) -> Option<usize> {
+        match decide(&self.ledger.task()) {
+            Decision::Begin(next) if !self.means.places.is_closed() => {
+                Some(next).filter(|next| self.deployments.contains(next))
             }
-        };
+            _ => None,
+        }
+    }
+
+    fn begin(&mut self, deployment: usize, place: OwnedSemaphorePermit, context: &mut Context<Self>) -> bool {
+        let Ok(durable) = self.ledger.record(Event::DeploymentBegun { deployment }) else { return false };
+        let subject = subject(&self.ledger, deployment, self.cancel.child_token());
         let name = format!("the deployment of service {} in task {}", subject.service.name, subject.task);
         let me = context.address();
         let actor = DeploymentActor::new(
@@ -110,10 +111,12 @@ impl BatchActor {
             self.means.executor.clone(),
             self.means.host.clone(),
             subject,
+            self.prefetch.clone(),
             Box::pin(durable),
             me.clone().recipient(),
         );
         self.going_on.insert(deployment, (guard::start(name, move |crash| me.do_send(crash), actor), place));
+        true
     }
 
     fn await_place(&mut self, context: &mut Context<Self>) {

@@ -1,6 +1,6 @@
 //! What the rest of the program asks of the supervisor, and what it can find out by itself.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +13,8 @@ use super::plan_supervisor::{CommandTask, Held, PlanSupervisor, ReplaceCatalog};
 use super::preview::preview;
 use super::stored_plan::{policy, stored_plan, unavailable};
 use super::{
-    Command, Commanded, Commander, ContainerView, Execute, PlanSize, Preview, Refused, Reloaded, Repository,
-    Started, StoredPlan,
+    Command, Commanded, Commander, ContainerView, Execute, PlanSize, Preparation, Preview, Refused, Reloaded,
+    Repository, Started, StoredPlan,
 };
 use crate::catalog::{Catalog, Service, ServiceId};
 use crate::clock;
@@ -67,7 +67,9 @@ fn is_plan_name(name: &str) -> bool {
 
 impl Handle {
     fn mailbox<T>(answer: Result<Result<T, Refused>, MailboxError>) -> Result<T, Refused> {
-        answer.unwrap_or_else(|_| Err(Refused::Unavailable("deployd is ending".into())))
+        answer.unwrap_or_else(|_| {
+            Err(Refused::Unavailable("deployd is ending; try again when it is back".into()))
+        })
     }
 
     /// Parses and checks off the threads that must not wait.
@@ -186,7 +188,9 @@ impl Commander for Handle {
         let mut problems = self.conflicts(&services)?;
         let mut known = Vec::with_capacity(deployments.len());
         for spec in deployments {
-            let seen = snapshot.durations(spec.service.id, &spec.way).map_err(|error| unavailable(&error))?;
+            let seen = snapshot
+                .durations(spec.service.id, &spec.way, u64::MAX)
+                .map_err(|error| unavailable(&error))?;
             known.push((spec, Forecast::of(seen)));
         }
         let executor = self.executor.clone();
@@ -211,7 +215,8 @@ impl Commander for Handle {
 
     async fn create_repository(&self, name: String, by: Caller) -> Result<Repository, Refused> {
         if !is_repository_name(&name) {
-            let text = format!("`{}` is no name for a repository: a-z, 0-9, . _ and -", name.escape_debug());
+            let text =
+                format!("`{}` is no name for a repository: use a-z, 0-9, . _ and -", name.escape_debug());
             return Err(Refused::BadName(text));
         }
         let (executor, store) = (self.executor.clone(), self.store.clone());
@@ -270,6 +275,10 @@ impl Commander for Handle {
         let executor = self.executor.clone();
         let bytes = crate::blocking::run(move || executor.artifacts.bytes()).await;
         bytes.map_err(|error| Refused::Host(format!("cannot read the artifacts: {error}")))
+    }
+
+    fn preparations(&self, task: TaskId) -> HashMap<usize, Preparation> {
+        self.executor.board.of(task)
     }
 
     fn holder(&self, service: ServiceId) -> Option<TaskId> {

@@ -3,13 +3,17 @@
 //! Each step is derived from what is recorded, carried out, and its result recorded, until nothing
 //! is left. That is the whole course, with or without a crash in between.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Message, Recipient};
 use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
 
 use super::guard;
 use super::ledger::Ledger;
+use super::prefetch::Prefetch;
 use crate::crashpoint::handling;
 use crate::executor::{Executor, Halt, Subject, Target};
 use crate::plan::Way;
@@ -34,15 +38,16 @@ pub struct DeploymentActor {
     executor: Arc<Executor>,
     host: tokio::runtime::Handle,
     subject: Subject,
+    prefetch: Prefetch,
     begun: Option<Durable>,
     batch: Recipient<DeploymentDone>,
 }
 
-/// Resolves when the deployment's beginning is on disk.
+/// Resolves when what was recorded is on disk.
 pub type Durable = futures_util::future::LocalBoxFuture<'static, Result<(), StoreError>>;
 
 /// Why the course ended before its end.
-enum Stopped {
+pub(super) enum Stopped {
     /// The daemon or the task is being cut off: nothing more is recorded.
     Cut,
     /// The event came too late: the task was interrupted meanwhile.
@@ -71,10 +76,11 @@ impl DeploymentActor {
         executor: Arc<Executor>,
         host: tokio::runtime::Handle,
         subject: Subject,
+        prefetch: Prefetch,
         begun: Durable,
         batch: Recipient<DeploymentDone>,
     ) -> Self {
-        Self { ledger, executor, host, subject, begun: Some(begun), batch }
+        Self { ledger, executor, host, subject, prefetch, begun: Some(begun), batch }
     }
 }
 
@@ -88,17 +94,14 @@ impl Actor for DeploymentActor {
             executor: self.executor.clone(),
             host: self.host.clone(),
             subject: self.subject.clone(),
+            unsynced: Rc::new(RefCell::new(self.begun.take().into_iter().collect())),
         };
         let (batch, deployment, me) = (self.batch.clone(), self.subject.deployment, context.address());
-        let begun = self.begun.take();
+        let prefetch = self.prefetch.clone();
         let run = async move {
-            let lost = match begun {
-                Some(begun) => begun.await.is_err(),
-                None => false,
-            };
-            if !lost {
-                course.run().await;
-            }
+            // What is being prepared in advance goes on, now as this deployment's own.
+            prefetch.ended(deployment).await;
+            course.run().await;
             batch.do_send(DeploymentDone { deployment });
             me.do_send(End);
         };
@@ -118,13 +121,23 @@ impl actix::Handler<End> for DeploymentActor {
     }
 }
 
+/// One deployment of a task, as the executor needs it.
+pub(super) fn subject(ledger: &Ledger, deployment: usize, cancel: CancellationToken) -> Subject {
+    let task = ledger.task();
+    let spec = &task.deployments[deployment].spec;
+    Subject { task: task.id, deployment, service: spec.service.clone(), way: spec.way.clone(), cancel }
+}
+
 /// The steps of a deployment.
 #[derive(Clone)]
-struct Course {
-    ledger: Ledger,
-    executor: Arc<Executor>,
-    host: tokio::runtime::Handle,
-    subject: Subject,
+pub(super) struct Course {
+    pub ledger: Ledger,
+    pub executor: Arc<Executor>,
+    pub host: tokio::runtime::Handle,
+    pub subject: Subject,
+    /// What is recorded and was not waited for. The journal keeps its order: whoever waits for something
+    /// later has waited for all of it, so that steps that follow each other share a sync.
+    pub unsynced: Rc<RefCell<Vec<Durable>>>,
 }
 
 impl Course {
@@ -156,24 +169,17 @@ impl Course {
     async fn steps(&self) -> Result<(), Stopped> {
         let index = self.subject.deployment;
         self.note_moved_branch().await?;
+        self.restore_release().await?;
         loop {
             let step = self.deployment(Deployment::next_step);
+            // An operation waits for its own intent before it acts.
+            if !matches!(step, DeploymentStep::Operate(_) | DeploymentStep::Succeed) {
+                self.sync().await?;
+            }
             match step {
-                DeploymentStep::ResolveCommit => self.resolve().await?,
-                DeploymentStep::ObtainArtifact => {
-                    let deployment = self.deployment(Clone::clone);
-                    let pin =
-                        self.on_host(move |e, s| async move { e.obtain(&s, &deployment).await }).await?;
-                    self.record(Event::ArtifactPinned { deployment: index, pin }).await?;
-                }
-                DeploymentStep::PrepareRelease => {
-                    let Some(pin) = self.deployment(|deployment| deployment.pin.clone()) else {
-                        return Ok(());
-                    };
-                    let release =
-                        self.on_host(move |e, s| async move { e.prepare_release(&s, &pin).await }).await?;
-                    self.record(Event::ReleasePrepared { deployment: index, release }).await?;
-                }
+                DeploymentStep::ResolveCommit
+                | DeploymentStep::ObtainArtifact
+                | DeploymentStep::PrepareRelease => self.prepare().await?,
                 DeploymentStep::RunHook(hook) => {
                     let release = self.deployment(|deployment| deployment.release.clone());
                     let run = move |e: Arc<Executor>, s: Subject| async move {
@@ -194,24 +200,74 @@ impl Course {
         }
     }
 
+    /// All that is done before a container is touched, as far as it is left to do.
+    pub(super) async fn prepare(&self) -> Result<(), Stopped> {
+        let index = self.subject.deployment;
+        loop {
+            match self.deployment(Deployment::next_step) {
+                DeploymentStep::ResolveCommit => self.resolve().await?,
+                DeploymentStep::ObtainArtifact => {
+                    let deployment = self.deployment(Clone::clone);
+                    let pin =
+                        self.on_host(move |e, s| async move { e.obtain(&s, &deployment).await }).await?;
+                    self.record(Event::ArtifactPinned { deployment: index, pin }).await?;
+                }
+                DeploymentStep::PrepareRelease => {
+                    let release = self.make_release().await?;
+                    self.record(Event::ReleasePrepared { deployment: index, release }).await?;
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn make_release(&self) -> Result<String, Stopped> {
+        let pin = self.deployment(|deployment| deployment.pin.clone());
+        let pin = pin.expect("a release is made of what was pinned");
+        self.on_host(move |e, s| async move { e.prepare_release(&s, &pin).await }).await
+    }
+
+    /// A release that was made before a pause, or in advance, may be gone since: `releases.keep` knows
+    /// nothing of it before a container points to it.
+    async fn restore_release(&self) -> Result<(), Stopped> {
+        let is_wanted = |deployment: &Deployment| {
+            deployment.release.is_some() && deployment.operations.iter().any(|it| !it.state.is_done())
+        };
+        if self.deployment(is_wanted) {
+            self.sync().await?;
+            self.make_release().await?;
+        }
+        Ok(())
+    }
+
     async fn resolve(&self) -> Result<(), Stopped> {
         let resolved = self.on_host(|e, s| async move { e.resolve(&s).await }).await?;
         let deployment = self.subject.deployment;
         self.record(Event::CommitPinned { deployment, commit: resolved.commit }).await
     }
 
-    /// After a resume, before the pinned commit is built: has the branch moved on since?
+    /// Before the first container gets what was pinned earlier: has the branch moved on since?
     async fn note_moved_branch(&self) -> Result<(), Stopped> {
-        let pinned = self.deployment(|d| d.release.is_none().then(|| d.commit.clone()).flatten());
-        let (Some(commit), Way::Compile { branch, commit: None, .. }) = (pinned, &self.subject.way) else {
+        let known = self.deployment(|it| it.commit.clone().map(|commit| (commit, it.release.is_some())));
+        let (Some((commit, is_ready)), Way::Compile { branch, commit: None, .. }) =
+            (known, &self.subject.way)
+        else {
             return Ok(());
         };
-        let resolved = self.on_host(|e, s| async move { e.resolve(&s).await }).await?;
-        if resolved.tip == commit {
+        if self.deployment(Deployment::has_touched) {
             return Ok(());
         }
-        let note =
-            format!("branch {branch} has moved to {} since; {commit} is deployed, as begun", resolved.tip);
+        self.sync().await?;
+        let resolved = match self.on_host(|e, s| async move { e.resolve(&s).await }).await {
+            // Nothing more is needed of the repository: that it can't be asked is no failure.
+            Err(Stopped::Failed(_)) if is_ready => return Ok(()),
+            resolved => resolved?,
+        };
+        let tip = resolved.tip;
+        let note = format!("branch {branch} has moved to {tip} since; {commit} is deployed, as begun");
+        if tip == commit || self.deployment(|deployment| deployment.notes.contains(&note)) {
+            return Ok(());
+        }
         self.record(Event::Noted { deployment: self.subject.deployment, note }).await
     }
 
@@ -224,7 +280,7 @@ impl Course {
     async fn operate(self, operation: usize) -> Result<(), Stopped> {
         let deployment = self.subject.deployment;
         let Some(target) = self.target(operation) else {
-            let text = "the container is no longer part of the service";
+            let text = "the container is no longer part of the service; this is a defect of deployd";
             let failure = Failure { code: "internal".into(), message: text.into(), log: Vec::new() };
             return Err(Stopped::Failed(failure));
         };
@@ -232,10 +288,12 @@ impl Course {
         let looked = self.on_host(move |e, _| async move { e.look(&look).await.map_err(Halt::from) }).await?;
         let evidence = looked.evidence.clone();
         let to_release = target.release.clone();
-        self.record(Event::OperationBegun { deployment, operation, evidence, to_release }).await?;
+        let intent = Event::OperationBegun { deployment, operation, evidence, to_release };
+        let durable = self.ledger.record(intent).map_err(Stopped::TooLate)?;
+        durable.await.map_err(Stopped::Store)?;
         let end: OperationEnd =
             self.on_host(move |e, _| async move { e.operate(&target, &looked).await }).await?;
-        self.record(Event::OperationEnded { deployment, operation, end }).await
+        self.note(Event::OperationEnded { deployment, operation, end })
     }
 
     fn target(&self, operation: usize) -> Option<Target> {
@@ -251,7 +309,10 @@ impl Course {
     }
 
     async fn prune(&self) {
-        if let Some(release) = self.deployment(|deployment| deployment.release.clone()) {
+        let release = self.deployment(|deployment| deployment.release.clone());
+        if let Some(release) = release
+            && self.sync().await.is_ok()
+        {
             let prune = move |e: Arc<Executor>, s: Subject| async move {
                 e.prune_releases(&s, &release).await;
                 Ok(())
@@ -268,18 +329,34 @@ impl Course {
         self.on_host(end).await.ok();
     }
 
-    fn deployment<T>(&self, look: impl FnOnce(&Deployment) -> T) -> T {
+    pub(super) fn deployment<T>(&self, look: impl FnOnce(&Deployment) -> T) -> T {
         look(&self.ledger.task().deployments[self.subject.deployment])
     }
 
+    /// Records an event, and waits until it is on disk, with all that was recorded before.
     async fn record(&self, event: Event) -> Result<(), Stopped> {
+        self.note(event)?;
+        self.sync().await
+    }
+
+    /// Records an event without waiting for the disk: nothing may be done to the host on its strength.
+    fn note(&self, event: Event) -> Result<(), Stopped> {
         let durable = self.ledger.record(event).map_err(Stopped::TooLate)?;
-        durable.await.map_err(Stopped::Store)
+        self.unsynced.borrow_mut().push(Box::pin(durable));
+        Ok(())
+    }
+
+    /// Waits until all that was noted is on disk.
+    async fn sync(&self) -> Result<(), Stopped> {
+        for durable in self.unsynced.take() {
+            durable.await.map_err(Stopped::Store)?;
+        }
+        Ok(())
     }
 
     /// Runs a deed on the host's threads, so that this thread of all the actors never waits for it.
     /// Its panic is this actor's panic.
-    async fn on_host<T, F, W>(&self, work: W) -> Result<T, Stopped>
+    pub(super) async fn on_host<T, F, W>(&self, work: W) -> Result<T, Stopped>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Halt>> + Send + 'static,

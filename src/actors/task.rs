@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::batch::{BatchActor, BatchDone, LookAgain, Means};
 use super::guard::{self, ChildCrashed};
 use super::ledger::Ledger;
+use super::prefetch::Prefetch;
 use crate::crashpoint::handling;
 use crate::store::StoreError;
-use crate::task::decide::{Decision, decide};
+use crate::task::decide::{Decision, decide, may_prepare};
 use crate::task::event::Event;
 use crate::task::{Illegal, TaskId};
 
@@ -62,12 +63,13 @@ pub struct TaskActor {
     rested: Recipient<Rested>,
     crashed: Recipient<Crashed>,
     batch: Option<Addr<BatchActor>>,
+    prefetch: Prefetch,
     held_back: bool,
 }
 
 impl TaskActor {
     /// The actor of an active task; `run` tells its runs apart.
-    pub const fn new(
+    pub fn new(
         run: u64,
         ledger: Ledger,
         means: Means,
@@ -75,7 +77,8 @@ impl TaskActor {
         rested: Recipient<Rested>,
         crashed: Recipient<Crashed>,
     ) -> Self {
-        Self { run, ledger, means, cancel, rested, crashed, batch: None, held_back: false }
+        let prefetch = Prefetch::new(cancel.clone());
+        Self { run, ledger, means, cancel, rested, crashed, batch: None, prefetch, held_back: false }
     }
 
     fn drive(&mut self, context: &mut Context<Self>) {
@@ -86,7 +89,7 @@ impl TaskActor {
                 self.rested.do_send(Rested { task, run: self.run, held_back: true });
                 context.stop();
             }
-            Decision::Begin(due) => self.run_batch(due[0], context),
+            Decision::Begin(next) => self.run_batch(next, context),
             Decision::Rest(event) => self.rest(event, context),
             // Cut off: deployments that were going on ended without recording an end.
             Decision::Wait | Decision::AtRest => context.stop(),
@@ -103,6 +106,7 @@ impl TaskActor {
             me.clone().recipient(),
             me.clone().recipient(),
             deployments,
+            self.prefetch.clone(),
         );
         let name = format!("a batch of task {}", self.ledger.task().id);
         self.batch = Some(guard::start(name, move |crash| me.do_send(crash), batch));
@@ -132,6 +136,10 @@ impl Actor for TaskActor {
     fn started(&mut self, context: &mut Self::Context) {
         handling("task: started");
         self.drive(context);
+        let due = may_prepare(&self.ledger.task());
+        for work in self.prefetch.of(due, &self.ledger, &self.means) {
+            guard::run(work, context);
+        }
     }
 }
 

@@ -57,7 +57,7 @@ pub struct Built {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The command failed.
-    #[error("the build failed: its command {status}")]
+    #[error("the build failed: its command {status}; `deployctl logs` has all that it said")]
     Failed {
         /// How it ended.
         status: ExitStatus,
@@ -65,13 +65,15 @@ pub enum BuildError {
         last_lines: Vec<String>,
     },
     /// It took too long.
-    #[error("the build was ended: it took longer than {seconds} s (build.timeout)")]
+    #[error(
+        "the build was ended: it took longer than {seconds} s; raise build.timeout in the catalog, or see in `deployctl logs` where it hangs"
+    )]
     TimedOut {
         /// The limit.
         seconds: u64,
     },
     /// The output is missing or can't be packed.
-    #[error("the build's output can't be used: {0}")]
+    #[error("the build's output can't be used: {0}; mend build.command or build.output in the catalog")]
     Output(String),
     /// The command was not started.
     #[error(transparent)]
@@ -80,10 +82,12 @@ pub enum BuildError {
     #[error(transparent)]
     Git(GitError),
     /// There is nobody to build as.
-    #[error("cannot build: {0}")]
+    #[error("cannot build: {0}; create the user, or name another one by build.user in the catalog")]
     User(String),
     /// The system refused.
-    #[error("cannot prepare the build: {0}")]
+    #[error(
+        "cannot prepare the build: {0}; see that the disk of the state directory is writable and has room"
+    )]
     Io(#[from] io::Error),
     /// The task was cut off.
     #[error("the build was cancelled")]
@@ -128,7 +132,7 @@ impl Builder {
         cancel: &CancellationToken,
         on_line: &mut (dyn FnMut(String) + Send),
     ) -> Result<Built, BuildError> {
-        let key = key(&request);
+        let key = key(&request.commit, &request.definition);
         let lock = self.lock(&key);
         let _only = tokio::select! {
             only = lock.lock() => only,
@@ -266,8 +270,8 @@ impl Builder {
     }
 
     /// What was built of a commit before, if it is here.
-    pub fn find(&self, request: &BuildRequest) -> Option<Artifact> {
-        self.built_before(&key(request))
+    pub fn find(&self, commit: &str, definition: &catalog::Build) -> Option<Artifact> {
+        self.built_before(&key(commit, definition))
     }
 
     fn built_before(&self, key: &str) -> Option<Artifact> {
@@ -294,10 +298,8 @@ impl Builder {
 }
 
 /// What decides that two builds give the same.
-fn key(request: &BuildRequest) -> String {
-    let definition = &request.definition;
-    let parts =
-        (&request.commit, &definition.command, &definition.output, &definition.environment, &definition.user);
+fn key(commit: &str, definition: &catalog::Build) -> String {
+    let parts = (commit, &definition.command, &definition.output, &definition.environment, &definition.user);
     hex(&Sha256::digest(format!("{parts:?}")))[..40].to_string()
 }
 

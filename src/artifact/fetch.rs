@@ -65,7 +65,7 @@ pub struct FetchRequest {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FetchError {
     /// The server answered with an error.
-    #[error("cannot fetch {uri}: the server answers {status}; check the address")]
+    #[error("cannot fetch {uri}: the server answers {status}; {}", advice(*.status))]
     Status {
         /// The address.
         uri: String,
@@ -86,7 +86,7 @@ pub enum FetchError {
     },
     /// It took too long.
     #[error(
-        "cannot fetch {uri}: it takes longer than {seconds} s (timeouts.fetch); {bytes} bytes had come{last}"
+        "cannot fetch {uri}: it takes longer than {seconds} s, {bytes} bytes had come{last}; see why the server is slow, or raise timeouts.fetch"
     )]
     TimedOut {
         /// The address.
@@ -99,7 +99,7 @@ pub enum FetchError {
         last: String,
     },
     /// It is too large.
-    #[error("cannot fetch {uri}: it is larger than {max} bytes (packages.maxBytes)")]
+    #[error("cannot fetch {uri}: it is larger than {max} bytes; raise packages.maxBytes if it has to be")]
     TooLarge {
         /// The address.
         uri: String,
@@ -107,7 +107,9 @@ pub enum FetchError {
         max: u64,
     },
     /// It is not what the plan says.
-    #[error("{uri} is not what was expected: sha256 {actual} instead of {expected}")]
+    #[error(
+        "{uri} is not what was expected: sha256 {actual} instead of {expected}; it was changed since, or httpSrcSha256 is that of another one"
+    )]
     Checksum {
         /// The address.
         uri: String,
@@ -135,7 +137,7 @@ pub enum FetchError {
         missing: u64,
     },
     /// The system refused.
-    #[error("cannot fetch {uri}: {why}")]
+    #[error("cannot fetch {uri}: {why}; see the file, or the disk of the state directory")]
     Io {
         /// The address.
         uri: String,
@@ -145,6 +147,15 @@ pub enum FetchError {
     /// The task was cut off.
     #[error("the download was cancelled")]
     Cancelled,
+}
+
+/// What to do about an answer.
+const fn advice(status: u16) -> &'static str {
+    match status {
+        401 | 403 | 407 => "it wants credentials: put them into the address, or let this host in",
+        429 | 500..=599 => "see what is wrong with the server, then execute the plan anew",
+        _ => "check the address",
+    }
 }
 
 impl FetchError {
@@ -164,6 +175,9 @@ impl FetchError {
         }
     }
 }
+
+/// Told how many bytes have come, and of how many if that is known.
+pub type Progress<'a> = &'a (dyn Fn(u64, Option<u64>) + Send + Sync);
 
 type Single = Arc<tokio::sync::Mutex<Option<Artifact>>>;
 
@@ -205,7 +219,7 @@ impl Fetcher {
         &self,
         request: FetchRequest,
         cancel: &CancellationToken,
-        progress: &(dyn Fn(u64) + Send + Sync),
+        progress: Progress<'_>,
     ) -> Result<Artifact, FetchError> {
         if let Some(found) = request.sha256.as_deref().and_then(|sha256| self.store.find(sha256)) {
             return Ok(found);
@@ -229,21 +243,35 @@ impl Fetcher {
         Ok(fetched)
     }
 
-    /// Asks whether a package is there, without fetching it.
+    /// Asks whether a package is there and could be taken, without fetching it.
     ///
     /// # Errors
     /// Why it seems not to be.
     pub async fn probe(&self, uri: &str) -> Result<(), String> {
         let shown = super::mask_url(uri);
-        if let Some(path) = uri.strip_prefix("file://") {
-            return std::fs::metadata(path).map(drop).map_err(|error| format!("{shown}: {error}"));
+        let bytes = if let Some(path) = uri.strip_prefix("file://") {
+            std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?.len()
+        } else {
+            let answer = self.client.head(uri).send().await;
+            // Not the error's own words: the address stands in them, with its credentials.
+            let answer = answer.map_err(|_| format!("{shown} is not reachable"))?;
+            let status = answer.status();
+            // Some servers don't answer HEAD; where a redirect leads is seen when it is followed.
+            if !(status.is_success() || status.is_redirection() || matches!(status.as_u16(), 405 | 501)) {
+                return Err(format!("{shown}: the server answers {status}"));
+            }
+            let length = answer.headers().get(reqwest::header::CONTENT_LENGTH);
+            length.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0)
+        };
+        let free = self.store.free().unwrap_or(u64::MAX);
+        if bytes > self.limits.max_bytes {
+            let max = self.limits.max_bytes;
+            Err(format!("{shown} has {bytes} bytes, more than {max} (packages.maxBytes)"))
+        } else if bytes > free {
+            Err(format!("{shown} has {bytes} bytes, and only {free} are free on the disk"))
+        } else {
+            Ok(())
         }
-        let answer = self.client.head(uri).send().await;
-        // Not the error's own words: the address stands in them, with its credentials.
-        let status = answer.map_err(|_| format!("{shown} is not reachable"))?.status();
-        // Some servers don't answer HEAD; where a redirect leads is seen when it is followed.
-        let fine = status.is_success() || status.is_redirection() || matches!(status.as_u16(), 405 | 501);
-        if fine { Ok(()) } else { Err(format!("{shown}: the server answers {status}")) }
     }
 
     /// The slot of a request. Slots of earlier tasks are forgotten when nobody uses them.

@@ -93,7 +93,7 @@ pub enum GitError {
         commit: String,
     },
     /// git said no.
-    #[error("cannot {what} {origin}: {said}")]
+    #[error("cannot {what} {origin}: {said}; see that this host reaches it and may read it")]
     Failed {
         /// What was tried.
         what: &'static str,
@@ -103,7 +103,9 @@ pub enum GitError {
         said: String,
     },
     /// It took too long.
-    #[error("cannot {what} {origin}: git took longer than {seconds} s (timeouts.git)")]
+    #[error(
+        "cannot {what} {origin}: git took longer than {seconds} s; see why it is slow, or raise timeouts.git"
+    )]
     TimedOut {
         /// What was tried.
         what: &'static str,
@@ -113,7 +115,9 @@ pub enum GitError {
         seconds: u64,
     },
     /// The tree is too large.
-    #[error("cannot check out {origin}: the commit has more than {MAX_FILES} files, or {MAX_BYTES} bytes")]
+    #[error(
+        "cannot check out {origin}: the commit has more than {MAX_FILES} files, or {MAX_BYTES} bytes; build it elsewhere, and deploy the package"
+    )]
     TooLarge {
         /// The repository.
         origin: String,
@@ -129,7 +133,7 @@ pub enum GitError {
         missing: u64,
     },
     /// The system refused.
-    #[error("cannot {what}: {why}")]
+    #[error("cannot {what}: {why}; see that the disk of the state directory is writable and has room")]
     Io {
         /// What was tried.
         what: &'static str,
@@ -219,7 +223,7 @@ impl Git {
         Ok(Pin { commit: full, branch_tip: tip })
     }
 
-    /// Asks whether a repository has a branch, without fetching it.
+    /// The tip of a branch of a repository, without fetching it.
     ///
     /// # Errors
     /// [`GitError::NoBranch`] when it has not.
@@ -228,18 +232,18 @@ impl Git {
         origin: &Origin,
         branch: &str,
         cancel: &CancellationToken,
-    ) -> Result<(), GitError> {
+    ) -> Result<String, GitError> {
         let shown = origin.shown();
         let address = Address::of(&origin.address());
         let git = GitCommand { environment: address.environment(), ..self.command(&shown, cancel) };
         let list = ["ls-remote", "--heads", "--end-of-options", &address.plain];
         let heads = git.text("read", None, &list).await?;
-        let branches: Vec<String> =
-            heads.lines().filter_map(|line| Some(line.split_once("refs/heads/")?.1.to_string())).collect();
-        if branches.iter().any(|known| known == branch) {
-            return Ok(());
+        let branches: Vec<(&str, &str)> =
+            heads.lines().filter_map(|line| line.split_once("\trefs/heads/")).collect();
+        if let Some((tip, _)) = branches.iter().find(|(_, known)| *known == branch) {
+            return Ok((*tip).to_string());
         }
-        let others = branches.into_iter().take(10).map(|name| name.escape_debug().to_string()).collect();
+        let others = branches.iter().take(10).map(|(_, name)| name.escape_debug().to_string()).collect();
         Err(GitError::NoBranch { origin: shown, branch: branch.into(), others })
     }
 
@@ -253,12 +257,13 @@ impl Git {
         let shown = origin.shown();
         let address = Address::of(&origin.address());
         let git = GitCommand { environment: address.environment(), ..self.command(&shown, cancel) };
+        // First: of what has no such branch no cache is begun.
+        self.find_branch(origin, branch, cancel).await?;
         if !cache.join("HEAD").exists() {
             let path = cache.to_string_lossy();
             git.line("prepare a cache of", None, &["init", "-q", "--bare", "--template=", "--", &path])
                 .await?;
         }
-        self.find_branch(origin, branch, cancel).await?;
         let refspec = format!("+refs/heads/{branch}:refs/deployd/{branch}");
         let fetch = [
             "fetch",

@@ -62,6 +62,12 @@ impl Releases {
         format!("{short}-{}", &hex(&Sha256::digest(text))[..4])
     }
 
+    /// The release of an artifact, if it is there.
+    pub fn find(&self, service: &str, sha256: &str, layout: &Layout) -> Option<String> {
+        let release = Self::id(sha256, layout);
+        self.release_dir(service, &release).is_dir().then_some(release)
+    }
+
     /// Makes the release of an artifact, if it is not there yet. Blocking.
     pub fn prepare(
         &self,

@@ -30,13 +30,13 @@ pub struct Unpacked {
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
     /// It is no archive that we know.
-    #[error("it is no zip, tar, tar.gz, tar.zst or tar.xz: it looks like {0}")]
+    #[error("it is no zip, tar, tar.gz, tar.zst or tar.xz: it looks like {0}; see what the address delivers")]
     Unknown(&'static str),
     /// It is damaged.
-    #[error("the archive is damaged: {0}")]
+    #[error("the archive is damaged: {0}; pack it again, and give its httpSrcSha256")]
     Damaged(String),
     /// It holds something that must not be unpacked.
-    #[error("the archive is refused: {name}: {why}")]
+    #[error("the archive is refused: {name}: {why}; pack it again without that")]
     Refused {
         /// The entry, control characters escaped.
         name: String,
@@ -44,7 +44,7 @@ pub enum UnpackError {
         why: &'static str,
     },
     /// It is too large.
-    #[error("the archive is refused: it holds more than {limit} {what} ({key})")]
+    #[error("the archive is refused: it holds more than {limit} {what}; raise {key} if it has to")]
     TooLarge {
         /// The limit.
         limit: u64,
@@ -60,7 +60,7 @@ pub enum UnpackError {
         missing: u64,
     },
     /// The system refused.
-    #[error("cannot unpack: {0}")]
+    #[error("cannot unpack: {0}; see that the disk of the state directory is writable")]
     Io(#[from] io::Error),
 }
 

@@ -5,9 +5,9 @@ mod run;
 
 use std::collections::HashMap;
 
-use super::generated_unit;
+use super::generated_name;
 use super::parse::is_name;
-use super::{Build, Catalog, Container, Hooks, RuntimeKind, Service, ServiceId};
+use super::{Build, Catalog, Container, Engine, Hooks, RuntimeKind, Service, ServiceId};
 use crate::mistake::{FileMistake, similar};
 use crate::reading::{Entries, Mistakes, get};
 use crate::yaml::{self, Place, Spanned};
@@ -75,7 +75,7 @@ pub fn read(sources: &[Source], host: &Host<'_>) -> Result<Catalog, Vec<FileMist
                 if let Some(entries) = found.map(&root, "", &SERVICE_KEYS) {
                     unique.check(entries, &source.file, &mut found);
                     if let Some(service) = service(root.place, entries, host, &mut found) {
-                        unique.check_units(root.place, &service, &source.file, &mut found);
+                        unique.check_names(root.place, &service, &source.file, &mut found);
                         services.push(service);
                     }
                 }
@@ -109,16 +109,19 @@ impl Unique {
 }
 
 impl Unique {
-    /// Two containers with one unit would start and stop each other.
-    fn check_units(&mut self, place: Place, service: &Service, file: &str, mistakes: &mut Mistakes) {
-        if service.runtime != RuntimeKind::Systemd {
-            return;
-        }
+    /// Two containers with one unit, or with one name at an engine, would start and stop each other.
+    fn check_names(&mut self, place: Place, service: &Service, file: &str, mistakes: &mut Mistakes) {
         for (index, container) in service.containers.iter().enumerate() {
-            let unit =
-                container.unit.clone().unwrap_or_else(|| generated_unit(&service.name, &container.name));
-            if let Some(other) = self.seen.insert(("unit", unit.clone()), file.to_string()) {
-                let text = format!("unit {unit} belongs to another container already, in {other}");
+            let generated = || generated_name(&service.name, &container.name);
+            let (what, name) = match service.runtime {
+                RuntimeKind::Process => continue,
+                RuntimeKind::Systemd => {
+                    ("unit", container.unit.clone().unwrap_or_else(|| format!("{}.service", generated())))
+                }
+                RuntimeKind::Engine(engine) => (engine.name(), generated()),
+            };
+            if let Some(other) = self.seen.insert((what, name.clone()), file.to_string()) {
+                let text = format!("{what} {name} belongs to another container already, in {other}");
                 mistakes.add(place, &format!("containers[{index}]"), text);
             }
         }
@@ -193,13 +196,10 @@ fn runtime(fields: &mut Fields<'_, '_>, host: &Host<'_>) -> Option<RuntimeKind> 
             fields.mistakes.add(written.place, "runtime", text);
             None
         }
-        known @ ("podman" | "docker") => {
-            let text =
-                format!("runtime {known} is not part of this version; use `systemd`, `process` or `auto`");
-            fields.mistakes.add(written.place, "runtime", text);
-            None
-        }
         other => {
+            if let Some(engine) = Engine::from_name(other) {
+                return Some(RuntimeKind::Engine(engine));
+            }
             let suggestion = match similar(other, &RUNTIMES) {
                 Some(word) => format!("did you mean `{word}`?"),
                 None => format!("possible: {}", RUNTIMES.join(", ")),

@@ -59,6 +59,13 @@ pub fn is_service_unit(name: &str) -> bool {
         && !stem.ends_with('@')
 }
 
+/// An image of an engine: what can stand in a path of its interface, and is no path itself.
+pub fn is_image(name: &str) -> bool {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b":-_./@".contains(&byte);
+    let is_part = |part: &str| !part.is_empty() && !part.starts_with('.');
+    name.len() <= 255 && name.bytes().all(valid) && name.split('/').all(is_part)
+}
+
 /// `50%`, `250%`: of one processor.
 pub fn percent(text: &str) -> Option<u32> {
     let percent: u32 = text.strip_suffix('%')?.parse().ok()?;

@@ -38,19 +38,22 @@ pub async fn plan(body: web::Payload) -> Result<PlanText, Fault> {
         }
         Ok(())
     };
-    let too_large = || Fault::TooLarge(format!("a plan has at most {MAX_BYTES} bytes"));
+    let too_large = || Fault::TooLarge(format!("a plan has at most {MAX_BYTES} bytes; split it"));
     let bytes = read(body, MAX_BYTES, too_large, take).await?;
     Ok(PlanText { bytes, share })
 }
 
 /// Reads JSON; `None` when the body is empty.
 pub async fn json<T: DeserializeOwned>(body: web::Payload) -> Result<Option<T>, Fault> {
-    let too_large = || Fault::TooLarge(format!("the body is larger than {MAX_JSON} bytes"));
+    let too_large =
+        || Fault::TooLarge(format!("the body is larger than {MAX_JSON} bytes; see GET /v1/openapi.json"));
     let bytes = read(body, MAX_JSON, too_large, |_| Ok(())).await?;
     if bytes.is_empty() {
         return Ok(None);
     }
-    let bad = |error| Fault::BadRequest(format!("the body is not what is expected: {error}"));
+    let bad = |error| {
+        Fault::BadRequest(format!("the body is not what is expected: {error}; see GET /v1/openapi.json"))
+    };
     serde_json::from_slice(&bytes).map(Some).map_err(bad)
 }
 
@@ -68,7 +71,9 @@ async fn read(
     let all = async {
         let mut bytes = Vec::new();
         while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|error| Fault::BadRequest(format!("the body was cut off: {error}")))?;
+            let chunk = chunk.map_err(|error| {
+                Fault::BadRequest(format!("the body was cut off: {error}; send it again"))
+            })?;
             if bytes.len() + chunk.len() > limit {
                 return Err(too_large());
             }
@@ -77,6 +82,7 @@ async fn read(
         }
         Ok(bytes)
     };
-    let late = |_| Fault::BadRequest(format!("the body did not come within {} s", TIMEOUT.as_secs()));
+    let late =
+        |_| Fault::BadRequest(format!("the body did not come within {} s; send it again", TIMEOUT.as_secs()));
     tokio::time::timeout(TIMEOUT, all).await.map_err(late)?
 }

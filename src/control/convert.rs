@@ -1,16 +1,18 @@
 //! From the domain to the wire, by exhaustive matches.
 
 mod event;
+mod preview;
+
+use std::collections::HashMap;
 
 use deployctl::wire;
 use deployctl::wire::report::{Artifact, Deployment, Failure, Operation, Report};
 use deployctl::wire::task::{
-    Batch, DeploymentCounts, DryRun, DryRunBatch, DryRunContainer, DryRunDeployment, OperationCounts,
-    Progress, Task, TaskStatus, Usual, Waiting,
+    Batch, DeploymentCounts, OperationCounts, Progress, Task, TaskStatus, Usual, Waiting,
 };
 
-use crate::actors::{ContainerView, Preview};
-use crate::catalog::{RuntimeKind, Service};
+use crate::actors::{ContainerView, Preparation};
+use crate::catalog::Service;
 use crate::store::StoredEvent;
 use crate::task::deployment::{self, DeploymentState, DeploymentStep};
 use crate::task::forecast::{self, Forecast};
@@ -18,6 +20,7 @@ use crate::task::operation::{self, OperationState, Settled};
 use crate::task::state::TaskState;
 use crate::task::summary::TaskSummary;
 use crate::task::{self, Caller, TaskId, Timestamp};
+pub use preview::dry_run;
 
 pub use event::Names;
 
@@ -62,10 +65,12 @@ pub fn task(summary: TaskSummary) -> Task {
     }
 }
 
-/// A task and what it waits for; `usual` knows how long deployments take.
+/// A task and what it waits for; `usual` knows how long deployments take, `preparations` how far they
+/// are, by their index.
 pub fn status(
     task_: &task::Task,
     usual: impl Fn(&deployment::DeploymentSpec) -> Option<Forecast>,
+    preparations: &HashMap<usize, Preparation>,
 ) -> TaskStatus {
     let batches = task_.batches.iter().map(|batch| {
         let mut counts = DeploymentCounts::default();
@@ -82,23 +87,31 @@ pub fn status(
         }
         Batch { priority: batch.priority, deployments: counts }
     });
-    let going_on = task_.deployments.iter().filter(|deployment| deployment.state == DeploymentState::Running);
-    let going_on: Vec<_> = going_on.map(|deployment| (deployment, usual(&deployment.spec))).collect();
+    let going_on = task_.deployments.iter().enumerate();
+    let going_on = going_on.filter(|(_, deployment)| deployment.state == DeploymentState::Running);
+    let going_on: Vec<_> = going_on.map(|(index, it)| (index, it, usual(&it.spec))).collect();
     let begun = |it: &deployment::Deployment| it.started_at.unwrap_or(task_.started_at);
     let drains = matches!(task_.state, TaskState::Stopping | TaskState::Pausing)
         || task_.reason == Some(task::Reason::Failing);
-    let ends = going_on.iter().map(|(deployment, usual)| (begun(deployment), *usual));
+    let ends = going_on.iter().map(|(_, deployment, usual)| (begun(deployment), *usual));
     let quiet = forecast::quiet(ends).filter(|_| drains);
     TaskStatus {
         task: task(TaskSummary::of(task_, 0)),
         batches: batches.collect(),
-        waiting_for: going_on.iter().map(|(deployment, usual)| waiting(deployment, *usual)).collect(),
+        waiting_for: going_on
+            .iter()
+            .map(|(index, it, usual)| waiting(it, *usual, preparations.get(index)))
+            .collect(),
         quiet_at: quiet.map(|quiet| time(quiet.0)),
         quiet_by: quiet.map(|quiet| time(quiet.1)),
     }
 }
 
-fn waiting(deployment: &deployment::Deployment, usual: Option<Forecast>) -> Waiting {
+fn waiting(
+    deployment: &deployment::Deployment,
+    usual: Option<Forecast>,
+    preparation: Option<&Preparation>,
+) -> Waiting {
     let running = deployment.operations.iter().filter(|operation| operation.state == OperationState::Running);
     let containers: Vec<&str> = running.map(|operation| &*operation.container).collect();
     let doing = match deployment.next_step() {
@@ -117,6 +130,13 @@ fn waiting(deployment: &deployment::Deployment, usual: Option<Forecast>) -> Wait
         doing,
         since: deployment.started_at.map(time).unwrap_or_default(),
         usual: usual.map(usual_time),
+        preparation: preparation.map(|it| wire::task::Preparation {
+            stage: it.stage.name().into(),
+            since: time(it.since),
+            bytes: it.bytes,
+            total: it.total,
+            line: it.line.clone(),
+        }),
     }
 }
 
@@ -124,17 +144,21 @@ fn usual_time(usual: Forecast) -> Usual {
     Usual { p50: usual.p50 / 1000, p90: usual.p90 / 1000, samples: usual.samples as u64 }
 }
 
-/// The report of a task.
-pub fn report(task_: &task::Task, events: &[StoredEvent]) -> Report {
+/// The report of a task; `usual` knows how long deployments took before it began.
+pub fn report(
+    task_: &task::Task,
+    events: &[StoredEvent],
+    usual: impl Fn(&deployment::DeploymentSpec) -> Option<Forecast>,
+) -> Report {
     let mut names = Names::of(task_);
     Report {
         task: task(TaskSummary::of(task_, events.len() as u64)),
-        deployments: task_.deployments.iter().map(deployment).collect(),
+        deployments: task_.deployments.iter().map(|it| deployment(it, usual(&it.spec))).collect(),
         events: events.iter().map(|event| names.known(event)).collect(),
     }
 }
 
-fn deployment(deployment: &deployment::Deployment) -> Deployment {
+fn deployment(deployment: &deployment::Deployment, usual: Option<Forecast>) -> Deployment {
     let spec = &deployment.spec;
     Deployment {
         service_id: spec.service.id.get(),
@@ -146,6 +170,7 @@ fn deployment(deployment: &deployment::Deployment) -> Deployment {
         state: deployment.state.name().into(),
         started_at: deployment.started_at.map(time),
         finished_at: deployment.finished_at.map(time),
+        usual: usual.map(usual_time),
         artifact: deployment.pin.as_ref().map(artifact),
         release: deployment.release.clone(),
         operations: deployment.operations.iter().map(operation).collect(),
@@ -190,39 +215,6 @@ pub fn failure(failure: &task::Failure) -> Failure {
     Failure { code: failure.code.clone(), message: failure.message.clone(), log: failure.log.clone() }
 }
 
-/// What executing a plan would do.
-pub fn dry_run(plan: String, preview: Preview) -> DryRun {
-    let batches = preview.batches.into_iter().map(|batch| DryRunBatch {
-        priority: batch.priority,
-        dominated_by: {
-            let longest = batch.deployments.iter().max_by_key(|it| it.usual.map_or(0, |usual| usual.p50));
-            longest.filter(|it| it.usual.is_some()).map(|it| it.name.clone())
-        },
-        deployments: batch
-            .deployments
-            .into_iter()
-            .map(|deployment| DryRunDeployment {
-                service_id: deployment.service.get(),
-                service: deployment.name,
-                deployment: deployment.way.into(),
-                container_exec_method: deployment.order.into(),
-                usual: deployment.usual.map(usual_time),
-                containers: deployment
-                    .containers
-                    .into_iter()
-                    .map(|(view, action)| DryRunContainer {
-                        container: view.name,
-                        running: view.state == "running",
-                        from_release: view.release,
-                        action,
-                    })
-                    .collect(),
-            })
-            .collect(),
-    });
-    DryRun { plan, revision: preview.revision, batches: batches.collect(), problems: preview.problems }
-}
-
 /// A service and its containers.
 pub fn service(
     service: &Service,
@@ -243,10 +235,7 @@ pub fn service(
         service_id: service.id.get(),
         name: service.name.clone(),
         description: service.description.clone(),
-        runtime: match service.runtime {
-            RuntimeKind::Process => "process".into(),
-            RuntimeKind::Systemd => "systemd".into(),
-        },
+        runtime: service.runtime.name().into(),
         containers: containers.collect(),
         task: task.map(|task| task.0),
     }

@@ -42,7 +42,9 @@ pub async fn stream(
 ) -> Result<HttpResponse, Fault> {
     let last = request.headers().get("Last-Event-ID").and_then(|id| id.to_str().ok());
     let last = match last {
-        Some(id) => Some(id.parse().map_err(|_| Fault::BadRequest("Last-Event-ID is no number".into()))?),
+        Some(id) => Some(id.parse().map_err(|_| {
+            Fault::BadRequest("Last-Event-ID is no number; send the id of the last event that came".into())
+        })?),
         None => query.after,
     };
     let task = query.task.map(TaskId);

@@ -25,7 +25,7 @@ pub enum ListenError {
     #[error("cannot listen on {0}: it exists and is no socket; remove it, or use another path")]
     NoSocket(PathBuf),
     /// The system refused.
-    #[error("cannot listen on {path}: {source}")]
+    #[error("cannot listen on {path}: {source}; see that its directory is there, and writable for deployd")]
     Io {
         /// The socket.
         path: PathBuf,

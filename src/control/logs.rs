@@ -51,7 +51,10 @@ pub async fn of_task(
         }
     }
     if let Some(wanted) = query.service.as_ref().filter(|_| files.is_empty()) {
-        return Err(Fault::NotFound(format!("task {id} does not deploy service {}", wanted.escape_debug())));
+        return Err(Fault::NotFound(format!(
+            "task {id} does not deploy service {}; `deployctl report` shows its services",
+            wanted.escape_debug()
+        )));
     }
     let tail = Tail {
         headed: files.len() > 1,

@@ -14,14 +14,16 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 
 /// `GET /metrics`
 pub async fn metrics(state: web::Data<ControlState>) -> Result<HttpResponse, Fault> {
-    let tasks = state.store.snapshot()?.task_summaries(&[], None, usize::MAX)?;
-    let count = |wanted: TaskState| tasks.iter().filter(|task| task.state == wanted).count() as u64;
-    let drains = tasks.iter().filter(|task| matches!(task.state, TaskState::Stopping | TaskState::Pausing));
+    let snapshot = state.store.snapshot()?;
+    let states = snapshot.states()?;
+    let open = snapshot.open_summaries()?;
+    let drains = open.iter().filter(|task| matches!(task.state, TaskState::Stopping | TaskState::Pausing));
     let since = drains.map(|task| task.changed_at).min();
     let age = since.map_or(0, |since| u64::try_from(clock::now().0 - since.0).unwrap_or(0));
+    let active = states.iter().filter(|(state, _)| state.is_active()).map(|(_, count)| count).sum();
     let seen = Seen {
-        tasks: TaskState::ALL.iter().map(|state| (state.name(), count(*state))).collect(),
-        active: tasks.iter().filter(|task| task.state.is_active()).count() as u64,
+        tasks: states.iter().map(|(state, count)| (state.name(), *count)).collect(),
+        active,
         oldest_drain: Duration::from_micros(age),
         artifact_bytes: state.commander.artifact_bytes().await?,
     };

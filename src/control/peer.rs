@@ -79,7 +79,8 @@ pub fn on_connect(io: &dyn Any, data: &mut Extensions, access: &Access, places: 
 /// The caller of an admitted request.
 pub fn caller(request: &HttpRequest) -> Result<Caller, Fault> {
     let peer = request.conn_data::<Peer>();
-    peer.map(|peer| peer.caller.clone()).ok_or_else(|| Fault::NotPermitted("the caller is not known".into()))
+    peer.map(|peer| peer.caller.clone())
+        .ok_or_else(|| Fault::NotPermitted("the caller is not known; connect to the socket directly".into()))
 }
 
 impl Access {

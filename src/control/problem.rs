@@ -31,7 +31,7 @@ pub enum Fault {
     #[error("{0}")]
     Busy(&'static str),
     /// The method is not offered.
-    #[error("this address offers only {0}")]
+    #[error("this address offers only {0}; GET /v1/openapi.json lists all that there is")]
     MethodNotAllowed(String),
     /// The caller may not do that.
     #[error("{0}")]

@@ -15,7 +15,6 @@ use super::{
     ControlState, backup, convert, events, followups, history, logs, metrics, plans, repositories, services,
     tasks,
 };
-use crate::task::state::TaskState;
 
 /// A call.
 pub struct Route {
@@ -140,7 +139,7 @@ fn role(request: &ServiceRequest) -> Option<Role> {
 }
 
 fn stranger() -> Error {
-    let text = "you may not use deployd: you are in none of the groups of `access` in its configuration";
+    let text = "you may not use deployd: you are in none of the groups of `access` in its configuration; ask an administrator of this host";
     Fault::NotPermitted(text.into()).into()
 }
 
@@ -167,25 +166,17 @@ async fn overview() -> impl Responder {
 async fn info(state: web::Data<ControlState>, request: HttpRequest) -> Result<web::Json<Info>, Fault> {
     let snapshot = state.store.snapshot()?;
     let (tasks, plans) = snapshot.counts()?;
-    let active = [TaskState::Running, TaskState::Stopping, TaskState::Pausing];
-    let mut running = 0;
-    for id in snapshot.open_tasks()? {
-        running += u64::from(snapshot.task_summary(id)?.is_some_and(|task| active.contains(&task.state)));
-    }
+    let states = snapshot.states()?.into_iter();
+    let active = states.filter(|(state, _)| state.is_active()).map(|(_, count)| count).sum();
     let role = request.conn_data::<Peer>().and_then(|peer| peer.role).map_or("none", Role::name);
     Ok(web::Json(Info {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
         started_at: convert::time(state.started),
-        uptime: u64::try_from((crate::clock::now().0 - state.started.0) / 1_000_000).unwrap_or(0),
+        uptime: state.up_since.elapsed().as_secs(),
         instance: state.store.instance().into(),
-        runtimes: vec!["process".into()],
-        counts: Counts {
-            services: state.commander.catalog().services().len() as u64,
-            plans,
-            tasks,
-            active: running,
-        },
+        runtimes: (state.runtimes)().into_iter().map(Into::into).collect(),
+        counts: Counts { services: state.commander.catalog().services().len() as u64, plans, tasks, active },
         draining: state.commander.is_draining(),
         caller: convert::caller(caller(&request)?),
         role: role.into(),

@@ -76,17 +76,21 @@ pub async fn show(state: State, id: web::Path<u64>) -> Result<web::Json<TaskStat
     let task = snapshot.task(id)?.ok_or(Refused::NoSuchTask(id))?;
     // Without its history a task's state is still worth to be known.
     let usual = |spec: &DeploymentSpec| {
-        Forecast::of(snapshot.durations(spec.service.id, &spec.way).unwrap_or_default())
+        Forecast::of(snapshot.durations(spec.service.id, &spec.way, u64::MAX).unwrap_or_default())
     };
-    Ok(web::Json(convert::status(&task, usual)))
+    Ok(web::Json(convert::status(&task, usual, &state.commander.preparations(id))))
 }
 
 /// `GET /v1/tasks/{id}/report`
 pub async fn report(state: State, id: web::Path<u64>) -> Result<web::Json<Report>, Fault> {
     let id = TaskId(*id);
-    let found = state.store.snapshot()?.task_with_events(id)?;
-    let (task, events) = found.ok_or(Refused::NoSuchTask(id))?;
-    Ok(web::Json(convert::report(&task, &events)))
+    let snapshot = state.store.snapshot()?;
+    let (task, events) = snapshot.task_with_events(id)?.ok_or(Refused::NoSuchTask(id))?;
+    let begun = events.first().map_or(0, |event| event.seq);
+    let usual = |spec: &DeploymentSpec| {
+        Forecast::of(snapshot.durations(spec.service.id, &spec.way, begun).unwrap_or_default())
+    };
+    Ok(web::Json(convert::report(&task, &events, usual)))
 }
 
 /// `POST /v1/tasks/{id}/stop`

@@ -11,7 +11,7 @@ use crate::artifact::fetch::Fetcher;
 use crate::artifact::git::Git;
 use crate::artifact::releases::Releases;
 use crate::config::Config;
-use crate::executor::{Deeds, Executor, TaskLogs};
+use crate::executor::{Board, Deeds, Executor, TaskLogs};
 use crate::plan::check::Policy;
 use crate::runtime::either::EitherRuntime;
 use crate::runtime::process::ProcessRuntime;
@@ -52,7 +52,13 @@ pub fn build_executor(
     let runtime = Arc::new(ProcessRuntime::new(services.clone(), launcher).map_err(io("read /proc"))?);
     let units =
         systemd.map(|systemd| UnitRuntime::new(services.clone(), systemd).map_err(io("read the boot's id")));
-    let either = EitherRuntime::new(runtime.clone(), units.transpose()?);
+    let either = EitherRuntime::new(
+        services.clone(),
+        runtime.clone(),
+        units.transpose()?,
+        [&config.podman, &config.docker],
+    );
+    let either = either.map_err(DaemonError::Tls)?;
     let policy = Policy {
         repositories: None,
         repository_dir: state.join("git").to_string_lossy().into_owned(),
@@ -76,6 +82,7 @@ pub fn build_executor(
         policy,
         services_dir: services,
         deeds: Deeds::default(),
+        board: Board::default(),
         downloads: Arc::new(Semaphore::new(config.concurrency.downloads)),
         builds: Arc::new(Semaphore::new(config.concurrency.builds)),
     };

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Executor, Subject, Target, failure};
-use crate::blocking;
 use crate::catalog::{Container, RuntimeKind, Service};
 use crate::runtime::{ContainerRef, Form, Observation, RuntimeError};
 use crate::task::drift::Seen;
@@ -53,7 +52,7 @@ impl Executor {
                 Observed::Up { incarnation, .. } => Some(incarnation.clone()),
                 Observed::Down { .. } => None,
             },
-            release: self.current(&target.subject.service.name, &target.container.name).await?,
+            release: self.current(&target.subject.service.name, &target.container.name)?,
         };
         Ok(Looked { evidence, deeds: deeds(&target.subject.way, &target.id, &observed) })
     }
@@ -63,7 +62,7 @@ impl Executor {
     /// # Errors
     /// When it can't be seen.
     pub async fn see(&self, service: &Service, container: &str) -> Result<Seen, Failure> {
-        let release = self.current(&service.name, container).await?;
+        let release = self.current(&service.name, container)?;
         let seen = Seen { release, ..Seen::default() };
         let observed = self.runtime.observe(&reference(service, container)).await;
         Ok(match observed.map_err(|error| not_seen(container, &error))? {
@@ -89,12 +88,12 @@ impl Executor {
     }
 
     /// The release to which a container points.
-    pub async fn current(&self, service: &str, container: &str) -> Result<Option<String>, Failure> {
-        let (releases, service, container) =
-            (self.releases.clone(), service.to_string(), container.to_string());
-        blocking::run(move || releases.current(&service, &container))
-            .await
-            .map_err(|error| failure("observe", format!("cannot read the current release: {error}")))
+    ///
+    /// Read at once, as the run file is: handing such a small thing to another thread costs more.
+    pub fn current(&self, service: &str, container: &str) -> Result<Option<String>, Failure> {
+        self.releases
+            .current(service, container)
+            .map_err(|error| failure("observe", format!("cannot read the current release: {error}; see the directory of its service below the state directory")))
     }
 
     /// Each container of a service as it is now.
@@ -118,7 +117,7 @@ impl Executor {
             running_release: None,
             detail: String::new(),
         };
-        match self.current(&service.name, &container.name).await {
+        match self.current(&service.name, &container.name) {
             Ok(release) => view.release = release,
             Err(error) => view.detail = error.message,
         }
@@ -176,6 +175,7 @@ pub fn reference(service: &Service, container: &str) -> ContainerRef {
         (RuntimeKind::Process, _) => Form::Process,
         (RuntimeKind::Systemd, None) => Form::GeneratedUnit,
         (RuntimeKind::Systemd, Some(unit)) => Form::Unit(unit),
+        (RuntimeKind::Engine(engine), _) => Form::Engine(engine),
     };
     ContainerRef { service: service.name.clone(), container: container.to_string(), form }
 }

@@ -39,17 +39,10 @@ pub fn whole(
     container: Option<&Container>,
     deployd: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, Failure> {
-    let mut environment = BTreeMap::from([("PATH".to_string(), PATH.to_string())]);
-    if let Some(home) = run.and_then(|run| run.user.as_deref()).and_then(home_of) {
-        environment.insert("HOME".into(), home);
-    } else if let Ok(home) = std::env::var("HOME") {
-        environment.insert("HOME".into(), home);
-    }
+    // An image says itself where its programs are; its users are not the host's.
+    let in_image = container.is_some() && run.is_some_and(|run| run.image.is_some());
+    let mut environment = if in_image { BTreeMap::new() } else { of_host(run) };
     if let Some(run) = run {
-        if let Some(user) = &run.user {
-            environment.insert("USER".into(), user.clone());
-            environment.insert("LOGNAME".into(), user.clone());
-        }
         if let Some(path) = &run.environment_file {
             environment.extend(read_file(path)?);
         }
@@ -62,13 +55,26 @@ pub fn whole(
     Ok(environment)
 }
 
+fn of_host(run: Option<&Run>) -> BTreeMap<String, String> {
+    let mut environment = BTreeMap::from([("PATH".to_string(), PATH.to_string())]);
+    let user = run.and_then(|run| run.user.as_deref());
+    if let Some(home) = user.and_then(home_of).or_else(|| std::env::var("HOME").ok()) {
+        environment.insert("HOME".into(), home);
+    }
+    for name in ["USER", "LOGNAME"] {
+        environment.extend(user.map(|user| (name.to_string(), user.to_string())));
+    }
+    environment
+}
+
 /// Expands `${VAR}` in each part of a command.
 pub fn argv(command: &[String], environment: &BTreeMap<String, String>) -> Result<Vec<String>, Failure> {
-    command
-        .iter()
-        .map(|part| expand(part, environment))
-        .collect::<Result<_, _>>()
-        .map_err(|error| failure("environment", format!("cannot expand the command: {error}")))
+    command.iter().map(|part| expand(part, environment)).collect::<Result<_, _>>().map_err(|error| {
+        failure(
+            "environment",
+            format!("cannot expand the command: {error}; see `run` and the environment in the catalog"),
+        )
+    })
 }
 
 fn home_of(user: &str) -> Option<String> {
@@ -79,12 +85,12 @@ fn home_of(user: &str) -> Option<String> {
 /// Reads `KEY=value` lines; blank lines and comments are passed over, one pair of quotes is taken off.
 fn read_file(path: &str) -> Result<Vec<(String, String)>, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        failure("environment", format!("cannot read the environment file {path}: {error}"))
+        failure("environment", format!("cannot read the environment file {path}: {error}; mend it, or run.environmentFile in the catalog"))
     })?;
     parse(&text).map_err(|line| {
         failure(
             "environment",
-            format!("cannot read the environment file {path}: line {line} is not KEY=value"),
+            format!("cannot read the environment file {path}: line {line} is not KEY=value; mend that line"),
         )
     })
 }

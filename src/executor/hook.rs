@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::board::Stage;
 use super::{Executor, Halt, Subject, environment, failure};
 use crate::catalog::Limits;
 use crate::spawn::command::{Command, Ended, Sandbox};
@@ -25,7 +26,7 @@ impl Executor {
         let release = match release {
             Some(release) => Some(release.to_string()),
             None => match service.containers.first() {
-                Some(first) => self.current(&service.name, &first.name).await?,
+                Some(first) => self.current(&service.name, &first.name)?,
                 None => None,
             },
         };
@@ -47,9 +48,11 @@ impl Executor {
             identity: Some(identity),
         };
         let log = self.logs.open(subject.task, service.id);
+        let note = self.board.pin(subject.task, subject.deployment, Stage::Hook);
         let mut last = Vec::new();
         let mut on_line = |line: String| {
             log.line(hook.name(), &line);
+            note.line(&line);
             if last.len() == LOG_LINES {
                 last.remove(0);
             }
@@ -59,10 +62,12 @@ impl Executor {
         let message = match ended {
             Ok(Ended::Exited(status)) if status.is_success() => return Ok(()),
             Ok(Ended::Cancelled) => return Err(Halt::Cut),
-            Ok(Ended::Exited(status)) => format!("hook {} failed: {status}", hook.name()),
+            Ok(Ended::Exited(status)) => {
+                format!("hook {} failed: {status}; its last lines are in the report", hook.name())
+            }
             Ok(Ended::TimedOut) => {
                 format!(
-                    "hook {} was ended: it took longer than {} minutes",
+                    "hook {} was ended: it took longer than {} minutes; see in `deployctl logs` where it hangs",
                     hook.name(),
                     TIMEOUT.as_secs() / 60
                 )

@@ -8,7 +8,7 @@ use super::container::reference;
 use super::{Executor, Halt, Looked, Target, environment, failure};
 use crate::blocking;
 use crate::catalog::{Probe, Run, expand};
-use crate::probe::{self, ProbeFailure, ResolvedProbe};
+use crate::probe::{self, Inside, ProbeFailure, ResolvedProbe};
 use crate::runtime::{ContainerRef, Form, Observation, RuntimeError, StartSpec};
 use crate::systemd::SystemdError;
 use crate::task::Failure;
@@ -95,7 +95,7 @@ impl Executor {
         // All that can be known to fail is found out before what runs is stopped.
         let release = match &target.release {
             Some(release) => Some(release.clone()),
-            None => self.current(&service.name, &target.container.name).await?,
+            None => self.current(&service.name, &target.container.name)?,
         };
         if let Some(run) = run
             && release.is_none()
@@ -105,16 +105,14 @@ impl Executor {
         }
         let environment = environment_of(target, run, release.as_deref())?;
         let resolved = self.resolve_probe(target, run, &environment, release.as_deref())?;
-        let container = reference(service, &target.container.name);
-        if let Err(error) = self.runtime.check(&container) {
-            return Err(self.not_started(target, &error).await);
-        }
         let spec = self.spec(target, run, environment, release)?;
+
+        self.ready(target, &spec).await?;
 
         let stopped = if stop_first {
             Some(self.stop(target).await?)
         } else {
-            self.clear(target, &container).await?;
+            self.clear(target, &reference(service, &target.container.name)).await?;
             None
         };
         if let Some(release) = &target.release {
@@ -149,6 +147,18 @@ impl Executor {
             stop_timeout: run.map_or(Duration::from_secs(90), |run| run.stop_timeout),
             operation: target.id.clone(),
             release,
+            image: run.and_then(|run| run.image.clone()),
+        })
+    }
+
+    async fn ready(&self, target: &Target, spec: &StartSpec) -> Result<(), Halt> {
+        let ready = tokio::select! {
+            ready = self.runtime.ready(spec) => ready,
+            () = target.subject.cancel.cancelled() => return Err(Halt::Cut),
+        };
+        ready.map_err(|error| {
+            let code = if matches!(error, RuntimeError::Engine(_)) { "imageFailed" } else { "startFailed" };
+            failure(code, format!("cannot start container {}: {error}", target.container.name)).into()
         })
     }
 
@@ -168,7 +178,7 @@ impl Executor {
     /// This operation had started the container before a crash: only its health is still open.
     async fn await_found(&self, target: &Target) -> Result<(Done, String), Halt> {
         let run = run_of(target)?;
-        let release = self.current(&target.subject.service.name, &target.container.name).await?;
+        let release = self.current(&target.subject.service.name, &target.container.name)?;
         let environment = environment_of(target, run, release.as_deref())?;
         let resolved = self.resolve_probe(target, run, &environment, release.as_deref())?;
         let container = reference(&target.subject.service, &target.container.name);
@@ -211,7 +221,10 @@ impl Executor {
         blocking::run(move || releases.switch(&service, &container, &release)).await.map_err(|error| {
             failure(
                 "switchFailed",
-                format!("cannot switch {} to its release: {error}", target.container.name),
+                format!(
+                    "cannot switch {} to its release: {error}; see the disk of the state directory",
+                    target.container.name
+                ),
             )
         })
     }
@@ -223,11 +236,21 @@ impl Executor {
         environment: &BTreeMap<String, String>,
         release: Option<&str>,
     ) -> Result<ResolvedProbe, Failure> {
-        let health = |error| failure("environment", format!("cannot expand the health check: {error}"));
+        let health = |error| {
+            failure(
+                "environment",
+                format!(
+                    "cannot expand the health check: {error}; see `health` and the environment in the catalog"
+                ),
+            )
+        };
         Ok(match &target.subject.service.health.probe {
             None => ResolvedProbe::Alive,
             Some(Probe::Http(url)) => ResolvedProbe::Http(expand(url, environment).map_err(health)?),
             Some(Probe::Tcp(address)) => ResolvedProbe::Tcp(expand(address, environment).map_err(health)?),
+            Some(Probe::Command(command)) if run.is_some_and(|run| run.image.is_some()) => {
+                self.inside(target, environment::argv(command, environment)?)
+            }
             Some(Probe::Command(command)) => ResolvedProbe::Command {
                 argv: environment::argv(command, environment)?,
                 environment: environment.clone(),
@@ -235,6 +258,24 @@ impl Executor {
                 user: run.and_then(|run| run.user.clone()),
             },
         })
+    }
+
+    /// A command that is run inside an engine's container.
+    fn inside(&self, target: &Target, argv: Vec<String>) -> ResolvedProbe {
+        let container = reference(&target.subject.service, &target.container.name);
+        let runtime = self.runtime.clone();
+        ResolvedProbe::Inside(Inside::new(move |time| {
+            let (runtime, container, argv) = (runtime.clone(), container.clone(), argv.clone());
+            Box::pin(async move {
+                let (code, said) =
+                    runtime.run_inside(&container, &argv, time).await.map_err(|error| error.to_string())?;
+                if code == 0 {
+                    Ok(())
+                } else {
+                    Err(format!("the command ended with exit code {code}: {said}"))
+                }
+            })
+        }))
     }
 
     /// A container works in its release; without one, in a directory of its own.
@@ -266,9 +307,13 @@ fn environment_of(
 fn run_of(target: &Target) -> Result<Option<&Run>, Failure> {
     let service = &target.subject.service;
     match &service.run {
-        None if target.container.unit.is_none() => {
-            Err(failure("catalog", format!("service {} says nothing about how it runs", service.name)))
-        }
+        None if target.container.unit.is_none() => Err(failure(
+            "catalog",
+            format!(
+                "service {} says nothing about how it runs; give it a `run` in the catalog",
+                service.name
+            ),
+        )),
         run => Ok(run.as_ref()),
     }
 }
@@ -306,12 +351,20 @@ fn not_up(target: &Target, error: &ProbeFailure) -> Failure {
         ProbeFailure::Exited { .. } => "exited",
         ProbeFailure::TimedOut { .. } => "healthTimedOut",
     };
-    failure(code, format!("container {name} did not come up: {error}"))
+    failure(
+        code,
+        format!("container {name} did not come up: {error}; `deployctl service logs` has what it said"),
+    )
 }
 
 fn died_unseen(target: &Target) -> Failure {
     let name = &target.container.name;
-    failure("exited", format!("container {name} was started by this operation, and has ended since"))
+    failure(
+        "exited",
+        format!(
+            "container {name} was started by this operation, and has ended since; its last lines are in the report"
+        ),
+    )
 }
 
 fn no_release(target: &Target, run: &Run) -> Failure {

@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches a container.
 
+use super::board::Stage;
 use super::commands::BUILD;
 use super::{Executor, Halt, Subject, environment, failure};
 use crate::artifact::build::{BuildError, BuildRequest};
@@ -28,12 +29,14 @@ impl Executor {
     /// Fetches the branch and finds the commit: the plan's, else the tip.
     pub async fn resolve(&self, subject: &Subject) -> Result<Resolved, Halt> {
         let Way::Compile { repository, branch, commit } = &subject.way else {
-            return Err(failure("internal", "only COMPILE_DEPLOY has a branch").into());
+            return Err(
+                failure("internal", "only COMPILE_DEPLOY has a branch; this is a defect of deployd").into()
+            );
         };
         // What was built of a whole commit before was on the branch then: it needs no network.
         if let Some(commit) = commit.as_deref().filter(|commit| commit.len() == 40)
-            && let Some(request) = self.build_request(subject, repository, commit)?
-            && self.builder.find(&request).is_some()
+            && let Some(definition) = &subject.service.build
+            && self.builder.find(commit, definition).is_some()
         {
             return Ok(Resolved { commit: commit.to_string(), tip: commit.to_string() });
         }
@@ -51,21 +54,26 @@ impl Executor {
             Way::HttpUpload { uri, sha256 } => self.download(subject, uri, sha256.as_deref()).await,
             Way::Compile { repository, .. } => {
                 let commit = deployment.commit.as_deref();
-                let commit = commit.ok_or_else(|| failure("internal", "the commit is not pinned"))?;
+                let commit = commit.ok_or_else(|| {
+                    failure("internal", "the commit is not pinned; this is a defect of deployd")
+                })?;
                 self.compile(subject, repository, commit).await
             }
-            Way::Start | Way::Stop | Way::Restart => {
-                Err(failure("internal", "this way of deployment has no artifact").into())
-            }
+            Way::Start | Way::Stop | Way::Restart => Err(failure(
+                "internal",
+                "this way of deployment has no artifact; this is a defect of deployd",
+            )
+            .into()),
         }
     }
 
     /// Makes the release of a pinned artifact; fetches or builds the artifact again if it is gone.
     pub async fn prepare_release(&self, subject: &Subject, pin: &Pin) -> Result<String, Halt> {
-        if self.artifacts.find(&pin.sha256).is_none() {
+        let layout = layout(subject)?;
+        let made = self.releases.find(&subject.service.name, &pin.sha256, &layout);
+        if made.is_none() && self.artifacts.find(&pin.sha256).is_none() {
             self.recover_artifact(subject, pin).await?;
         }
-        let layout = layout(subject)?;
         let (releases, artifacts, limits) = (self.releases.clone(), self.artifacts.clone(), self.limits);
         let (service, sha256) = (subject.service.name.clone(), pin.sha256.clone());
         let release = blocking::run(move || {
@@ -75,6 +83,13 @@ impl Executor {
         .map_err(|error| failure("release", format!("cannot make a release of {}: {error}", pin.source)))?;
         self.say(subject, &format!("release {release} is ready"));
         Ok(release)
+    }
+
+    /// Says that a preparation in advance came to nothing: its turn will tell.
+    pub fn say_not_prepared(&self, subject: &Subject, failure: &Failure) {
+        let why = &failure.message;
+        let text = format!("not prepared in advance: {why}; it is tried again when its turn comes");
+        self.say(subject, &text);
     }
 
     /// Removes releases that are beyond the service's `releases.keep`. A failure costs disk, not the deployment.
@@ -92,7 +107,9 @@ impl Executor {
             Way::HttpUpload { uri, .. } => self.download(subject, uri, Some(&pin.sha256)).await?,
             Way::Compile { repository, .. } => {
                 let commit = pin.commit.as_deref();
-                let commit = commit.ok_or_else(|| failure("internal", "the commit is not pinned"))?;
+                let commit = commit.ok_or_else(|| {
+                    failure("internal", "the commit is not pinned; this is a defect of deployd")
+                })?;
                 self.resolve(subject).await?;
                 self.compile(subject, repository, commit).await?
             }
@@ -111,10 +128,13 @@ impl Executor {
     async fn download(&self, subject: &Subject, uri: &str, sha256: Option<&str>) -> Result<Pin, Halt> {
         let source = mask_url(uri);
         self.say(subject, &format!("fetching {source}"));
+        let note = self.board.pin(subject.task, subject.deployment, Stage::AwaitDownload);
         let _place = self.downloads.acquire().await;
+        note.stage(Stage::Download);
         let request =
             FetchRequest { task: subject.task.0, uri: uri.to_string(), sha256: sha256.map(str::to_string) };
-        let fetched = self.fetcher.fetch(request, &subject.cancel, &|_| {}).await;
+        let fetched =
+            self.fetcher.fetch(request, &subject.cancel, &|bytes, total| note.bytes(bytes, total)).await;
         match fetched {
             Ok(artifact) => {
                 self.say(subject, &format!("fetched {} bytes, sha256 {}", artifact.bytes, artifact.sha256));
@@ -127,12 +147,23 @@ impl Executor {
 
     async fn compile(&self, subject: &Subject, repository: &str, commit: &str) -> Result<Pin, Halt> {
         let request = self.build_request(subject, repository, commit)?.ok_or_else(|| {
-            failure("catalog", format!("service {} has no `build` in the catalog", subject.service.name))
+            failure(
+                "catalog",
+                format!(
+                    "service {} has no `build` in the catalog; give it one, or deploy a package",
+                    subject.service.name
+                ),
+            )
         })?;
+        let note = self.board.pin(subject.task, subject.deployment, Stage::AwaitBuild);
         let _place = self.builds.acquire().await;
+        note.stage(Stage::Build);
         let log = self.logs.open(subject.task, subject.service.id);
         log.line("build", &format!("building commit {commit} of {}", mask_url(repository)));
-        let mut on_line = |line: String| log.line("build", &line);
+        let mut on_line = |line: String| {
+            log.line("build", &line);
+            note.line(&line);
+        };
         match self.builder.build(request, &subject.cancel, &mut on_line).await {
             Ok(built) => {
                 let how = if built.reused { "was built before: not built again" } else { "is built" };

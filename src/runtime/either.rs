@@ -3,27 +3,51 @@
 //! A container may still run as what an earlier catalog said. It is found there, too, and stopped there.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::engine::EngineRuntime;
 use super::process::ProcessRuntime;
 use super::unit::UnitRuntime;
 use super::{ContainerRef, Form, Observation, Runtime, RuntimeError, StartSpec, StopReport};
+use crate::catalog::Engine;
 use crate::spawn::ExitStatus;
 use crate::task::operation::Incarnation;
 
-/// Processes and, where systemd runs, units.
+/// Processes, where systemd runs units, and what engines run.
 pub struct EitherRuntime {
+    /// Where they live.
+    services: PathBuf,
     processes: Arc<ProcessRuntime>,
     units: Option<UnitRuntime>,
+    podman: EngineRuntime,
+    docker: EngineRuntime,
 }
 
 impl EitherRuntime {
-    /// Both runtimes as one.
-    pub const fn new(processes: Arc<ProcessRuntime>, units: Option<UnitRuntime>) -> Self {
-        Self { processes, units }
+    /// All runtimes as one; the sockets are Podman's and Docker's.
+    ///
+    /// # Errors
+    /// When a client of an engine can't be set up.
+    pub fn new(
+        services: PathBuf,
+        processes: Arc<ProcessRuntime>,
+        units: Option<UnitRuntime>,
+        [podman, docker]: [&PathBuf; 2],
+    ) -> Result<Self, String> {
+        let podman = EngineRuntime::new(Engine::Podman, podman, services.clone())?;
+        let docker = EngineRuntime::new(Engine::Docker, docker, services.clone())?;
+        Ok(Self { services, processes, units, podman, docker })
+    }
+
+    const fn engine(&self, engine: Engine) -> &EngineRuntime {
+        match engine {
+            Engine::Podman => &self.podman,
+            Engine::Docker => &self.docker,
+        }
     }
 
     fn units(&self) -> Result<&UnitRuntime, RuntimeError> {
@@ -34,6 +58,7 @@ impl EitherRuntime {
         match container.form {
             Form::Process => Ok(&*self.processes),
             Form::GeneratedUnit | Form::Unit(_) => Ok(self.units()?),
+            Form::Engine(engine) => Ok(self.engine(engine)),
         }
     }
 
@@ -67,6 +92,13 @@ impl EitherRuntime {
         {
             others.push((units, ContainerRef { form: Form::GeneratedUnit, ..container.clone() }));
         }
+        let engine = EngineRuntime::noted(&self.services, container);
+        if let Some(engine) = engine.filter(|engine| container.form != Form::Engine(*engine)) {
+            others.push((
+                self.engine(engine),
+                ContainerRef { form: Form::Engine(engine), ..container.clone() },
+            ));
+        }
         others
     }
 }
@@ -95,8 +127,8 @@ impl Runtime for EitherRuntime {
         self.main(container)?.clear(container, signal, timeout).await
     }
 
-    fn check(&self, container: &ContainerRef) -> Result<(), RuntimeError> {
-        self.main(container)?.check(container)
+    async fn ready(&self, spec: &StartSpec) -> Result<(), RuntimeError> {
+        self.main(&spec.container)?.ready(spec).await
     }
 
     async fn start(&self, spec: StartSpec) -> Result<Incarnation, RuntimeError> {
@@ -128,9 +160,9 @@ impl Runtime for EitherRuntime {
     }
 
     async fn exited(&self, container: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus> {
-        match (incarnation, &self.units) {
-            (Incarnation::Unit { .. }, Some(units)) => units.exited(container, incarnation).await,
-            _ => self.processes.exited(container, incarnation).await,
+        match self.main(container) {
+            Ok(runtime) => runtime.exited(container, incarnation).await,
+            Err(_) => None,
         }
     }
 
@@ -139,5 +171,14 @@ impl Runtime for EitherRuntime {
             Ok(runtime) => runtime.last_lines(container, lines).await,
             Err(_) => Vec::new(),
         }
+    }
+
+    async fn run_inside(
+        &self,
+        container: &ContainerRef,
+        argv: &[String],
+        time: Duration,
+    ) -> Result<(i64, String), RuntimeError> {
+        self.main(container)?.run_inside(container, argv, time).await
     }
 }

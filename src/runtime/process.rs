@@ -83,6 +83,10 @@ impl ProcessRuntime {
         let ending = tree::end(pid, ticks, &run.operation, signal, timeout).await?;
         Ok(StopReport { killed: ending.killed, took: ending.took })
     }
+
+    const fn may_change(&self) -> Result<(), RuntimeError> {
+        if self.is_confined { Err(RuntimeError::Confined) } else { Ok(()) }
+    }
 }
 
 #[async_trait]
@@ -108,12 +112,12 @@ impl Runtime for ProcessRuntime {
         Ok(Observation::Running { incarnation, pid, operation, release, since, restarts: 0 })
     }
 
-    fn check(&self, _: &ContainerRef) -> Result<(), RuntimeError> {
-        if self.is_confined { Err(RuntimeError::Confined) } else { Ok(()) }
+    async fn ready(&self, _: &StartSpec) -> Result<(), RuntimeError> {
+        self.may_change()
     }
 
     async fn start(&self, spec: StartSpec) -> Result<Incarnation, RuntimeError> {
-        self.check(&spec.container)?;
+        self.may_change()?;
         let directory = self.directory(&spec.container);
         let path = directory.join("run");
         let output = {
@@ -165,7 +169,7 @@ impl Runtime for ProcessRuntime {
         let run = self.last_run(container).map_err(|source| io_error("read its run file", source))?;
         let Some(run) = run else { return Ok(StopReport { killed: false, took: Duration::ZERO }) };
         if self.is_up(&run) {
-            self.check(container)?;
+            self.may_change()?;
         }
         let report = self.end(&run, signal, timeout).await;
         let report = report.map_err(|source| io_error("end its processes", source))?;

@@ -61,7 +61,7 @@ impl UnitRuntime {
         let directory = self.services.join(&container.service).join("containers").join(&container.container);
         let (name, is_generated) = match &container.form {
             Form::Unit(name) => (name.clone(), false),
-            Form::GeneratedUnit | Form::Process => (container.generated_unit(), true),
+            Form::GeneratedUnit | Form::Process | Form::Engine(_) => (container.generated_unit(), true),
         };
         Unit { name, is_generated, directory }
     }

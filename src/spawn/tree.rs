@@ -4,6 +4,7 @@
 //! left the group by the `DEPLOYD_OPERATION` in its environment. Nothing is signalled whose
 //! identity was not verified a moment before.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::sync::Arc;
@@ -272,25 +273,39 @@ pub async fn seen(since: Instant) -> Arc<Vec<Seen>> {
         return processes.clone();
     }
     let begun = Instant::now();
-    let processes = Arc::new(tokio::task::spawn_blocking(scan).await.unwrap_or_default());
+    let before = last.take().map(|(_, before)| before);
+    let look = tokio::task::spawn_blocking(move || scan(before.as_deref().map_or(&[], Vec::as_slice)));
+    let processes = Arc::new(look.await.unwrap_or_default());
     *last = Some((begun, processes.clone()));
     processes
 }
 
-fn scan() -> Vec<Seen> {
+/// Looks at all processes. Of one that carried an operation in the look `before`, the environment is not
+/// read again: by whom it was started does not change, whatever it makes of its environment.
+fn scan(before: &[Seen]) -> Vec<Seen> {
+    let carried = before.iter().filter(|process| process.operation.is_some());
+    let known: HashMap<_, _> = carried.map(|process| ((process.pid, process.start_ticks), process)).collect();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(|pid: i32| {
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            let operation = environment
-                .split(|&byte| byte == 0)
-                .find_map(|variable| variable.strip_prefix(b"DEPLOYD_OPERATION="))
-                .map(|operation| String::from_utf8_lossy(operation).into_owned());
-            let Stat { start_ticks, group, session, .. } = Stat::read(pid).filter(Stat::is_alive)?;
-            Some(Seen { pid, start_ticks, group, session, operation })
-        })
-        .collect()
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let look = |pid: i32| {
+        // Read first: what runs with the pid of a process that has ended is another one.
+        let environment = |pid| fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let Stat { start_ticks, group, session, .. } = Stat::read(pid).filter(Stat::is_alive)?;
+        let operation = match known.get(&(pid, start_ticks)) {
+            Some(process) => process.operation.clone(),
+            // The kernel's own, or of a session that is not of this namespace: none that we have started.
+            None if session == 0 => None,
+            None => operation_in(&environment(pid)),
+        };
+        Some(Seen { pid, start_ticks, group, session, operation })
+    };
+    pids.filter_map(look).collect()
+}
+
+fn operation_in(environment: &[u8]) -> Option<String> {
+    let mut variables = environment.split(|&byte| byte == 0);
+    let operation = variables.find_map(|variable| variable.strip_prefix(b"DEPLOYD_OPERATION="))?;
+    Some(String::from_utf8_lossy(operation).into_owned())
 }
 
 #[cfg(test)]

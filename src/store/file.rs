@@ -1,7 +1,7 @@
 //! The store's file: what may be opened as one, and whether it is still the one that was opened.
 
 use std::fs::{self, File, Metadata};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether the path still leads to the file that was opened.
     ///
     /// # Errors
@@ -32,6 +37,22 @@ impl Place {
             Err(error) => Err(format!("{path} has gone while it was in use: {error}")),
         }
     }
+}
+
+/// Leaves word for the next start that this daemon ended because its store failed: why the tasks were
+/// interrupted can't be said in the store itself. Best effort: what can't write may not be able to
+/// create a file either, and after a power cut nothing is known at all.
+pub fn note_failure(path: &Path, why: &str) {
+    let note = failure_of(path);
+    let created = File::options().write(true).create(true).truncate(true).mode(0o600).open(&note);
+    if let Err(error) = created.and_then(|mut file| writeln!(file, "{why}")) {
+        tracing::warn!(file = %note.display(), %error, "cannot leave word that the store failed");
+    }
+}
+
+/// The name of that note beside a store.
+pub fn failure_of(path: &Path) -> PathBuf {
+    path.with_extension("redb.failed")
 }
 
 /// Opens the file of an existing store for reading and writing.
@@ -101,6 +122,50 @@ pub fn is_marked(path: &Path) -> bool {
 /// The name of the mark beside a store.
 pub fn mark_of(path: &Path) -> PathBuf {
     path.with_extension("redb.created")
+}
+
+/// Seals the file of a store that was closed in good order: the next start needs not read all of it. The
+/// seal names the very file as it is now, so that whatever touches it breaks the seal; and the daemon that
+/// wrote it, for another one may see it with other eyes.
+pub fn seal(path: &Path) -> io::Result<()> {
+    let mut mark = File::options().write(true).truncate(true).open(mark_of(path))?;
+    mark.write_all(seal_of(&fs::symlink_metadata(path)?).as_bytes())?;
+    mark.sync_all()
+}
+
+/// Whether the file is as an orderly end has left it.
+pub fn is_sealed(path: &Path) -> bool {
+    let found = fs::read_to_string(mark_of(path)).ok();
+    found.is_some() && found == fs::symlink_metadata(path).ok().as_ref().map(seal_of)
+}
+
+/// Breaks the seal, for the file is going to be written: on disk, since a power cut may leave a file with
+/// new content and an old time.
+pub fn break_seal(path: &Path) -> Result<(), StoreError> {
+    let mark = mark_of(path);
+    let broken = || -> io::Result<()> {
+        let mark = File::options().write(true).open(&mark)?;
+        if mark.metadata()?.len() > 0 {
+            mark.set_len(0)?;
+            mark.sync_all()?;
+        }
+        Ok(())
+    };
+    broken().map_err(|error| io_error("write", &mark, error))
+}
+
+fn seal_of(file: &Metadata) -> String {
+    format!(
+        "{} {} {} {} {}.{:09} {}.{:09}\n",
+        env!("CARGO_PKG_VERSION"),
+        file.dev(),
+        file.ino(),
+        file.len(),
+        file.mtime(),
+        file.mtime_nsec(),
+        file.ctime(),
+        file.ctime_nsec()
+    )
 }
 
 /// Makes names in the directory of this file durable.

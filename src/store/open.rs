@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, RwLock, mpsc};
 
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend};
@@ -40,7 +40,9 @@ impl Store {
         match fs::symlink_metadata(path) {
             Ok(_) => {
                 file::open_to_read(path)?;
-                if let Integrity::Child(binary) = integrity {
+                if let Integrity::Child(binary) = integrity
+                    && !file::is_sealed(path)
+                {
                     check_in_child(path, binary)?;
                 }
             }
@@ -53,6 +55,7 @@ impl Store {
             Err(error) => return Err(io_error("read", path, error)),
         }
         file::mark(path)?;
+        file::break_seal(path)?;
         let (opened, place) = file::open(path)?;
         let backend = FileBackend::new(opened).map_err(|error| damaged(path, &error))?;
         let database = builder().create_with_backend(backend).map_err(|error| unusable(path, error))?;
@@ -72,11 +75,13 @@ impl Store {
 
     fn start(database: Database, path: &Path, place: Option<Place>) -> Result<Self, StoreError> {
         let (instance, seq) = read_counters(&database, path)?;
+        let sealed = place.is_some().then(|| path.to_path_buf());
         let database = Arc::new(database);
         let (queue, requests) = mpsc::channel();
         let (durable_sender, durable) = watch::channel(seq);
         let (failed_sender, failed) = watch::channel(false);
         let metrics = Arc::new(Metrics::new());
+        let of_file = place.as_ref().map(|place| place.path().to_path_buf());
         let (writers, measured) = (database.clone(), metrics.clone());
         let writer = std::thread::Builder::new()
             .name("store".into())
@@ -88,12 +93,14 @@ impl Store {
             .map_err(|error| io_error("start the writer of", path, error))?;
         Ok(Self {
             inner: Arc::new(Inner {
-                database,
+                database: RwLock::new(Some(database)),
+                sealed,
                 queue: Mutex::new(Some(queue)),
                 writer: Mutex::new(Some(writer)),
                 durable,
                 failed,
                 backups: Mutex::new(()),
+                path: of_file,
                 metrics,
                 instance: format!("{instance:016x}"),
             }),

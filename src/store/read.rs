@@ -9,7 +9,7 @@ use super::row::event::{EntryV1, JournalV1};
 use super::row::plan::PlanV1;
 use super::row::task::TaskV1;
 use super::row::{Row, decode};
-use super::tables::{EVENTS, FEED, HOST_EVENTS, KEYS, OPEN_TASKS, PLANS, REVISIONS, TASKS};
+use super::tables::{EVENTS, FEED, HOST_EVENTS, KEYS, OPEN_TASKS, PLANS, REVISIONS, STATES, TASKS};
 use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
 use crate::task::state::TaskState;
@@ -134,6 +134,19 @@ impl Snapshot {
         Ok(found)
     }
 
+    /// How many tasks are in each state.
+    pub fn states(&self) -> Result<Vec<(TaskState, u64)>, StoreError> {
+        let states = self.transaction.open_table(STATES).map_err(read)?;
+        let count =
+            |state: TaskState| Ok(states.get(state.name()).map_err(read)?.map_or(0, |count| count.value()));
+        TaskState::ALL.into_iter().map(|state| Ok((state, count(state)?))).collect()
+    }
+
+    /// The summaries of the tasks that are not over.
+    pub fn open_summaries(&self) -> Result<Vec<TaskSummary>, StoreError> {
+        self.open_tasks()?.into_iter().filter_map(|id| self.task_summary(id).transpose()).collect()
+    }
+
     /// How many tasks, and how many plans there are.
     pub fn counts(&self) -> Result<(u64, u64), StoreError> {
         let tasks = self.transaction.open_table(TASKS).map_err(read)?.len().map_err(read)?;
@@ -172,7 +185,7 @@ impl Snapshot {
             .map(|entry| {
                 let (key, row) = entry.map_err(read)?;
                 let (task, n) = key.value();
-                stored("events", &format!("({task}, {n})"), Some(id), n, row.value())
+                stored("events", &format_args!("({task}, {n})"), Some(id), n, row.value())
             })
             .collect()
     }
@@ -201,10 +214,10 @@ impl Snapshot {
             };
             found.push(if task == 0 {
                 let row = host.get(seq).map_err(read)?.ok_or_else(missing)?;
-                stored("host_events", &seq.to_string(), None, 0, row.value())?
+                stored("host_events", &seq, None, 0, row.value())?
             } else {
                 let row = events.get((task, n)).map_err(read)?.ok_or_else(missing)?;
-                stored("events", &format!("({task}, {n})"), Some(TaskId(task)), n, row.value())?
+                stored("events", &format_args!("({task}, {n})"), Some(TaskId(task)), n, row.value())?
             });
         }
         Ok(found)
@@ -266,31 +279,16 @@ impl Snapshot {
         let id = TaskId(entry.value().0);
         Ok(self.task_summary(id)?.map(|summary| summary.id))
     }
-
-    /// Reads every row once.
-    pub(super) fn verify(&self) -> Result<(), StoreError> {
-        for summary in self.task_summaries(&[], None, usize::MAX)? {
-            self.task(summary.id)?;
-        }
-        self.plans()?;
-        self.verify_records()?;
-        let mut after = 0;
-        loop {
-            let entries = self.feed(after, None, 1024)?;
-            let Some(last) = entries.last() else { return Ok(()) };
-            after = last.seq;
-        }
-    }
 }
 
-fn stored(
+pub(super) fn stored(
     table: &'static str,
-    key: &str,
+    key: &impl ToString,
     task: Option<TaskId>,
     n: u64,
     bytes: &[u8],
 ) -> Result<StoredEvent, StoreError> {
-    let row: EntryV1 = row_of(table, &key, bytes)?;
+    let row: EntryV1 = row_of(table, key, bytes)?;
     let event =
         match row.event {
             JournalV1::Task(event) => {

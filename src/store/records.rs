@@ -94,11 +94,12 @@ impl Snapshot {
         Ok(first.is_some_and(|(key, _)| key.value().0.starts_with(artifact)))
     }
 
-    /// How long the last deployments of a service by a way took that ended well, in microseconds.
-    pub fn durations(&self, service: ServiceId, way: &Way) -> Result<Vec<u64>, StoreError> {
+    /// How long the last deployments of a service by a way took that ended well, in microseconds;
+    /// only those that had ended before event `before` of the journal.
+    pub fn durations(&self, service: ServiceId, way: &Way, before: u64) -> Result<Vec<u64>, StoreError> {
         let durations = self.transaction.open_table(DURATIONS).map_err(read)?;
         let (service, way) = (service.get(), way.name());
-        let range = durations.range((service, way, 0)..=(service, way, u64::MAX)).map_err(read)?;
+        let range = durations.range((service, way, 0)..(service, way, before)).map_err(read)?;
         range.map(|entry| Ok(entry.map_err(read)?.1.value())).collect()
     }
 

@@ -24,3 +24,8 @@ fn entry(row: EntryV1) -> Option<EntryV1> {
         JournalV1::Host(event) => Some(EntryV1::of_host(seq, at, event.into())),
     }
 }
+
+/// The row of a task's first event.
+pub fn row_of_event(event: &Event) -> Vec<u8> {
+    encode(&EntryV1::of_task(1, Timestamp(0), event))
+}

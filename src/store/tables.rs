@@ -5,6 +5,7 @@
 //! revisions    plan                -> number      last revision of a plan, also of a deleted one
 //! plans        (plan, revision)    -> PlanV1
 //! tasks        task                -> TaskV1      what lists show, in the same commit as the events
+//! states       state               -> number      how many tasks are in it
 //! open_tasks   task                -> ()          tasks that are not over: read at start
 //! events       (task, n)           -> EntryV1     a task's journal, n = 1, 2, 3, …
 //! host_events  seq                 -> EntryV1     the journal of everything else
@@ -24,6 +25,7 @@ pub const COUNTERS: TableDefinition<&str, u64> = TableDefinition::new("counters"
 pub const REVISIONS: TableDefinition<&str, u32> = TableDefinition::new("revisions");
 pub const PLANS: TableDefinition<(&str, u32), &[u8]> = TableDefinition::new("plans");
 pub const TASKS: TableDefinition<u64, &[u8]> = TableDefinition::new("tasks");
+pub const STATES: TableDefinition<&str, u64> = TableDefinition::new("states");
 pub const OPEN_TASKS: TableDefinition<u64, ()> = TableDefinition::new("open_tasks");
 pub const EVENTS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("events");
 pub const HOST_EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("host_events");
@@ -39,7 +41,8 @@ macro_rules! each_table {
     ($table:ident => $work:expr) => {
         $crate::store::tables::each_table!(
             $table => $work;
-            COUNTERS REVISIONS PLANS TASKS OPEN_TASKS EVENTS HOST_EVENTS FEED KEYS RELEASES NEEDS DURATIONS CHANGES
+            COUNTERS REVISIONS PLANS TASKS STATES OPEN_TASKS EVENTS HOST_EVENTS FEED KEYS RELEASES NEEDS DURATIONS
+            CHANGES
         )
     };
     ($table:ident => $work:expr; $($name:ident)*) => {

@@ -5,22 +5,23 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-use redb::{Database, ReadableTable, WriteTransaction};
+use redb::{Database, ReadableTable, Table, WriteTransaction};
 use tokio::sync::watch;
 
-use super::file::Place;
+use super::file::{self, Place};
 use super::row::event::EntryV1;
 use super::row::plan::PlanV1;
 use super::row::task::TaskV1;
 use super::row::{decode, encode};
 use super::tables::{
-    COUNTERS, EVENTS, FEED, HOST_EVENTS, KEYS, OPEN_TASKS, PLANS, REVISIONS, TASKS, counter,
+    COUNTERS, EVENTS, FEED, HOST_EVENTS, KEYS, OPEN_TASKS, PLANS, REVISIONS, STATES, TASKS, counter,
 };
 use super::{Change, Committed, Request, StoreError};
 use crate::crashpoint::{self, Side};
 use crate::metrics::Metrics;
 use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
+use crate::task::state::TaskState;
 use crate::task::summary::TaskSummary;
 use crate::task::{Task, TaskId, Timestamp};
 
@@ -64,6 +65,9 @@ pub fn run(
             Err(_) => "its writer panicked".to_string(),
         };
         tracing::error!(%error, "cannot write to the store");
+        if let Some(place) = place {
+            file::note_failure(place.path(), &error);
+        }
         tell.failed.send_replace(true);
         for request in group {
             request.done.send(Err(StoreError::CommitUnknown(error.clone()))).ok();
@@ -120,8 +124,15 @@ impl<'a> Writing<'a> {
     fn finish(self) -> Result<u64, Failure> {
         let mut tasks = self.transaction.open_table(TASKS)?;
         let mut open = self.transaction.open_table(OPEN_TASKS)?;
+        let mut states = self.transaction.open_table(STATES)?;
         for (id, summary) in &self.summaries {
-            tasks.insert(id, &*encode(&TaskV1::from(summary)))?;
+            let before = state_of(tasks.insert(id, &*encode(&TaskV1::from(summary)))?)?;
+            if before != Some(summary.state) {
+                if let Some(before) = before {
+                    count(&mut states, before, -1)?;
+                }
+                count(&mut states, summary.state, 1)?;
+            }
             if summary.state.is_final() {
                 open.remove(id)?;
             } else {
@@ -216,7 +227,9 @@ impl<'a> Writing<'a> {
             needs.extend(entry.event.need());
         }
         events.retain_in(range, |_, _| false)?;
-        self.transaction.open_table(TASKS)?.remove(task.0)?;
+        if let Some(before) = state_of(self.transaction.open_table(TASKS)?.remove(task.0)?)? {
+            count(&mut self.transaction.open_table(STATES)?, before, -1)?;
+        }
         self.transaction.open_table(OPEN_TASKS)?.remove(task.0)?;
         super::records::forget_needs(self.transaction, task, needs)?;
         self.summaries.remove(&task.0);
@@ -230,4 +243,17 @@ impl<'a> Writing<'a> {
         self.transaction.open_table(PLANS)?.insert((name, revision), &*encode(row))?;
         Ok(revision)
     }
+}
+
+/// The state of the task whose row this was.
+fn state_of(row: Option<redb::AccessGuard<'_, &'static [u8]>>) -> Result<Option<TaskState>, Failure> {
+    Ok(row.map(|row| decode::<TaskV1>(row.value())).transpose()?.map(|row| row.state()))
+}
+
+/// Counts the tasks in a state.
+fn count(states: &mut Table<'_, &'static str, u64>, state: TaskState, by: i64) -> Result<(), Failure> {
+    let before = states.get(state.name())?.map_or(0, |count| count.value());
+    let after = before.checked_add_signed(by).ok_or("there are fewer tasks than are counted")?;
+    states.insert(state.name(), after)?;
+    Ok(())
 }

@@ -8,8 +8,8 @@ use super::state::TaskState;
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// These deployments of the current batch may begin now (in this order, as places are free).
-    Begin(Vec<usize>),
+    /// This deployment of the current batch may begin now, as soon as there is a place.
+    Begin(usize),
     /// Deployments are going on; nothing may begin until one has ended.
     Wait,
     /// The task comes to rest by this event.
@@ -28,41 +28,40 @@ pub fn decide(task: &Task) -> Decision {
     if !task.state.is_active() {
         return Decision::AtRest;
     }
-    let in_state = |state| task.deployments.iter().any(move |deployment| deployment.state == state);
-    let begin = if task.state == TaskState::Running { may_begin(task) } else { Vec::new() };
-    if !begin.is_empty() {
-        Decision::Begin(begin)
-    } else if in_state(DeploymentState::Running) {
+    let progress = task.progress();
+    if let Some(next) = may_begin(task).next() {
+        Decision::Begin(next)
+    } else if progress.running > 0 {
         Decision::Wait
     } else if task.has_failed() {
         Decision::Rest(Event::Failed)
-    } else if task.deployments.iter().all(|deployment| deployment.state == DeploymentState::Succeeded) {
+    } else if progress.succeeded == progress.total {
         Decision::Rest(Event::Completed)
     } else {
         Decision::Rest(Event::Drained)
     }
 }
 
-/// The deployments that may begin now, all of one batch.
-fn may_begin(task: &Task) -> Vec<usize> {
-    let Some(current) = current_batch(task) else { return Vec::new() };
+/// The deployments that may begin now, all of one batch, in their order.
+pub fn may_begin(task: &Task) -> impl Iterator<Item = usize> + '_ {
+    let current = task.batches.get(task.standing.batch).filter(|_| task.state == TaskState::Running);
+    let batch = current.map_or(0..0, |batch| batch.deployments.clone());
     let failing = task.has_failed();
-    task.batches[current]
-        .deployments
-        .clone()
-        .filter(|&index| match task.deployments[index].state {
+    (batch.start.max(task.standing.waiting)..batch.end).filter(move |&index| {
+        match task.deployments[index].state {
             DeploymentState::Interrupted => true,
             DeploymentState::Pending => !failing,
             _ => false,
-        })
-        .collect()
+        }
+    })
 }
 
-/// The first batch that has not succeeded as a whole.
-pub fn current_batch(task: &Task) -> Option<usize> {
-    task.batches.iter().position(|batch| {
-        task.deployments[batch.deployments.clone()]
-            .iter()
-            .any(|deployment| deployment.state != DeploymentState::Succeeded)
-    })
+/// The deployments of later batches whose preparation may begin now, in the order of their turns.
+pub fn may_prepare(task: &Task) -> Vec<usize> {
+    if !task.goes_forward() {
+        return Vec::new();
+    }
+    let batches = task.batches.iter().skip(task.standing.batch + 1);
+    let later = batches.flat_map(|batch| batch.deployments.clone());
+    later.filter(|&index| task.deployments[index].is_to_be_prepared()).collect()
 }

@@ -25,6 +25,11 @@ pub enum DeploymentState {
 }
 
 impl DeploymentState {
+    /// It has its turn still before it: whether it begins is not decided.
+    pub const fn waits(self) -> bool {
+        matches!(self, Self::Pending | Self::Interrupted)
+    }
+
     /// The spelling of the contract.
     pub const fn name(self) -> &'static str {
         match self {
@@ -135,6 +140,14 @@ pub enum DeploymentStep {
     Fail(Failure),
 }
 
+impl DeploymentStep {
+    /// Whether it is done once for the whole deployment, and touches no container: it may be done before the
+    /// deployment's turn.
+    pub const fn is_preparation(&self) -> bool {
+        matches!(self, Self::ResolveCommit | Self::ObtainArtifact | Self::PrepareRelease)
+    }
+}
+
 impl Deployment {
     /// A deployment that has not begun.
     pub fn pending(spec: DeploymentSpec) -> Self {
@@ -191,6 +204,11 @@ impl Deployment {
             (None, true) => DeploymentStep::ObtainArtifact,
             (None, false) => DeploymentStep::ResolveCommit,
         }
+    }
+
+    /// Whether its turn has not come, and something of its preparation is left to do.
+    pub fn is_to_be_prepared(&self) -> bool {
+        self.state == DeploymentState::Pending && self.next_step().is_preparation()
     }
 
     fn hook_is_due(&self, hook: Hook) -> bool {

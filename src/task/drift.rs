@@ -132,11 +132,15 @@ fn as_found(change: &ContainerChange) -> Expected {
     Expected { release: change.release.clone(), running: running.map(Some), may_have_ended: true }
 }
 
-/// A unit that runs again since the machine was started: that is what it is enabled for.
+/// A unit that runs again since the machine was started: that is what it is enabled for. Likewise a
+/// container that its engine has started again: who changes it by hand makes another one.
 fn came_back(before: &Incarnation, now: &Incarnation) -> bool {
+    if let (Incarnation::Engine { id: before, .. }, Incarnation::Engine { id: now, .. }) = (before, now) {
+        return before == now;
+    }
     let boot = |incarnation: &Incarnation| match incarnation {
         Incarnation::Unit { boot_id, .. } => Some(boot_id.clone()),
-        Incarnation::Process { .. } => None,
+        Incarnation::Process { .. } | Incarnation::Engine { .. } => None,
     };
     matches!((boot(before), boot(now)), (Some(before), Some(now)) if before != now)
 }

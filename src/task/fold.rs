@@ -8,6 +8,7 @@ use super::decide::{Decision, decide};
 use super::deployment::{Deployment, DeploymentState, DeploymentStep};
 use super::event::{Definition, Event};
 use super::operation::{Done, Operation, OperationEnd, OperationState};
+use super::standing::Standing;
 use super::state::{Refusal, TaskState, Transition};
 use super::{Batch, Caller, Reason, Task, TaskId, Timestamp};
 
@@ -60,6 +61,7 @@ impl Task {
                 }
             }
         }
+        let standing = Standing::of(&batches, &deployments);
         Self {
             id,
             plan: definition.plan.clone(),
@@ -73,6 +75,7 @@ impl Task {
             changed_at: at,
             batches,
             deployments,
+            standing,
         }
     }
 
@@ -139,6 +142,7 @@ impl Task {
             }
             skip_pending(deployment);
         }
+        self.standing = Standing::of(&self.batches, &self.deployments);
     }
 
     fn interrupt(&mut self, reason: Reason, at: Timestamp) -> Result<(), Illegal> {
@@ -146,6 +150,7 @@ impl Task {
         for deployment in &mut self.deployments {
             deployment.cut();
         }
+        self.standing = Standing::of(&self.batches, &self.deployments);
         Ok(())
     }
 
@@ -166,6 +171,11 @@ impl Task {
         let deployment = self.deployments.get_mut(*index).ok_or(Illegal::Unknown(event.name()))?;
         let legal = match event {
             Event::DeploymentBegun { .. } => may_begin,
+            // What is pinned is pinned once; it may be before the deployment's turn.
+            Event::CommitPinned { .. } | Event::ArtifactPinned { .. } | Event::ReleasePrepared { .. } => {
+                let in_time = matches!(deployment.state, DeploymentState::Pending | DeploymentState::Running);
+                active && in_time && is_result_of(event, &deployment.next_step())
+            }
             _ if !active || deployment.state != DeploymentState::Running => false,
             Event::DeploymentCut { .. } => self.state == TaskState::Stopping,
             Event::DeploymentEnded { result: Ok(()), .. } => {
@@ -177,6 +187,7 @@ impl Task {
         if !legal {
             return Err(out_of_order(event, format!("deployment {index}"), deployment.state.name()));
         }
+        let before = deployment.state;
         match event {
             Event::DeploymentBegun { .. } => {
                 deployment.state = DeploymentState::Running;
@@ -196,6 +207,7 @@ impl Task {
             }
             _ => return Err(Illegal::Unknown(event.name())),
         }
+        self.standing.moved(*index, before, &self.batches, &self.deployments);
         Ok(())
     }
 
@@ -218,6 +230,7 @@ impl Task {
             let what = format!("operation {o} of deployment {d}");
             return Err(out_of_order(event, what, operation.state.name()));
         }
+        let before = operation.state;
         match event {
             Event::OperationBegun { evidence, to_release, .. } => {
                 operation.state = OperationState::Running;
@@ -229,27 +242,34 @@ impl Task {
             Event::OperationEnded { end, .. } => operation.end(end, at),
             _ => return Err(Illegal::Unknown(event.name())),
         }
+        self.standing.operated(before, operation.state);
         Ok(())
     }
 
     /// Whether this deployment may begin now: as [`decide`] says, without looking at its siblings.
     fn may_begin(&self, deployment: usize) -> bool {
-        let before = self.batch_of(deployment).start;
-        let in_turn =
-            || self.deployments[..before].iter().all(|earlier| earlier.state == DeploymentState::Succeeded);
-        let state = self.deployments.get(deployment).map(|deployment| deployment.state);
-        let open = match state {
+        let open = match self.deployments.get(deployment).map(|deployment| deployment.state) {
             Some(DeploymentState::Interrupted) => true,
             Some(DeploymentState::Pending) => !self.has_failed(),
             _ => false,
         };
-        self.state == TaskState::Running && open && in_turn()
+        self.state == TaskState::Running && open && self.batch_number_of(deployment) <= self.standing.batch
     }
 
-    /// Whether a deployment has failed.
-    pub fn has_failed(&self) -> bool {
-        self.deployments.iter().any(|deployment| deployment.state == DeploymentState::Failed)
+    /// Whether something that has not begun may begin, sooner or later.
+    pub fn goes_forward(&self) -> bool {
+        self.state == TaskState::Running && !self.has_failed()
     }
+}
+
+/// Whether an event says that this step of a preparation is done.
+const fn is_result_of(event: &Event, step: &DeploymentStep) -> bool {
+    matches!(
+        (event, step),
+        (Event::CommitPinned { .. }, DeploymentStep::ResolveCommit)
+            | (Event::ArtifactPinned { .. }, DeploymentStep::ObtainArtifact)
+            | (Event::ReleasePrepared { .. }, DeploymentStep::PrepareRelease)
+    )
 }
 
 impl Deployment {

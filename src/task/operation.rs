@@ -67,6 +67,13 @@ pub enum Incarnation {
         /// Its InvocationID: another one for each start.
         invocation: String,
     },
+    /// A run of an engine's container.
+    Engine {
+        /// The container's id: another one for each release, restart or start by deployd.
+        id: String,
+        /// When the engine started it, in its own spelling: another one when it started it again by itself.
+        started: String,
+    },
 }
 
 impl fmt::Display for Incarnation {
@@ -74,6 +81,7 @@ impl fmt::Display for Incarnation {
         match self {
             Self::Process { pid, start_ticks, .. } => write!(f, "pid {pid} (started at tick {start_ticks})"),
             Self::Unit { invocation, .. } => write!(f, "invocation {invocation}"),
+            Self::Engine { id, started } => write!(f, "container {id:.12} (started at {started})"),
         }
     }
 }

@@ -191,6 +191,7 @@ fn a_flipped_bit_after_a_crash_costs_at_most_the_last_commit() {
 fn a_store_whose_end_is_missing_is_refused() {
     let stage = Stage::new();
     let count = (30 * scale()).min(300);
+    eprintln!("{count} lengths of a store that was closed, and of one that was killed");
     for bytes in [&stage.closed, &stage.killed] {
         on_all_processors(count, |n| {
             let len = bytes.len() * n / count;

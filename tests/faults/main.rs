@@ -16,7 +16,14 @@
 mod harness;
 #[path = "../it/http.rs"]
 mod http;
+#[path = "../it/push.rs"]
+mod push;
 
+mod clock;
 mod containers;
+mod git;
+mod memory;
 mod panics;
 mod scene;
+mod shutdown;
+mod store;

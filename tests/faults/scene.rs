@@ -2,9 +2,76 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use crate::harness::Daemon;
+use crate::harness::{self, PATIENCE};
+
+/// A daemon of the harness, of which nothing may be left behind whatever the fault was: when the test is
+/// through with it and it still runs, it has no zombie, no descriptor more than after its start, and nothing unfinished lies in its state directory.
+pub struct Daemon {
+    daemon: harness::Daemon,
+    /// How many descriptors it had when it first answered.
+    at_start: usize,
+}
+
+impl Daemon {
+    pub fn new() -> Self {
+        Self { daemon: harness::Daemon::new(), at_start: 0 }
+    }
+
+    /// As [`harness::Daemon::launch`].
+    pub fn launch(&mut self) {
+        assert!(self.try_launch(), "the daemon ended:\n{}", self.log());
+    }
+
+    /// As [`harness::Daemon::try_launch`].
+    pub fn try_launch(&mut self) -> bool {
+        let launched = self.daemon.try_launch();
+        if launched {
+            // By its first answer all of its threads are there.
+            self.try_http("GET", "/v1/info", "", "");
+            self.at_start = fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count);
+        }
+        launched
+    }
+
+    /// Ends what a test had begun, and looks at what is left of it.
+    fn assert_tidy(&self) {
+        let left = leftovers(self);
+        assert!(left.is_empty(), "left behind: {left:?}\n{}", self.log());
+        let zombies = zombies(self.pid());
+        assert!(zombies.is_empty(), "zombies: {zombies:?}");
+        let begun = Instant::now();
+        // Connections of this test and of health checks end a moment later than their use.
+        while descriptors(self.pid()) > self.at_start {
+            assert!(begun.elapsed() < PATIENCE, "left open: {:#?}", open(self.pid()));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Deref for Daemon {
+    type Target = harness::Daemon;
+    fn deref(&self) -> &harness::Daemon {
+        &self.daemon
+    }
+}
+
+impl DerefMut for Daemon {
+    fn deref_mut(&mut self) -> &mut harness::Daemon {
+        &mut self.daemon
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if !std::thread::panicking() && self.daemon.runs() {
+            self.assert_tidy();
+        }
+    }
+}
 
 /// How much more is tried than by default: `DEPLOYD_TEST_SCALE`.
 pub fn scale() -> usize {
@@ -12,7 +79,7 @@ pub fn scale() -> usize {
 }
 
 /// How often each container was started; that no operation was carried out twice.
-pub fn starts(daemon: &Daemon) -> BTreeMap<String, usize> {
+pub fn starts(daemon: &harness::Daemon) -> BTreeMap<String, usize> {
     let mut starts = BTreeMap::new();
     let mut operations = BTreeMap::new();
     for start in daemon.witness() {
@@ -25,17 +92,25 @@ pub fn starts(daemon: &Daemon) -> BTreeMap<String, usize> {
 }
 
 /// Each of these containers was started exactly so often, and no other one at all.
-pub fn assert_starts(daemon: &Daemon, expected: &[(&str, usize)]) {
+pub fn assert_starts(daemon: &harness::Daemon, expected: &[(&str, usize)]) {
     let expected: BTreeMap<_, _> =
         expected.iter().map(|(name, count)| ((*name).to_string(), *count)).collect();
     assert_eq!(starts(daemon), expected, "{}", daemon.log());
 }
 
 /// State and reason of a task.
-pub fn state(daemon: &Daemon, id: u64) -> (String, String) {
+pub fn state(daemon: &harness::Daemon, id: u64) -> (String, String) {
     let task = daemon.task(id);
     let text = |key: &str| task[key].as_str().unwrap_or_default().to_string();
     (text("state"), text("reason"))
+}
+
+/// What a process has open.
+fn open(pid: i32) -> Vec<PathBuf> {
+    let all = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let mut all: Vec<_> = all.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok()).collect();
+    all.sort();
+    all
 }
 
 /// How many descriptors a process has open.
@@ -56,7 +131,7 @@ pub fn zombies(parent: i32) -> Vec<i32> {
 }
 
 /// What is unfinished below the state directory.
-pub fn leftovers(daemon: &Daemon) -> Vec<PathBuf> {
+pub fn leftovers(daemon: &harness::Daemon) -> Vec<PathBuf> {
     fn below(directory: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
             let path = entry.path();
@@ -72,16 +147,8 @@ pub fn leftovers(daemon: &Daemon) -> Vec<PathBuf> {
     found
 }
 
-/// Nothing is left behind by a daemon that has come to rest.
-pub fn assert_tidy(daemon: &Daemon) {
-    let left = leftovers(daemon);
-    assert!(left.is_empty(), "left behind: {left:?}\n{}", daemon.log());
-    let zombies = zombies(daemon.pid());
-    assert!(zombies.is_empty(), "zombies: {zombies:?}");
-}
-
 /// Resumes a task that a fault has cut off, to its end.
-pub fn resume(daemon: &Daemon, id: u64) {
+pub fn resume(daemon: &harness::Daemon, id: u64) {
     let (now, reason) = state(daemon, id);
     assert_eq!(now, "INTERRUPTED", "{reason}");
     daemon.ctl_ends(0, &["resume", &id.to_string(), "--wait"]);

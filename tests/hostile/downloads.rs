@@ -43,7 +43,7 @@ impl House {
         let request = FetchRequest { task: 1, uri: uri.to_string(), sha256: None };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let begun = Instant::now();
-        let fetched = runtime.block_on(self.fetcher.fetch(request, &CancellationToken::new(), &|_| {}));
+        let fetched = runtime.block_on(self.fetcher.fetch(request, &CancellationToken::new(), &|_, _| {}));
         assert!(begun.elapsed() < TIMEOUTS.fetch + GRACE, "{uri}: {:?}", begun.elapsed());
         let parts: Vec<PathBuf> = fs::read_dir(self.directory.path().join("artifacts"))
             .unwrap()
@@ -135,6 +135,28 @@ fn credentials_go_to_the_address_of_the_plan_and_nowhere_else() {
     assert!(!asked(&end).contains("s3cr3t") && !asked(&end).contains("dxnlcjptm0nsm1q"), "{}", asked(&end));
     // Nor does a header that names the page before lead there.
     assert!(!asked(&end).contains("referer"), "{}", asked(&end));
+}
+
+#[test]
+fn a_server_that_is_not_there_is_told() {
+    let closed = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = closed.local_addr().unwrap().port();
+    drop(closed);
+    let plain = Server::saying(&answer("200 OK", "", &package()));
+    for uri in [
+        format!("http://127.0.0.1:{port}/x"),
+        // No such name is ever given to anybody.
+        "http://nobody.invalid/x".to_string(),
+        plain.url("/x").replace("http:", "https:"),
+    ] {
+        let why = House::new(None).fetch(&uri).unwrap_err().to_string();
+        assert!(
+            why.starts_with("cannot")
+                && why.contains(&uri)
+                && (why.contains("tries") || why.contains("the last try")),
+            "{why}"
+        );
+    }
 }
 
 /// Addresses by which other machines, or this one, were asked for what was none of the asker's business.

@@ -9,7 +9,15 @@
 )]
 
 mod answers;
+mod builds;
+#[path = "../socket/client.rs"]
+mod client;
 mod downloads;
+mod escalation;
 #[path = "../it/harness.rs"]
 mod harness;
+#[path = "../it/push.rs"]
+mod push;
+mod secrets;
 mod server;
+mod stage;

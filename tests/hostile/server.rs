@@ -10,6 +10,8 @@ use std::time::Duration;
 pub enum Step {
     /// Says this.
     Say(Vec<u8>),
+    /// Waits for the test.
+    Wait(Arc<dyn Fn() + Send + Sync>),
     /// Says nothing more until the other side hangs up.
     Stall,
     /// Says this again and again, until the other side hangs up; waits in between.
@@ -50,6 +52,14 @@ impl Server {
         Self::new(move |_, _| vec![Step::Say(answer.clone())])
     }
 
+    /// A server that says something, waits, and says the rest.
+    pub fn pausing(first: Vec<u8>, rest: Vec<u8>, wait: impl Fn() + Send + Sync + 'static) -> Self {
+        let wait: Arc<dyn Fn() + Send + Sync> = Arc::new(wait);
+        Self::new(move |_, _| {
+            vec![Step::Say(first.clone()), Step::Wait(wait.clone()), Step::Say(rest.clone())]
+        })
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
@@ -73,6 +83,7 @@ fn serve(mut stream: TcpStream, script: impl Fn(&str) -> Vec<Step>) {
             Step::Say(bytes) => {
                 stream.write_all(&bytes).ok();
             }
+            Step::Wait(wait) => wait(),
             Step::Stall => {
                 std::io::copy(&mut stream, &mut std::io::sink()).ok();
             }

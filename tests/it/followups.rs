@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::harness::{Daemon, items};
 use crate::http::PackageServer;
-use crate::repositories::push;
+use crate::push::push;
 
 fn current(daemon: &Daemon, service: u64, container: &str) -> String {
     let link = format!("state/services/s{service}/containers/{container}/current");
@@ -126,38 +126,4 @@ fn what_a_task_did_not_get_done_is_done_by_its_retry_plan() {
     assert_eq!(done.iter().map(|done| &done["container"]).collect::<Vec<_>>(), ["b2", "b3"]);
     assert!(world(&daemon).iter().all(|container| container.1));
     daemon.ctl_ends(4, &["retry-plan", &again.to_string()]);
-}
-
-#[test]
-fn a_dry_run_says_what_would_fail_now_and_how_long_it_should_take() {
-    let mut daemon = Daemon::new();
-    daemon.add(1, &[("c1", "")], "");
-    daemon.add(2, &[("d1", "")], "build: { command: [/bin/true], output: out }");
-    daemon.add(3, &[("e1", "")], &daemon.gate());
-    daemon.launch();
-    daemon.ctl_ends(0, &["repo", "create", "app"]);
-    push(&daemon, "app", &[("x", "1")], "main");
-    let server = PackageServer::new();
-    let package = format!(", httpSrcUri: '{}'", server.url("/1.tar"));
-    let good = items(&[(1, 0, "HTTP_UPLOAD_DEPLOY", &package)]);
-    daemon.executed("good", &good, "SUCCEEDED");
-    let preview = daemon.json(&["execute", "good", "--dry-run"]);
-    assert_eq!(preview["batches"][0]["dominatedBy"], "s1");
-    assert_eq!(preview["batches"][0]["deployments"][0]["usual"]["samples"], 1);
-    assert_eq!(preview["problems"], serde_json::json!([]));
-
-    let running = daemon.execute("running", &items(&[(3, 0, "START", "")]));
-    daemon.until(running, |event| event["type"] == "operation.begun");
-    let missing = format!(", httpSrcUri: '{}'", server.url("/404.tar"));
-    let branch = ", compileRepoPath: app, compileRepoBranch: other";
-    let bad = [(1, 0, "HTTP_UPLOAD_DEPLOY", &*missing), (2, 0, "COMPILE_DEPLOY", branch), (3, 0, "STOP", "")];
-    let file = daemon.write("bad.yaml", &items(&bad));
-    let shown = daemon.ctl_ends(1, &["execute", "-f", file.to_str().unwrap(), "--dry-run"]);
-    for part in ["404", "no branch other", &format!("task {running}")] {
-        assert!(shown.contains(part), "{part}: {shown}");
-    }
-    // Nothing was done.
-    assert_eq!(daemon.json(&["list"])["tasks"].as_array().unwrap().len(), 2);
-    daemon.release("e1");
-    daemon.until_state(running, "SUCCEEDED");
 }

@@ -183,6 +183,12 @@ impl Daemon {
         fs::read_to_string(self.path("deployd.log")).unwrap_or_default()
     }
 
+    /// Whether a launched daemon is still there.
+    #[allow(dead_code, reason = "the tests of faults use it")]
+    pub fn runs(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| process.try_wait().unwrap().is_none())
+    }
+
     pub fn pid(&self) -> i32 {
         self.process.as_ref().unwrap().id().try_into().unwrap()
     }

@@ -3,13 +3,21 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 /// Ends with the test's process; each connection is answered once.
 pub struct PackageServer {
     port: u16,
     /// The paths that were asked for, with the range if there was one.
     pub asked: Arc<Mutex<Vec<String>>>,
+    /// Whether what is asked for under `/held` comes to its end.
+    held: Arc<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    open: Mutex<bool>,
+    changed: Condvar,
 }
 
 impl PackageServer {
@@ -17,13 +25,32 @@ impl PackageServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (list, cuts) = (asked.clone(), AtomicUsize::new(0));
+        let (list, cuts, held) = (asked.clone(), Arc::new(AtomicUsize::new(0)), Arc::<Held>::default());
+        let gate = held.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                answer(&stream, &list, &cuts).ok();
+                let (list, cuts, gate) = (list.clone(), cuts.clone(), gate.clone());
+                std::thread::spawn(move || answer(&stream, &list, &cuts, &gate).ok());
             }
         });
-        Self { port, asked }
+        Self { port, asked, held }
+    }
+
+    /// Lets what is held come to its end.
+    #[allow(dead_code, reason = "not every binary of tests holds a package")]
+    pub fn release(&self) {
+        *self.held.open.lock().unwrap() = true;
+        self.held.changed.notify_all();
+    }
+
+    /// Waits until a path was asked for.
+    #[allow(dead_code, reason = "not every binary of tests waits for it")]
+    pub fn until_asked(&self, path: &str) {
+        let begun = std::time::Instant::now();
+        while self.count(path) == 0 {
+            assert!(begun.elapsed() < std::time::Duration::from_mins(1), "nobody asks for {path}");
+            std::thread::yield_now();
+        }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -36,7 +63,12 @@ impl PackageServer {
     }
 }
 
-fn answer(stream: &TcpStream, asked: &Mutex<Vec<String>>, cuts: &AtomicUsize) -> std::io::Result<()> {
+fn answer(
+    stream: &TcpStream,
+    asked: &Mutex<Vec<String>>,
+    cuts: &AtomicUsize,
+    held: &Held,
+) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
     // A daemon that was killed has connected and says nothing.
     let Some(Ok(first)) = lines.next() else { return Ok(()) };
@@ -66,7 +98,8 @@ fn answer(stream: &TcpStream, asked: &Mutex<Vec<String>>, cuts: &AtomicUsize) ->
         stream.write_all(head.as_bytes())
     };
     let rest = body[from.min(body.len())..].to_vec();
-    if path.starts_with("/404") {
+    let is_first = asked.lock().unwrap().iter().filter(|asked| asked.starts_with(&path)).count() == 1;
+    if path.starts_with("/404") || path.starts_with("/later") && is_first {
         return head("404 Not Found", 0, "");
     }
     if path.starts_with("/busy")
@@ -88,6 +121,12 @@ fn answer(stream: &TcpStream, asked: &Mutex<Vec<String>>, cuts: &AtomicUsize) ->
     } else {
         rest.len()
     };
+    if path.starts_with("/held") {
+        stream.write_all(&rest[..end / 2])?;
+        let open = held.open.lock().unwrap();
+        drop(held.changed.wait_while(open, |open| !*open).unwrap());
+        return stream.write_all(&rest[end / 2..end]);
+    }
     stream.write_all(&rest[..end])
 }
 

@@ -2,7 +2,7 @@
 
 use crate::harness::{Daemon, items};
 use crate::http::PackageServer;
-use crate::repositories::push;
+use crate::push::push;
 
 /// The seed's example plan, byte for byte.
 const SEED: &str = include_str!("../fixtures/seed-plan.yaml");

@@ -4,7 +4,7 @@ use deployd::catalog::ServiceId;
 use deployd::task::Task;
 use deployd::task::admission::{Claim, Services, admit};
 use deployd::task::command::{Command, Verdict};
-use deployd::task::decide::{Decision, decide};
+use deployd::task::decide::{Decision, decide, may_begin};
 use deployd::task::deployment::{DeploymentState, DeploymentStep};
 use deployd::task::event::Event;
 use deployd::task::evidence::Deeds;
@@ -21,6 +21,8 @@ pub enum Act {
     Begin(usize, usize),
     /// A deployment takes its next step.
     Step(usize, usize),
+    /// A deployment whose turn has not come takes the next step of its preparation.
+    Prepare(usize, usize),
     /// A task comes to rest.
     Rest(usize),
     /// An operation that is going on looks, does its next deed, or records its end.
@@ -73,6 +75,10 @@ pub fn acts(scenario: &Scenario, state: &State) -> Vec<Act> {
     }
     for (slot, task) in tasks(state).filter(|(slot, task)| task.state.is_active() && runs(state, *slot)) {
         deployments(state, slot, task, &mut acts);
+        // Also while it drains: what was under way may still come to its end.
+        let ahead = |d: &usize| task.deployments[*d].is_to_be_prepared() && !state.awaits_disk(slot, *d);
+        let ahead = (0..task.deployments.len()).filter(|_| scenario.prefetch).filter(ahead);
+        acts.extend(ahead.map(|d| Act::Prepare(slot, d)));
     }
     for (index, going) in state.going.iter().enumerate() {
         if going.orphan {
@@ -104,7 +110,7 @@ fn deployments(state: &State, slot: usize, task: &Task, acts: &mut Vec<Act>) {
         state.going.iter().any(|going| (going.place.0, going.place.1) == (slot, d) && !going.orphan)
     };
     match decide(task) {
-        Decision::Begin(due) => acts.extend(due.into_iter().map(|d| Act::Begin(slot, d))),
+        Decision::Begin(_) => acts.extend(may_begin(task).map(|d| Act::Begin(slot, d))),
         Decision::Rest(_) if !(0..task.deployments.len()).any(|d| state.awaits_disk(slot, d)) => {
             acts.push(Act::Rest(slot));
         }

@@ -29,7 +29,9 @@ pub fn after(scenario: &Scenario, before: &State, act: Act) -> Result<State, Str
     match act {
         Act::Commit => commit(&mut state)?,
         Act::Begin(slot, deployment) => record(&mut state, slot, Event::DeploymentBegun { deployment })?,
-        Act::Step(slot, deployment) => step(scenario, &mut state, slot, deployment)?,
+        Act::Step(slot, deployment) | Act::Prepare(slot, deployment) => {
+            step(scenario, &mut state, slot, deployment)?;
+        }
         Act::Rest(slot) => {
             let Decision::Rest(event) = decide(memory(&state, slot)) else { return Err("no rest".into()) };
             record(&mut state, slot, event)?;

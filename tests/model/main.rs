@@ -31,7 +31,17 @@ use rules::Row;
 
 fn scenario(name: &'static str, plans: Vec<Vec<Item>>) -> Scenario {
     let unsynced = if scale() == 1 { 2 } else { usize::MAX };
-    Scenario { name, plans, unsynced, crashes: 0, panics: false, failures: 0, deaths: 0, commands: false }
+    Scenario {
+        name,
+        plans,
+        unsynced,
+        crashes: 0,
+        panics: false,
+        failures: 0,
+        deaths: 0,
+        prefetch: false,
+        commands: false,
+    }
 }
 
 /// `DEPLOYD_TEST_SCALE`
@@ -87,6 +97,21 @@ fn artifacts_and_hooks_are_steps_like_others() {
     let compile = item(2, Way::Compile { repository, branch: "main".into(), commit: None });
     let steps = scenario("artifacts and hooks", vec![vec![upload, compile]]);
     explored(&Scenario { crashes: 1, failures: 1, panics: true, commands: true, ..steps });
+}
+
+#[test]
+fn what_later_batches_need_is_prepared_in_advance() {
+    let upload = || Way::HttpUpload { uri: "https://example.org/p".into(), sha256: None };
+    let repository = "https://example.org/r".to_string();
+    let compile = Way::Compile { repository, branch: "main".into(), commit: None };
+    let plan = vec![
+        Item::new(1, 2, 1, Way::Restart),
+        Item::new(2, 1, 1, upload()),
+        Item::new(3, 1, 1, compile),
+        Item::new(1, 0, 1, upload()),
+    ];
+    let ahead = Scenario { prefetch: true, ..scenario("prefetch", vec![plan]) };
+    explored(&Scenario { crashes: 1, failures: 1, panics: true, commands: true, ..ahead });
 }
 
 #[test]

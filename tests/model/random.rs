@@ -106,6 +106,7 @@ fn whatever_happens_to_larger_plans() {
             panics: true,
             failures,
             deaths,
+            prefetch: true,
             commands: true,
         };
         run(&scenario, &script).map_err(TestCaseError::fail)

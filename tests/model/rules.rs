@@ -119,6 +119,7 @@ pub fn check(scenario: &Scenario, state: &State) -> Result<(), String> {
         tally(task)?;
         order(task)?;
         untouched(state, slot)?;
+        counted(task)?;
         commands(task)?;
         if task.state == TaskState::Succeeded
             && !task.deployments.iter().all(|deployment| deployment.state == DeploymentState::Succeeded)
@@ -201,6 +202,11 @@ fn order(task: &Task) -> Result<(), String> {
         earlier_over &= deployments.iter().all(|deployment| deployment.state == DeploymentState::Succeeded);
     }
     Ok(())
+}
+
+/// What the fold counts along is what counting gives.
+fn counted(task: &Task) -> Result<(), String> {
+    if task.is_counted_right() { Ok(()) } else { Err(format!("{:?} is counted wrongly", task.progress())) }
 }
 
 /// What is held back was not touched.

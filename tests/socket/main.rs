@@ -14,6 +14,7 @@
 mod audit;
 mod client;
 mod fuzz;
+mod generated;
 #[path = "../it/harness.rs"]
 mod harness;
 mod load;

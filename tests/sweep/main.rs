@@ -133,6 +133,7 @@ sweeps!(
     catalog_reload,
     graceful_shutdown,
     branch_moves_on,
+    prepared_in_advance,
 );
 
 #[test]

@@ -7,7 +7,7 @@ use crate::stage::{Stage, Step};
 pub type Scene = fn() -> Stage;
 
 /// All scenes.
-pub const SCENES: [(&str, Scene); 16] = [
+pub const SCENES: [(&str, Scene); 17] = [
     ("start_one_after_another", start_one_after_another),
     ("start_at_once", start_at_once),
     ("stop_and_restart", stop_and_restart),
@@ -24,6 +24,7 @@ pub const SCENES: [(&str, Scene); 16] = [
     ("catalog_reload", catalog_reload),
     ("graceful_shutdown", graceful_shutdown),
     ("branch_moves_on", branch_moves_on),
+    ("prepared_in_advance", prepared_in_advance),
 ];
 
 const PARALLEL: &str = ", containerExecMethod: PARALLEL";
@@ -292,5 +293,25 @@ pub fn branch_moves_on() -> Stage {
     ];
     stage.fate(&["a1"], 1, true);
     stage.marks = [("build", 1)].into();
+    stage
+}
+
+/// What the second batch needs is fetched and built while the first one runs.
+pub fn prepared_in_advance() -> Stage {
+    let mut stage = Stage::new();
+    stage.daemon.write("deployd.yaml", "prefetch: true\n");
+    stage.add(1, &["a1"], "");
+    stage.add(2, &["b1"], "");
+    stage.add(3, &["c1"], BUILD);
+    stage.before(&[]);
+    stage.script = vec![Step::CreateRepository("app"), Step::Push("app", building(&stage))];
+    stage.script.extend(released(items(&[
+        (1, 2, "START", ""),
+        (2, 1, "HTTP_UPLOAD_DEPLOY", &from(&stage, "/ok.tar")),
+        (3, 1, "COMPILE_DEPLOY", COMPILED),
+    ])));
+    stage.fate(&["a1", "b1", "c1"], 1, true);
+    stage.marks = [("build", 1)].into();
+    stage.fetched = [("/ok.tar", 1)].into();
     stage
 }

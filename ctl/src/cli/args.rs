@@ -207,6 +207,9 @@ pub struct Execute {
     /// Wait for services that another task holds, then until the task rests
     #[arg(long)]
     pub wait: bool,
+    /// The same key again starts nothing, but is answered with the task that was started first
+    #[arg(long, value_name = "KEY", conflicts_with = "dry_run")]
+    pub idempotency_key: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

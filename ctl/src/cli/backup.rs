@@ -7,12 +7,18 @@ use std::path::Path;
 
 use http_body_util::BodyExt;
 
+use super::args::Output;
 use super::exit::Failure;
 use super::terminal::{Terminal, printable};
 use crate::client::{Client, ClientError};
 
 /// deployctl backup
-pub async fn backup(path: &Path, client: &Client, terminal: &mut Terminal) -> Result<u8, Failure> {
+pub async fn backup(
+    path: &Path,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
     let Some(name) = path.file_name() else {
         return Err(Failure::Other(format!("{} is not the name of a file", path.display())));
     };
@@ -24,6 +30,10 @@ pub async fn backup(path: &Path, client: &Client, terminal: &mut Terminal) -> Re
         fs::remove_file(&temporary).ok();
     }
     let bytes = written?;
+    let file = path.display().to_string();
+    if terminal.document(output, &serde_json::json!({ "file": file, "bytes": bytes }))? {
+        return Ok(0);
+    }
     terminal.note(&printable(&format!("{} holds the store ({bytes} bytes)", path.display())));
     Ok(0)
 }

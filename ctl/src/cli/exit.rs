@@ -10,6 +10,10 @@ use crate::wire::problem::code;
 pub const USAGE: u8 = 2;
 /// The exit code after Ctrl-C.
 pub const CTRL_C: u8 = 130;
+/// The exit code after SIGTERM.
+pub const TERMINATED: u8 = 143;
+/// The exit code after SIGHUP: the terminal is gone.
+pub const HUNG_UP: u8 = 129;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +38,10 @@ pub enum Failure {
         source: io::Error,
     },
     /// Standard output.
-    #[error("cannot write: {0}")]
+    #[error("cannot write to standard output: {0}")]
     Write(#[from] io::Error),
     /// A plan has mistakes; they were shown.
-    #[error("the plan is not valid; nothing was stored")]
+    #[error("the plan is not valid; nothing was stored: mend what stands above, and try again")]
     PlanShown,
     /// Words that do not go together.
     #[error("{0}")]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde::Serialize;
 
-use super::args::Import;
+use super::args::{Import, Output};
 use super::exit::Failure;
 use super::terminal::{Terminal, printable};
 
@@ -36,7 +36,7 @@ struct Unit {
 }
 
 /// deployctl service import
-pub fn import(import: &Import, terminal: &mut Terminal) -> Result<u8, Failure> {
+pub fn import(import: &Import, output: Output, terminal: &mut Terminal) -> Result<u8, Failure> {
     if !is_name(&import.name) {
         let text = format!("`{}` is no name: 1 to 63 of a-z, 0-9 and -, not beginning with -", import.name);
         return Err(Failure::Other(text));
@@ -44,7 +44,8 @@ pub fn import(import: &Import, terminal: &mut Terminal) -> Result<u8, Failure> {
     let file = catalog_file(import, ask(import)?)?;
     let text = serde_yaml::to_string(&file).map_err(|error| Failure::Other(error.to_string()))?;
     let Some(path) = &import.file else {
-        terminal.raw(text.as_bytes())?;
+        let output = if output == Output::Json { output } else { Output::Yaml };
+        terminal.document(output, &file)?;
         return Ok(0);
     };
     let written = File::options().write(true).create_new(true).open(path);
@@ -86,7 +87,9 @@ fn full_name(unit: &str) -> Result<String, Failure> {
         ["socket", "target", "timer", "mount", "automount", "path", "slice", "scope", "swap", "device"];
     let kind = unit.rsplit_once('.').map(|(_, kind)| kind);
     if kind.is_some_and(|kind| kinds.contains(&kind)) {
-        return Err(Failure::Other(format!("{unit} can't be a container: only services can")));
+        return Err(Failure::Other(format!(
+            "{unit} can't be a container; name a unit that ends in .service"
+        )));
     }
     let name = if kind == Some("service") { unit.to_string() } else { format!("{unit}.service") };
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);

@@ -50,6 +50,7 @@ pub async fn run(
         }
         PlanCommand::Delete { name } => {
             client.bytes(Method::DELETE, &format!("/v1/plans/{}", escape(&name)), Vec::new()).await?;
+            terminal.document(output, &serde_json::json!({ "plan": name, "deleted": true }))?;
             Ok(0)
         }
         PlanCommand::Schema => {
@@ -197,7 +198,7 @@ pub fn name_and_revision(text: &str) -> Result<(&str, Option<u32>), Failure> {
     let Some((name, revision)) = text.rsplit_once('@') else { return Ok((text, None)) };
     match revision.parse() {
         Ok(revision) => Ok((name, Some(revision))),
-        Err(_) => Err(Failure::Other(format!("`{}` is no revision: NAME@3", printable(revision)))),
+        Err(_) => Err(Failure::Other(format!("`{}` is no revision; write NAME@3", printable(revision)))),
     }
 }
 

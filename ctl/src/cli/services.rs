@@ -35,9 +35,9 @@ pub async fn service(
         }
         ServiceCommand::Logs { service, lines } => {
             let path = format!("/v1/services/{}/logs?lines={lines}", escape(&service));
-            return copy(client.text(&path).await?, terminal).await;
+            return copy(client.text(&path).await?, output, terminal).await;
         }
-        ServiceCommand::Import(arguments) => return import(&arguments, terminal),
+        ServiceCommand::Import(arguments) => return import(&arguments, output, terminal),
         ServiceCommand::Reload => {
             let done: Reloaded = client.call(Method::POST, "/v1/services/reload", Vec::new()).await?;
             if !terminal.document(output, &done)? {
@@ -114,6 +114,7 @@ pub async fn repo(
         }
         RepoCommand::Delete { name } => {
             client.bytes(Method::DELETE, &format!("/v1/repositories/{}", escape(&name)), Vec::new()).await?;
+            terminal.document(output, &serde_json::json!({ "repository": name, "deleted": true }))?;
         }
     }
     Ok(0)

@@ -1,12 +1,15 @@
 //! Tasks: execute, list, status, logs, and the commands.
 
+use std::time::{Duration, Instant};
+
 use http_body_util::BodyExt;
 use hyper::Method;
+use serde_json::{Value, json};
 
 use super::args::{Execute, Ids, Output};
 use super::exit::{self, Failure};
 use super::terminal::{Terminal, printable};
-use super::{plans, render, watch};
+use super::{plans, preview, render, watch};
 use crate::client::{Client, ClientError};
 use crate::wire::problem::code;
 use crate::wire::task::{self, DryRun, Task, TaskList, TaskStatus};
@@ -30,79 +33,110 @@ pub async fn execute(
     };
     let request = task::Execute { plan, revision, dry_run: execute.dry_run };
     if execute.dry_run {
-        let preview: DryRun = client.post("/v1/tasks", &request).await?;
-        if !terminal.document(output, &preview)? {
-            show_preview(&preview, terminal)?;
+        let dry: DryRun = client.post("/v1/tasks", &request).await?;
+        if !terminal.document(output, &dry)? {
+            preview::show(&dry, terminal)?;
         }
-        return Ok(u8::from(!preview.problems.is_empty()));
+        return Ok(u8::from(!dry.problems.is_empty()));
     }
-    let task = start(&request, execute.wait, client, terminal).await?;
+    let key = execute.idempotency_key.as_deref();
+    let task = start(&request, key, execute.wait, client, terminal).await?;
     for warning in &task.warnings {
         terminal.note(&printable(&format!("warning: {warning}")));
     }
-    terminal.line(&task.id.to_string())?;
+    // A document comes at the end, when there is something to wait for.
+    if output == Output::Table {
+        terminal.line(&task.id.to_string())?;
+    }
     if execute.watch {
         watch::watch(task.id, 0, client, output, terminal).await
     } else if execute.wait {
-        watch::wait(task.id, client).await
+        watch::wait(task.id, client, output, terminal).await
     } else {
+        terminal.document(output, &task)?;
         Ok(0)
     }
 }
 
-/// Executes; with `wait`, as soon as the tasks that hold its services have come to rest.
+/// Executes; with `wait`, as soon as the tasks that hold its services have come to rest. Who has waited does
+/// not lose its place by a restart of the daemon: it asks again, by a key that lets nothing be executed twice.
 async fn start(
     request: &task::Execute,
+    key: Option<&str>,
     wait: bool,
     client: &Client,
     terminal: &mut Terminal,
 ) -> Result<Task, Failure> {
+    if !wait {
+        return Ok(client.post_once("/v1/tasks", key, request).await?);
+    }
+    let own = || std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let key = key.map_or_else(own, str::to_string);
+    let mut holder = None;
+    let mut lost = None;
     loop {
-        match client.post("/v1/tasks", request).await {
-            Err(ClientError::Problem(problem)) if wait && problem.code == code::CONFLICT => {
-                let holder = problem.conflicts.iter().flatten().next().map(|conflict| conflict.task);
-                let Some(holder) = holder else { return Err(ClientError::Problem(problem).into()) };
-                terminal.note(&format!("waiting for task {holder}: {}", printable(&problem.detail)));
-                watch::until_rest(holder, client).await?;
+        let failure = match turn(request, key.trim(), holder, client).await {
+            Ok(Turn::Started(task)) => return Ok(*task),
+            Ok(Turn::Held(conflict)) => {
+                holder = Some(conflict.task);
+                lost = None;
+                let text = format!("waiting for task {}: {}", conflict.task, printable(&conflict.detail));
+                terminal.note(&text);
+                continue;
             }
-            other => return Ok(other?),
+            Err(failure) => failure,
+        };
+        let since = *lost.get_or_insert_with(Instant::now);
+        if holder.is_none() || since.elapsed() > RESTART || !is_restart(&failure) {
+            return Err(failure.into());
         }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
-fn show_preview(preview: &DryRun, terminal: &mut Terminal) -> Result<(), Failure> {
-    terminal.line(&format!(
-        "{}@{} would do, batch after batch:",
-        printable(&preview.plan),
-        preview.revision
-    ))?;
-    let mut rows = Vec::new();
-    for batch in &preview.batches {
-        for deployment in &batch.deployments {
-            for container in &deployment.containers {
-                rows.push(vec![
-                    batch.priority.to_string(),
-                    format!("{} ({})", deployment.service, deployment.service_id),
-                    deployment.deployment.clone(),
-                    container.container.clone(),
-                    container.from_release.clone().unwrap_or_else(|| "-".into()),
-                    container.action.clone(),
-                ]);
+/// How long a daemon that is started anew may take.
+const RESTART: Duration = Duration::from_secs(30);
+
+/// What came of one try.
+enum Turn {
+    Started(Box<Task>),
+    Held(Held),
+}
+
+struct Held {
+    task: u64,
+    detail: String,
+}
+
+/// Waits for the holder, and tries.
+async fn turn(
+    request: &task::Execute,
+    key: &str,
+    holder: Option<u64>,
+    client: &Client,
+) -> Result<Turn, ClientError> {
+    if let Some(holder) = holder {
+        watch::until_rest(holder, client).await?;
+    }
+    match client.post_once("/v1/tasks", Some(key), request).await {
+        Ok(task) => Ok(Turn::Started(Box::new(task))),
+        Err(ClientError::Problem(problem)) if problem.code == code::CONFLICT => {
+            match problem.conflicts.iter().flatten().next().map(|conflict| conflict.task) {
+                Some(task) => Ok(Turn::Held(Held { task, detail: problem.detail.clone() })),
+                None => Err(ClientError::Problem(problem)),
             }
         }
+        Err(error) => Err(error),
     }
-    terminal.table(&["PRIORITY", "SERVICE", "DEPLOYMENT", "CONTAINER", "RELEASE", "WOULD"], rows)?;
-    for batch in &preview.batches {
-        let Some(longest) = &batch.dominated_by else { continue };
-        let usual = batch.deployments.iter().find(|it| it.service == *longest).and_then(|it| it.usual);
-        let usual = usual.map(usually).unwrap_or_default();
-        let text = format!("batch of priority {}: {longest} should take longest{usual}", batch.priority);
-        terminal.line(&printable(&text))?;
+}
+
+/// Whether this is what a client sees of a daemon that is started anew.
+fn is_restart(error: &ClientError) -> bool {
+    match error {
+        ClientError::NotReachable { .. } | ClientError::Cut(_) => true,
+        ClientError::Problem(problem) => problem.code == code::UNAVAILABLE,
+        ClientError::Protocol(_) => false,
     }
-    for problem in &preview.problems {
-        terminal.line(&printable(&format!("would fail: {problem}")))?;
-    }
-    Ok(())
 }
 
 pub async fn list(
@@ -208,15 +242,20 @@ pub async fn logs(
     service: Option<&str>,
     follow: bool,
     client: &Client,
+    output: Output,
     terminal: &mut Terminal,
 ) -> Result<u8, Failure> {
     let service = service.map(|service| format!("&service={}", plans::escape(service))).unwrap_or_default();
     let body = client.text(&format!("/v1/tasks/{id}/logs?follow={follow}{service}")).await?;
-    copy(body, terminal).await
+    copy(body, output, terminal).await
 }
 
-/// Copies a text, line by line and escaped.
-pub async fn copy(mut body: hyper::body::Incoming, terminal: &mut Terminal) -> Result<u8, Failure> {
+/// Copies a text, line by line and escaped; as documents, each has a `line`.
+pub async fn copy(
+    mut body: hyper::body::Incoming,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
     let mut rest: Vec<u8> = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| ClientError::Cut(error.to_string()))?;
@@ -224,25 +263,34 @@ pub async fn copy(mut body: hyper::body::Incoming, terminal: &mut Terminal) -> R
         rest.extend_from_slice(&data);
         while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();
-            let text = String::from_utf8_lossy(&line);
-            let parts: Vec<_> = text.trim_end_matches(['\n', '\r']).split('\t').map(printable).collect();
-            terminal.line(&parts.join("\t"))?;
+            copy_line(&line, output, terminal)?;
         }
     }
     if !rest.is_empty() {
-        terminal.line(&printable(&String::from_utf8_lossy(&rest)))?;
+        copy_line(&rest, output, terminal)?;
     }
     Ok(0)
 }
 
+fn copy_line(line: &[u8], output: Output, terminal: &mut Terminal) -> Result<(), Failure> {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end_matches(['\n', '\r']);
+    if !terminal.item(output, &json!({ "line": text }))? {
+        let parts: Vec<_> = text.split('\t').map(printable).collect();
+        terminal.line(&parts.join("\t"))?;
+    }
+    Ok(())
+}
+
 /// stop, pause, resume, delete: of all tasks; the first failure decides the exit code. `force` is
-/// resume's `--force` and stop's `--now`.
+/// resume's `--force` and stop's `--now`. As documents there is one for each task.
 pub async fn command(
     verb: &str,
     ids: &Ids,
     force: bool,
     watched: bool,
     client: &Client,
+    output: Output,
     terminal: &mut Terminal,
 ) -> Result<u8, Failure> {
     let mut code = 0;
@@ -251,9 +299,9 @@ pub async fn command(
         let after = if watched { watch::last_seq(id, client).await.unwrap_or(0) } else { 0 };
         let done = one(verb, id, force, client, terminal).await;
         let ended = match done {
-            Ok(()) if watched => watch::watch(id, after, client, Output::Table, terminal).await,
-            Ok(()) if ids.wait && verb != "delete" => watch::wait(id, client).await,
-            Ok(()) => Ok(0),
+            Ok(_) if watched => watch::watch(id, after, client, output, terminal).await,
+            Ok(_) if ids.wait && verb != "delete" => watch::wait(id, client, output, terminal).await,
+            Ok(answer) => terminal.item(output, &answer).map(|_| 0).map_err(Failure::from),
             Err(failure) => Err(failure),
         };
         let ended = ended.unwrap_or_else(|failure| {
@@ -273,10 +321,10 @@ async fn one(
     force: bool,
     client: &Client,
     terminal: &mut Terminal,
-) -> Result<(), Failure> {
+) -> Result<Value, Failure> {
     if verb == "delete" {
         client.bytes(Method::DELETE, &format!("/v1/tasks/{id}"), Vec::new()).await?;
-        return Ok(());
+        return Ok(json!({ "task": id, "deleted": true }));
     }
     let path = format!("/v1/tasks/{id}/{verb}");
     let task: Task = if verb == "resume" {
@@ -289,6 +337,6 @@ async fn one(
     for warning in &task.warnings {
         terminal.note(&printable(&format!("warning: {warning}")));
     }
-    terminal.note(&format!("task {id} is {}", task.state));
-    Ok(())
+    terminal.note(&printable(&format!("task {id} is {}", task.state)));
+    Ok(json!(task))
 }

@@ -18,6 +18,8 @@ pub struct Terminal {
     pub color: bool,
     /// Standard output is a terminal.
     pub is_terminal: bool,
+    /// Pictures may be drawn on it.
+    pub is_live: bool,
     quiet: bool,
 }
 
@@ -27,12 +29,13 @@ impl Terminal {
         let is_terminal = io::stdout().is_terminal();
         let color =
             is_terminal && !no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), color, is_terminal, quiet }
+        let is_live = is_terminal && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), color, is_terminal, is_live, quiet }
     }
 
     /// Others, for tests and for programs that contain the command line.
     pub fn new(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
-        Self { out, err, color: false, is_terminal: false, quiet: false }
+        Self { out, err, color: false, is_terminal: false, is_live: false, quiet: false }
     }
 
     /// A line of the result.
@@ -65,12 +68,22 @@ impl Terminal {
             Output::Table | Output::Markdown | Output::Html => return Ok(false),
             Output::Json => {
                 let text = serde_json::to_string_pretty(document).map_err(io::Error::other)?;
-                self.line(&text)?;
+                self.line(&escaped(text))?;
             }
-            Output::Yaml => {
-                let text = serde_yaml::to_string(document).map_err(io::Error::other)?;
-                self.raw(text.as_bytes())?;
+            Output::Yaml => self.line(&yaml(document)?)?,
+        }
+        Ok(true)
+    }
+
+    /// One of several documents: a line of JSON, or a document of a YAML stream; false when another form
+    /// is wanted.
+    pub fn item(&mut self, output: Output, document: &impl Serialize) -> io::Result<bool> {
+        match output {
+            Output::Table | Output::Markdown | Output::Html => return Ok(false),
+            Output::Json => {
+                self.line(&escaped(serde_json::to_string(document).map_err(io::Error::other)?))?;
             }
+            Output::Yaml => self.line(&format!("---\n{}", yaml(document)?))?,
         }
         Ok(true)
     }
@@ -106,12 +119,35 @@ impl Terminal {
     }
 }
 
+/// What drives no terminal: no control character, and no mark that turns the direction.
+fn harmless(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// JSON that means the same, with escapes for all that drives a terminal. (JSON itself leaves some of it.)
+fn escaped(json: String) -> String {
+    if json.chars().all(|c| harmless(c) || c == '\n') {
+        return json;
+    }
+    // Outside of strings there is none, and none of it is beyond 16 bits.
+    let escape = |c: char| {
+        if harmless(c) || c == '\n' { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) }
+    };
+    json.chars().map(escape).collect()
+}
+
+/// YAML without a line's end. What would drive a terminal is escaped as JSON does it, which is YAML, too.
+fn yaml(document: &impl Serialize) -> io::Result<String> {
+    let text = serde_yaml::to_string(document).map_err(io::Error::other)?;
+    if text.chars().all(|c| harmless(c) || c == '\n') {
+        return Ok(text.trim_end().to_string());
+    }
+    serde_json::to_string_pretty(document).map(escaped).map_err(io::Error::other)
+}
+
 /// Text without what drives a terminal: control characters and marks that turn the direction.
 pub fn printable(text: &str) -> String {
-    let harmless = |c: char| {
-        !c.is_control()
-            && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     if text.chars().all(harmless) {
         return text.to_string();
     }
@@ -128,5 +164,18 @@ mod tests {
     fn nothing_from_outside_drives_the_terminal() {
         assert_eq!(printable("a\u{1b}[31mb\u{7}\u{9b}c\u{202e}"), "a\\u{1b}[31mb\\u{7}\\u{9b}c\\u{202e}");
         assert_eq!(printable("grün\n服务"), "grün\n服务");
+    }
+
+    #[test]
+    fn documents_mean_the_same_and_drive_nothing() {
+        let evil = serde_json::json!({ "a\u{9b}": ["\u{1b}[2J\u{7f}\u{85}\u{202e}\u{0}grün\n服务", 1] });
+        let json = escaped(serde_json::to_string_pretty(&evil).unwrap());
+        let yaml = yaml(&evil).unwrap();
+        for text in [&json, &yaml] {
+            assert!(text.chars().all(|c| harmless(c) || c == '\n'), "{text:?}");
+        }
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), evil);
+        assert_eq!(serde_yaml::from_str::<serde_json::Value>(&yaml).unwrap(), evil);
+        assert_eq!(super::yaml(&serde_json::json!({ "a": 1 })).unwrap(), "a: 1");
     }
 }

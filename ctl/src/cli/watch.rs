@@ -3,14 +3,15 @@
 use super::args::Output;
 use super::event::in_words;
 use super::exit::{self, Failure};
+use super::live;
 use super::render;
 use super::terminal::Terminal;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::wire::event::Event;
 use crate::wire::task::TaskStatus;
 
-/// Follows a task until it rests: one line for each event after number `after`. Ctrl-C leaves the
-/// task alone.
+/// Follows a task until it rests: as a picture on a terminal, else a line for each event after number
+/// `after`. Ctrl-C leaves the task alone.
 pub async fn watch(
     id: u64,
     after: u64,
@@ -18,13 +19,21 @@ pub async fn watch(
     output: Output,
     terminal: &mut Terminal,
 ) -> Result<u8, Failure> {
+    if terminal.is_live && output == Output::Table {
+        return live::watch(id, client, terminal).await;
+    }
     tokio::select! {
         code = follow(id, after, client, output, terminal) => code,
         _ = tokio::signal::ctrl_c() => {
-            terminal.note(&format!("task {id} goes on; `deployctl watch {id}` follows it again"));
+            terminal.note(&goes_on(id));
             Ok(exit::CTRL_C)
         }
     }
+}
+
+/// What is said after Ctrl-C.
+pub fn goes_on(id: u64) -> String {
+    format!("task {id} goes on; `deployctl watch {id}` follows it again, `deployctl stop {id}` stops it")
 }
 
 async fn follow(
@@ -71,10 +80,9 @@ async fn follow(
 }
 
 fn show(event: &Event, output: Output, terminal: &mut Terminal) -> Result<(), Failure> {
-    if output == Output::Json {
-        let line = serde_json::to_string(event).map_err(std::io::Error::other)?;
-        terminal.line(&line)?;
-    } else if let Some(words) = in_words(event) {
+    if !terminal.item(output, event)?
+        && let Some(words) = in_words(event)
+    {
         let at = render::clock(&event.at, terminal.is_terminal);
         terminal.line(&format!("{at}  {words}"))?;
     }
@@ -89,12 +97,12 @@ fn is_resting(state: &str) -> bool {
     !matches!(state, "RUNNING" | "STOPPING" | "PAUSING")
 }
 
-async fn status(id: u64, client: &Client) -> Result<TaskStatus, Failure> {
-    Ok(client.get(&format!("/v1/tasks/{id}")).await?)
+async fn status(id: u64, client: &Client) -> Result<TaskStatus, ClientError> {
+    client.get(&format!("/v1/tasks/{id}")).await
 }
 
 /// The place of the last event that a task has now.
-pub async fn last_seq(id: u64, client: &Client) -> Result<u64, Failure> {
+pub async fn last_seq(id: u64, client: &Client) -> Result<u64, ClientError> {
     let mut events = client.events(Some(id), 0, false);
     let mut last = 0;
     while let Some(event) = events.next().await? {
@@ -104,7 +112,7 @@ pub async fn last_seq(id: u64, client: &Client) -> Result<u64, Failure> {
 }
 
 /// Waits until a task rests; its state.
-pub async fn until_rest(id: u64, client: &Client) -> Result<String, Failure> {
+pub async fn until_rest(id: u64, client: &Client) -> Result<String, ClientError> {
     loop {
         let state = status(id, client).await?.task.state;
         if is_resting(&state) {
@@ -123,22 +131,30 @@ pub async fn until_rest(id: u64, client: &Client) -> Result<String, Failure> {
     }
 }
 
-/// Waits until a task rests; the exit code says how.
-pub async fn wait(id: u64, client: &Client) -> Result<u8, Failure> {
+/// Waits until a task rests; the exit code says how, and so does a document if one is wanted.
+pub async fn wait(id: u64, client: &Client, output: Output, terminal: &mut Terminal) -> Result<u8, Failure> {
     tokio::select! {
-        state = until_rest(id, client) => Ok(exit::of_state(&state?)),
+        state = until_rest(id, client) => {
+            let code = exit::of_state(&state?);
+            if output != Output::Table {
+                terminal.item(output, &status(id, client).await?.task)?;
+            }
+            Ok(code)
+        }
         _ = tokio::signal::ctrl_c() => Ok(exit::CTRL_C),
     }
 }
 
-/// All events, one JSON object a line.
+/// All events, one JSON object a line (or as YAML).
 pub async fn events(
     follow: bool,
     task: Option<u64>,
     after: u64,
     client: &Client,
+    output: Output,
     terminal: &mut Terminal,
 ) -> Result<u8, Failure> {
+    let output = if output == Output::Yaml { output } else { Output::Json };
     let mut events = client.events(task, after, follow);
     loop {
         let event = tokio::select! {
@@ -146,6 +162,6 @@ pub async fn events(
             _ = tokio::signal::ctrl_c() => return Ok(exit::CTRL_C),
         };
         let Some(event) = event else { return Ok(0) };
-        show(&event, Output::Json, terminal)?;
+        show(&event, output, terminal)?;
     }
 }

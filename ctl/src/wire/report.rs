@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::Event;
-use super::task::Task;
+use super::task::{Task, Usual};
 
 /// `GET /v1/tasks/{id}/report`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +40,9 @@ pub struct Deployment {
     pub started_at: Option<String>,
     /// When it ended.
     pub finished_at: Option<String>,
+    /// How long that usually took, by what was known when the task began; absent when nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usual: Option<Usual>,
     /// What was deployed.
     pub artifact: Option<Artifact>,
     /// The release made from it.

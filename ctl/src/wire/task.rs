@@ -174,6 +174,28 @@ pub struct Waiting {
     /// How long that usually takes; absent when it was never seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usual: Option<Usual>,
+    /// How far its download, build or hook is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preparation: Option<Preparation>,
+}
+
+/// What a deployment does before or after it touches containers. Not kept: it is as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Preparation {
+    /// `awaitDownload`, `download`, `awaitBuild`, `build`, `hook`.
+    pub stage: String,
+    /// Since when.
+    pub since: String,
+    /// How many bytes of a download have come.
+    pub bytes: u64,
+    /// How many there are, if the server has said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// What a build or hook printed last, cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<String>,
 }
 
 /// How long a deployment usually takes, by the last ones of this service and way that ended well.
@@ -198,10 +220,26 @@ pub struct DryRun {
     pub plan: String,
     /// Its revision.
     pub revision: u32,
+    /// How long all of it should take; absent when nothing of it was ever seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
     /// The batches in the order of their execution.
     pub batches: Vec<DryRunBatch>,
     /// What would fail now: conflicts, missing releases, …
     pub problems: Vec<String>,
+}
+
+/// How long something should take, by what was seen on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Expected {
+    /// By the half of what was seen, in milliseconds.
+    pub p50: u64,
+    /// By nine of ten, in milliseconds.
+    pub p90: u64,
+    /// How many deployments were never seen, and are not counted in.
+    pub unseen: u64,
 }
 
 /// A batch that would be executed.
@@ -214,6 +252,9 @@ pub struct DryRunBatch {
     /// The service that should take longest, as far as that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dominated_by: Option<String>,
+    /// How long it should take: as its longest deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
     /// The deployments, all at the same time.
     pub deployments: Vec<DryRunDeployment>,
 }
@@ -231,6 +272,18 @@ pub struct DryRunDeployment {
     pub deployment: String,
     /// `SEQUENTIAL` or `PARALLEL`.
     pub container_exec_method: String,
+    /// From where a new release would come: the package's address, or branch and repository. Absent when
+    /// this way of deployment brings none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The commit that would be built: the plan's, else the branch's tip now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// The new release, where its name is known before: the package is pinned, or the commit was built.
+    pub to_release: Option<String>,
+    /// Neither a download nor a build would be needed.
+    #[serde(default)]
+    pub is_here: bool,
     /// How long it usually takes; absent when it was never seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usual: Option<Usual>,
@@ -245,10 +298,15 @@ pub struct DryRunDeployment {
 pub struct DryRunContainer {
     /// Its name.
     pub container: String,
-    /// Whether it runs now.
+    /// Whether it would be found running: as it is now, and as the batches before would leave it.
     pub running: bool,
-    /// The release it has now.
+    /// The release with which it would be found.
     pub from_release: Option<String>,
+    /// The release that it would get, where that is known before; `null` also when it keeps its own.
+    pub to_release: Option<String>,
+    /// Nothing would be done to it.
+    #[serde(default)]
+    pub unchanged: bool,
     /// What would be done: `start`, `stop`, `restart`, `leave alone: already running`, …
     pub action: String,
 }

@@ -30,8 +30,9 @@ impl Handler<Execute> for PlanSupervisor {
                 Begun::Now(change, warnings) => (*change, warnings),
             };
             let committed = store.commit(vec![change.clone()]).await.map_err(|error| unavailable(&error))?;
-            let task =
-                committed.task.ok_or_else(|| Refused::Unavailable("the store gave no number".into()))?;
+            let task = committed
+                .task
+                .ok_or_else(|| Refused::Unavailable("the store gave no number; see deployd's log".into()))?;
             Ok((task, Some(change), warnings))
         };
         let run = |result: Result<(TaskId, Option<Change>, Vec<String>), Refused>,

@@ -17,7 +17,7 @@ use crate::artifact::fetch::{Fetcher, Limits, Timeouts};
 use crate::artifact::git::Git;
 use crate::artifact::releases::Releases;
 use crate::catalog::{Catalog, Container, Health, Hooks, Run, RuntimeKind, Service, ServiceId};
-use crate::executor::{Deeds, Executor, TaskLogs};
+use crate::executor::{Board, Deeds, Executor, TaskLogs};
 use crate::plan::check::Policy;
 use crate::runtime::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport};
 use crate::spawn::command::{Commands, Processes};
@@ -121,6 +121,7 @@ fn service(id: u64, name: &str) -> Service {
             stop_signal: "SIGTERM".into(),
             stop_timeout: Duration::from_secs(1),
             limits: crate::catalog::Limits::default(),
+            image: None,
         }),
         health: Health {
             probe: None,
@@ -174,6 +175,7 @@ impl House {
             limits: Limits::default(),
             policy,
             services_dir: at("services"),
+            board: Board::default(),
             deeds: Deeds::default(),
             downloads: Arc::new(Semaphore::new(1)),
             builds: Arc::new(Semaphore::new(1)),
@@ -183,6 +185,7 @@ impl House {
             executor: Arc::new(executor),
             host: tokio::runtime::Handle::current(),
             places: Arc::new(Semaphore::new(8)),
+            prefetch: None,
         };
         let (catalog, _) = watch::channel(Arc::new(catalog));
         let (held, _) = watch::channel(crate::actors::plan_supervisor::Held::default());

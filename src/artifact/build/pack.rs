@@ -50,7 +50,7 @@ fn explain(source: &Path, output: &str, error: rustix::io::Errno) -> String {
     there.sort();
     there.truncate(20);
     let there: Vec<_> = there.iter().map(|name| name.escape_debug().to_string()).collect();
-    format!("{output}: {error}; the checkout holds: {} (build.output in the catalog)", there.join(", "))
+    format!("{output}: {error}; the checkout holds: {}", there.join(", "))
 }
 
 fn pack_file(file: &mut File, output: &str, part: File) -> io::Result<()> {

@@ -10,7 +10,7 @@ use reqwest::header::{CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, LOCATION, RA
 use reqwest::{Response, StatusCode, Url};
 use sha2::{Digest, Sha256};
 
-use super::{FetchError, FetchRequest, Fetcher};
+use super::{FetchError, FetchRequest, Fetcher, Progress};
 use crate::artifact::{Artifact, hex, mask_url};
 
 /// No download is tried more often.
@@ -87,11 +87,7 @@ impl Download {
     }
 
     /// Fetches, until it is complete or nothing more is worth trying.
-    pub async fn run(
-        &mut self,
-        fetcher: &Fetcher,
-        progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<Artifact, FetchError> {
+    pub async fn run(&mut self, fetcher: &Fetcher, progress: Progress<'_>) -> Result<Artifact, FetchError> {
         if let Some(path) = self.uri.strip_prefix("file://").map(PathBuf::from) {
             self.copy(&path, fetcher)?;
             return self.finish(fetcher);
@@ -115,13 +111,10 @@ impl Download {
         }
     }
 
-    async fn attempt(
-        &mut self,
-        fetcher: &Fetcher,
-        progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<(), Try> {
+    async fn attempt(&mut self, fetcher: &Fetcher, progress: Progress<'_>) -> Result<(), Try> {
         let answer = self.ask(fetcher).await?;
         self.begin(&answer, fetcher)?;
+        progress(self.part.bytes, self.total);
         let mut body = answer.bytes_stream();
         while let Some(chunk) = body.next().await {
             // A cut body is an error of decoding here; whatever it is, what has come is kept.
@@ -130,7 +123,7 @@ impl Download {
                 return Err(Try::Final(self.too_large(fetcher)));
             }
             self.part.write(&chunk).map_err(|error| Try::Final(self.write_error(fetcher, &error)))?;
-            progress(self.part.bytes);
+            progress(self.part.bytes, self.total);
         }
         match self.total {
             Some(total) if total != self.part.bytes => {

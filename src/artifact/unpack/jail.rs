@@ -27,6 +27,7 @@ pub struct Jail {
     files: HashSet<String>,
     links: HashMap<String, String>,
     unpacked: Unpacked,
+    buffer: Vec<u8>,
 }
 
 impl Jail {
@@ -46,6 +47,7 @@ impl Jail {
             files: HashSet::new(),
             links: HashMap::new(),
             unpacked: Unpacked::default(),
+            buffer: vec![0; 64 << 10],
         })
     }
 
@@ -127,10 +129,9 @@ impl Jail {
         let file = beneath::open(&self.directory, &name, flags, mode).map_err(io::Error::from)?;
         rustix::fs::fchmod(&file, mode).map_err(io::Error::from)?;
         let mut file = File::from(file);
-        let mut buffer = vec![0; 64 << 10];
         let before = self.unpacked.bytes;
         loop {
-            let count = match content.read(&mut buffer) {
+            let count = match content.read(&mut self.buffer) {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -138,7 +139,7 @@ impl Jail {
             };
             self.unpacked.bytes += count as u64;
             self.check_bytes(self.unpacked.bytes)?;
-            match file.write_all(&buffer[..count]) {
+            match file.write_all(&self.buffer[..count]) {
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                     return Err(UnpackError::NoSpace { missing: count as u64 });
                 }

@@ -87,15 +87,6 @@ impl<'a> Fields<'a, '_> {
         Some(read(&mut Fields { place: node.place, path, entries, mistakes: self.mistakes }))
     }
 
-    /// A key that only another runtime can honour.
-    pub fn needs(&mut self, key: &str, what: &str) {
-        if let Some(node) = get(self.entries, key) {
-            let path = self.path_of(key);
-            let text = format!("{} {what}, which is not part of this version", path.clone());
-            self.mistakes.add(node.place, &path, text);
-        }
-    }
-
     pub fn duration(&mut self, key: &str, default_millis: u64) -> Duration {
         let default = Duration::from_millis(default_millis);
         let Some(text) = self.text(key) else { return default };

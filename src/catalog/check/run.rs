@@ -2,7 +2,7 @@
 
 use super::Host;
 use super::fields::{Fields, Templates};
-use crate::catalog::parse::{is_service_unit, percent, size};
+use crate::catalog::parse::{is_image, is_service_unit, percent, size};
 use crate::catalog::{Limits, Run, RuntimeKind};
 use crate::mistake::similar;
 use crate::reading::get;
@@ -10,8 +10,8 @@ use crate::reading::get;
 impl Fields<'_, '_> {
     /// The unit of a container: one that exists already.
     pub fn unit(&mut self, runtime: Option<RuntimeKind>) -> Option<String> {
-        if runtime == Some(RuntimeKind::Process) {
-            self.needs_systemd("unit");
+        if matches!(runtime, Some(RuntimeKind::Process | RuntimeKind::Engine(_))) {
+            self.needs("unit", "runtime systemd");
             return None;
         }
         let unit = self.text("unit")?;
@@ -42,11 +42,36 @@ impl Fields<'_, '_> {
         }
     }
 
-    fn needs_systemd(&mut self, key: &str) {
+    fn needs(&mut self, key: &str, what: &str) {
         if let Some(node) = get(self.entries, key) {
             let path = self.path_of(key);
-            self.mistakes.add(node.place, &path, format!("{key} needs runtime systemd"));
+            self.mistakes.add(node.place, &path, format!("{key} needs {what}"));
         }
+    }
+
+    /// The image that an engine runs the command in.
+    fn image(&mut self, runtime: Option<RuntimeKind>) -> Option<String> {
+        let Some(RuntimeKind::Engine(engine)) = runtime else {
+            if runtime.is_some() {
+                self.needs("image", "runtime podman or docker");
+            }
+            return None;
+        };
+        let image = self.text("image");
+        let path = self.path_of("image");
+        match &image {
+            None => {
+                let text = format!("`image` is missing: {} runs the command in it", engine.name());
+                self.mistakes.add(self.place, &path, text);
+            }
+            Some(image) if !is_image(&image.value) => {
+                let text =
+                    format!("`{}` is no image: NAME, NAME:TAG or NAME@DIGEST", image.value.escape_debug());
+                self.mistakes.add(image.place, &path, text);
+            }
+            Some(_) => {}
+        }
+        image.map(|image| image.value)
     }
 
     pub fn run(&mut self, host: &Host<'_>, runtime: Option<RuntimeKind>) -> Option<(Run, Templates)> {
@@ -66,7 +91,7 @@ impl Fields<'_, '_> {
             "image",
         ];
         self.section("run", &known, |run| {
-            run.needs("image", "needs runtime podman or docker");
+            let image = run.image(runtime);
             let command = run.command("command", true);
             let user = run.user(host, true);
             let environment = run.environment("environment");
@@ -89,6 +114,7 @@ impl Fields<'_, '_> {
                 stop_signal: stop_signal?,
                 stop_timeout,
                 limits,
+                image,
             };
             Some((run, templates))
         })?
@@ -114,7 +140,7 @@ impl Fields<'_, '_> {
         let limits = self.section("limits", &known, |limits| {
             if runtime == Some(RuntimeKind::Process) {
                 for key in ["memoryMax", "cpuQuota", "tasksMax"] {
-                    limits.needs_systemd(key);
+                    limits.needs(key, "runtime systemd, podman or docker");
                 }
             }
             Limits {

@@ -180,6 +180,7 @@ fn operation_end(end: &crate::task::operation::OperationEnd) -> Value {
         match incarnation {
             Incarnation::Process { pid, .. } => value["pid"] = (*pid).into(),
             Incarnation::Unit { invocation, .. } => value["invocation"] = invocation.clone().into(),
+            Incarnation::Engine { id, .. } => value["containerId"] = id.clone().into(),
         }
     }
     if let Err(error) = &end.result {

@@ -8,6 +8,7 @@ use crate::task::operation::Incarnation;
 pub enum IncarnationV1 {
     Process { boot_id: String, pid: i32, start_ticks: u64 },
     Unit { boot_id: String, invocation: String },
+    Engine { id: String, started: String },
 }
 
 impl From<Incarnation> for IncarnationV1 {
@@ -15,6 +16,7 @@ impl From<Incarnation> for IncarnationV1 {
         match value {
             Incarnation::Process { boot_id, pid, start_ticks } => Self::Process { boot_id, pid, start_ticks },
             Incarnation::Unit { boot_id, invocation } => Self::Unit { boot_id, invocation },
+            Incarnation::Engine { id, started } => Self::Engine { id, started },
         }
     }
 }
@@ -26,6 +28,7 @@ impl From<IncarnationV1> for Incarnation {
                 Self::Process { boot_id, pid, start_ticks }
             }
             IncarnationV1::Unit { boot_id, invocation } => Self::Unit { boot_id, invocation },
+            IncarnationV1::Engine { id, started } => Self::Engine { id, started },
         }
     }
 }

@@ -8,7 +8,7 @@ use bincode::{Decode, Encode};
 
 use super::RowError;
 use crate::catalog::{
-    Build, Container, Health, Hooks, Label, Limits, Probe, Run, RuntimeKind, Service, ServiceId,
+    Build, Container, Engine, Health, Hooks, Label, Limits, Probe, Run, RuntimeKind, Service, ServiceId,
 };
 use crate::plan::{ContainerOrder, Way};
 use crate::task::deployment::DeploymentSpec;
@@ -53,6 +53,8 @@ struct ServiceV1 {
 enum RuntimeV1 {
     Process,
     Systemd,
+    Podman,
+    Docker,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -72,6 +74,7 @@ struct RunV1 {
     stop_signal: String,
     stop_timeout: Duration,
     limits: LimitsV1,
+    image: Option<String>,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -170,6 +173,8 @@ impl From<&Service> for ServiceV1 {
             runtime: match service.runtime {
                 RuntimeKind::Process => RuntimeV1::Process,
                 RuntimeKind::Systemd => RuntimeV1::Systemd,
+                RuntimeKind::Engine(Engine::Podman) => RuntimeV1::Podman,
+                RuntimeKind::Engine(Engine::Docker) => RuntimeV1::Docker,
             },
             containers: service.containers.iter().map(Into::into).collect(),
             run: service.run.map(Into::into),
@@ -195,6 +200,8 @@ impl TryFrom<ServiceV1> for Service {
             runtime: match row.runtime {
                 RuntimeV1::Process => RuntimeKind::Process,
                 RuntimeV1::Systemd => RuntimeKind::Systemd,
+                RuntimeV1::Podman => RuntimeKind::Engine(Engine::Podman),
+                RuntimeV1::Docker => RuntimeKind::Engine(Engine::Docker),
             },
             containers: row.containers.into_iter().map(Into::into).collect(),
             run: row.run.map(Into::into),
@@ -227,17 +234,19 @@ impl From<ContainerV1> for Container {
 
 impl From<Run> for RunV1 {
     fn from(run: Run) -> Self {
-        let Run { command, user, environment, environment_file, stop_signal, stop_timeout, limits } = run;
+        let Run { command, user, environment, environment_file, stop_signal, stop_timeout, limits, image } =
+            run;
         let limits = limits.into();
-        Self { command, user, environment, environment_file, stop_signal, stop_timeout, limits }
+        Self { command, user, environment, environment_file, stop_signal, stop_timeout, limits, image }
     }
 }
 
 impl From<RunV1> for Run {
     fn from(row: RunV1) -> Self {
-        let RunV1 { command, user, environment, environment_file, stop_signal, stop_timeout, limits } = row;
+        let RunV1 { command, user, environment, environment_file, stop_signal, stop_timeout, limits, image } =
+            row;
         let limits = limits.into();
-        Self { command, user, environment, environment_file, stop_signal, stop_timeout, limits }
+        Self { command, user, environment, environment_file, stop_signal, stop_timeout, limits, image }
     }
 }
 

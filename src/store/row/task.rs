@@ -39,6 +39,22 @@ enum StateV1 {
     Interrupted,
 }
 
+impl TaskV1 {
+    /// The task's state.
+    pub const fn state(&self) -> TaskState {
+        match self.state {
+            StateV1::Running => TaskState::Running,
+            StateV1::Stopping => TaskState::Stopping,
+            StateV1::Pausing => TaskState::Pausing,
+            StateV1::Succeeded => TaskState::Succeeded,
+            StateV1::Failed => TaskState::Failed,
+            StateV1::Stopped => TaskState::Stopped,
+            StateV1::Paused => TaskState::Paused,
+            StateV1::Interrupted => TaskState::Interrupted,
+        }
+    }
+}
+
 impl From<&TaskSummary> for TaskV1 {
     fn from(summary: &TaskSummary) -> Self {
         let p = summary.progress;
@@ -82,21 +98,13 @@ impl From<TaskV1> for TaskSummary {
     fn from(row: TaskV1) -> Self {
         let [total, pending, running, succeeded, failed, skipped, interrupted, operations, operations_done] =
             row.progress;
+        let state = row.state();
         Self {
             id: TaskId(row.id),
             plan: row.plan,
             revision: row.revision,
             comment: row.comment,
-            state: match row.state {
-                StateV1::Running => TaskState::Running,
-                StateV1::Stopping => TaskState::Stopping,
-                StateV1::Pausing => TaskState::Pausing,
-                StateV1::Succeeded => TaskState::Succeeded,
-                StateV1::Failed => TaskState::Failed,
-                StateV1::Stopped => TaskState::Stopped,
-                StateV1::Paused => TaskState::Paused,
-                StateV1::Interrupted => TaskState::Interrupted,
-            },
+            state,
             reason: row.reason.map(Into::into),
             created_by: row.created_by.into(),
             started_at: Timestamp(row.started_at),

@@ -1,7 +1,7 @@
 //! The journal's fold: any list of events leaves a task that adds up; what is illegal changes nothing.
 #![no_main]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,6 +117,7 @@ fn adds_up(task: &Task) {
     assert_eq!(states.iter().sum::<u32>(), progress.total);
     assert_eq!(progress.total as usize, task.deployments.len());
     assert!(progress.operations_done <= progress.operations);
+    assert!(task.is_counted_right(), "{task:?}");
     assert_eq!(task.finished_at.is_none(), task.state.is_active());
     let rests = matches!(decide(task), Decision::AtRest);
     assert_eq!(rests, !task.state.is_active());
@@ -160,6 +161,6 @@ fuzz_target!(|bytes: &[u8]| {
         event: JournalEvent::Task(event),
     });
     let stored: Vec<_> = stored.collect();
-    assert_eq!(convert::report(&task, &stored).events.len(), stored.len());
-    convert::status(&task, |_| None);
+    assert_eq!(convert::report(&task, &stored, |_| None).events.len(), stored.len());
+    convert::status(&task, |_| None, &HashMap::new());
 });
