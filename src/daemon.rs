@@ -12,14 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::actors::batch::Means;
 use crate::actors::commander::Handle as Supervised;
 use crate::actors::guard::{self, ChildCrashed};
 use crate::actors::plan_supervisor::{Held, PlanSupervisor};
-use crate::actors::prefetch::Places;
 use crate::actors::{Commander, Refused};
 use crate::catalog_dir::{self, CatalogError};
 use crate::clock;
@@ -157,14 +155,7 @@ async fn serve(
     retention::prune_logs(store, &executor)?;
     let (catalog_sender, catalog) = watch::channel(Arc::new(catalog));
     let (held_sender, held) = watch::channel(Held::default());
-    let means = Means {
-        executor: executor.clone(),
-        host: host.clone(),
-        places: Arc::new(Semaphore::new(config.concurrency.services)),
-        prefetch: config
-            .prefetch
-            .then(|| Arc::new(Places::new(config.concurrency.downloads, config.concurrency.builds))),
-    };
+    let means = means::means(config, &executor, host);
     end_what_is_over(host, &executor, &claims);
     let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
     let claims = claims.into_iter().map(|claim| claim.0);

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::DaemonError;
+use crate::actors::batch::Means;
+use crate::actors::prefetch::Places;
 use crate::artifact::ArtifactStore;
 use crate::artifact::build::Builder;
 use crate::artifact::fetch::Fetcher;
@@ -87,4 +89,16 @@ pub fn build_executor(
         builds: Arc::new(Semaphore::new(config.concurrency.builds)),
     };
     Ok((executor, runtime))
+}
+
+/// What all tasks share.
+pub fn means(config: &Config, executor: &Arc<Executor>, host: &tokio::runtime::Handle) -> Means {
+    let concurrency = config.concurrency;
+    let prefetch = || Arc::new(Places::new(concurrency.downloads, concurrency.builds));
+    Means {
+        executor: executor.clone(),
+        host: host.clone(),
+        places: Arc::new(Semaphore::new(concurrency.services)),
+        prefetch: config.prefetch.then(prefetch),
+    }
 }

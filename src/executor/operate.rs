@@ -108,11 +108,10 @@ impl Executor {
         let spec = self.spec(target, run, environment, release)?;
 
         self.ready(target, &spec).await?;
-        let container = reference(service, &target.container.name);
         let stopped = if stop_first {
             Some(self.stop(target).await?)
         } else {
-            self.clear(target, &container).await?;
+            self.clear(target, &reference(service, &target.container.name)).await?;
             None
         };
         if let Some(release) = &target.release {
