@@ -4,6 +4,13 @@
 //! disturbs all of them; what is shown is the median, and its ratio to the limit's median of the same run.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
+#![allow(clippy::disallowed_methods, reason = "it writes inputs, and keeps no state")]
+#![allow(
+    clippy::format_push_string,
+    clippy::format_collect,
+    reason = "nobody measures how the inputs are made"
+)]
+#![allow(clippy::unnecessary_wraps, reason = "all workloads look the same")]
 
 mod builds;
 mod control;
