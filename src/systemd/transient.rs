@@ -2,7 +2,7 @@
 //!
 //! A unit outlives the daemon that has asked for it. Its output goes into a file, and the last thing it
 //! does is to note how it has ended: whichever daemon looks for it finds it running, or finds the note
-//! ([`notes`]). It is told by its name, and by the operation in its description.
+//! (`notes`). It is told by its name, and by the operation in its description.
 
 mod notes;
 mod properties;
