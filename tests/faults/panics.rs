@@ -152,7 +152,8 @@ fn panicking(panic_in: &str, by: By, then: Then) {
         }
         Then::Unharmed => stage.daemon.until_state(victim.unwrap(), "SUCCEEDED"),
     }
-    assert!(begun.elapsed() < Duration::from_secs(5), "{what}: it took {:?}", begun.elapsed());
+    // Less than the daemon's grace and limits: nothing has waited for what has crashed.
+    assert!(begun.elapsed() < Duration::from_secs(25), "{what}: it took {:?}", begun.elapsed());
     if launched {
         // The other task has noticed nothing.
         let id = other.unwrap();

@@ -12,7 +12,10 @@ fn running(script: &str, more: &str) -> Daemon {
     // Paths of the test's directory stand in the script as @.
     let script = script.replace('@', daemon.path("").to_str().unwrap().trim_end_matches('/'));
     let file = daemon.write("script", &script);
-    let run = format!("run:\n  command: [/bin/sh, {}]\n{}  stopTimeout: 1s\n", file.display(), user());
+    // Only who does not listen needs to be waited for in vain.
+    let patience = if script.contains("trap ''") { "1s" } else { "50s" };
+    let run =
+        format!("run:\n  command: [/bin/sh, {}]\n{}  stopTimeout: {patience}\n", file.display(), user());
     let more = more.replace('@', daemon.path("").to_str().unwrap().trim_end_matches('/'));
     daemon.add_running(1, &[("c1", "")], &run, &more);
     daemon.launch();
