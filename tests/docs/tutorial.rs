@@ -48,10 +48,10 @@ impl Shell {
         };
         fs::set_permissions(home.path(), PermissionsExt::from_mode(0o755)).unwrap();
         // Somebody else may not be let in where they were built.
-        let bin = home.path().join("bin");
+        let (built_in, bin) = (programs(), home.path().join("bin"));
         fs::create_dir(&bin).unwrap();
         for program in ["deployd", "deployctl"] {
-            let (built, here) = (programs().join(program), bin.join(program));
+            let (built, here) = (built_in.join(program), bin.join(program));
             fs::hard_link(&built, &here).or_else(|_| fs::copy(&built, &here).map(drop)).unwrap();
         }
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
