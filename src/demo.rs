@@ -156,7 +156,7 @@ impl Demo {
         let next = [
             "",
             "What to try next:",
-            "  the catalog and plan of this demo are in examples/; README.md goes from nothing to a first release",
+            "  the catalog and plan of this demo are in examples/; docs/tutorial.md goes from nothing to a release of your own",
             "  deployd demo --keep     leaves this daemon running, to play with",
             "  deployctl --help        pause, stop, resume, logs, events, and all the rest",
         ];
