@@ -82,7 +82,9 @@ impl EngineRuntime {
             let path = directory.join(NOTE);
             if made {
                 fs::create_dir_all(&directory)?;
-                File::create(&path)?.write_all(engine.as_bytes())?;
+                let mut note = File::create(&path)?;
+                note.write_all(engine.as_bytes())?;
+                note.sync_all()?;
                 return File::open(&directory)?.sync_all();
             }
             match fs::remove_file(path) {
