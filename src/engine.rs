@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::catalog::Engine;
 use crate::crashpoint::point;
+use crate::tls::innermost;
 
 /// Where the interface lies: the host means nothing at a Unix socket.
 const API: &str = "http://engine/v1.41";
@@ -354,13 +355,4 @@ impl Call {
     fn within(self, time: Duration) -> Self {
         Self { time, ..self }
     }
-}
-
-/// The cause that says something: "connection refused".
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::{Health, Limits};
 use crate::spawn::ExitStatus;
 use crate::spawn::command::{Command, Commands, Ended, Sandbox};
+use crate::tls::innermost;
 
 /// One question takes no longer than this.
 const MAX_TRY: Duration = Duration::from_secs(5);
@@ -212,15 +213,6 @@ async fn ask_http(url: &str) -> Result<(), String> {
     let answer = client.get(url).send().await.map_err(|error| innermost(&error))?;
     let status = answer.status();
     if status.is_success() || status.is_redirection() { Ok(()) } else { Err(format!("{url}: HTTP {status}")) }
-}
-
-/// The cause that says something: "connection refused".
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 async fn ask_command(command: Command, commands: &dyn Commands) -> Result<(), String> {

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{FetchError, FetchRequest, Fetcher, Progress};
 use crate::artifact::{Artifact, hex, mask_url};
+use crate::tls::innermost;
 
 /// No download is tried more often.
 const MAX_TRIES: u32 = 6;
@@ -300,13 +301,4 @@ fn validator(answer: &Response) -> Option<String> {
 fn range_start(answer: &Response) -> Option<u64> {
     let range = answer.headers().get(CONTENT_RANGE)?.to_str().ok()?;
     range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
-}
-
-/// The cause that says something, without the address: it may hold credentials.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut error: &dyn std::error::Error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
