@@ -88,9 +88,9 @@ impl Handle {
         let snapshot = self.store.snapshot().map_err(|error| unavailable(&error))?;
         let mut found = Vec::new();
         for id in tasks {
-            let Some(task) = snapshot.task_summary(id).map_err(|error| unavailable(&error))? else {
-                continue;
-            };
+            let task = snapshot.task_summary(id).map_err(|error| unavailable(&error))?;
+            // Whoever was told that a task is at rest must not be told that it is not, while its actor ends.
+            let Some(task) = task.filter(|task| task.state.is_active()) else { continue };
             let mut theirs: Vec<_> =
                 services.iter().filter(|service| held.get(service) == Some(&id)).collect();
             theirs.sort_unstable();
@@ -282,7 +282,10 @@ impl Commander for Handle {
     }
 
     fn holder(&self, service: ServiceId) -> Option<TaskId> {
-        self.held.borrow().get(&service).copied()
+        let task = self.held.borrow().get(&service).copied()?;
+        // As in `conflicts`: a task at rest holds nothing, even if its actor is still ending.
+        let summary = self.store.snapshot().and_then(|snapshot| snapshot.task_summary(task));
+        summary.map_or(true, |summary| summary.is_some_and(|it| it.state.is_active())).then_some(task)
     }
 
     fn is_draining(&self) -> bool {
