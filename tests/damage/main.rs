@@ -16,6 +16,8 @@ mod file;
 mod flips;
 #[path = "../it/harness.rs"]
 mod harness;
+#[path = "../it/strace.rs"]
+mod strace;
 mod syscalls;
 
 use std::path::Path;

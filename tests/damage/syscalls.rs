@@ -6,17 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use crate::harness::{Daemon, PATIENCE, items, skip};
+use crate::harness::{Daemon, PATIENCE, items};
 use crate::scale;
-
-fn has_strace() -> bool {
-    let runs = Command::new("strace").args(["-o", "/dev/null", "true"]).output();
-    let runs = runs.is_ok_and(|output| output.status.success());
-    if !runs {
-        skip("strace is missing or may not trace");
-    }
-    runs
-}
+use crate::strace::has_strace;
 
 /// A daemon under strace; it and strace are ended when this is dropped.
 struct Traced {

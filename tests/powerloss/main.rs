@@ -7,9 +7,27 @@
 //! number of images grows with `DEPLOYD_TEST_SCALE` (1 when absent); a run is repeated by its
 //! `DEPLOYD_TEST_SEED`.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "these are tests, helpers included")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    dead_code,
+    reason = "these are tests, helpers included; the harness is shared"
+)]
 
+#[path = "../it/harness.rs"]
+mod harness;
+#[path = "../it/http.rs"]
+mod http;
+#[path = "../it/push.rs"]
+mod push;
+#[path = "../it/strace.rs"]
+mod strace;
+
+mod calls;
 mod disk;
+mod files;
+mod releases;
 mod workload;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,184 @@
+//! Beside the store: whatever a commit claims is durable before it is made. A release, a `current` that leads to
+//! it, an artifact, a repository are on the disk, with all the names that lead to them, or nothing says that they are.
+//!
+//! The system calls of a real daemon are recorded, and played on a disk that keeps only what was synced ([`Files`]).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::calls::{self, Call, Step, TRACED};
+use crate::files::{Files, Kind};
+use crate::harness::{Daemon, items, user};
+use crate::http::tar;
+use crate::push::push;
+use crate::strace::has_strace;
+
+/// No life has more lines in its trace.
+const LIFE: usize = 1 << 24;
+
+/// A daemon under strace, with all that it has started.
+struct Traced {
+    daemon: Daemon,
+    lives: usize,
+}
+
+impl Traced {
+    fn launch(&mut self) {
+        self.lives += 1;
+        let trace = self.trace(self.lives);
+        let words = ["strace", "-f", "-y", "-qq", "-s", "4096", "-e", "signal=none", "-e"];
+        self.daemon.wrapper = words.map(str::to_string).to_vec();
+        self.daemon.wrapper.extend([format!("trace={TRACED}"), "-o".into(), trace.display().to_string()]);
+        self.daemon.environment = vec![("DEPLOYD_CRASH_NOTE", self.note().display().to_string())];
+        self.daemon.launch();
+    }
+
+    fn note(&self) -> PathBuf {
+        self.daemon.path("note")
+    }
+
+    fn trace(&self, life: usize) -> PathBuf {
+        self.daemon.path(&format!("trace-{life}"))
+    }
+
+    fn end(&mut self) {
+        let pid = fs::read_to_string(self.daemon.path("state/lock")).unwrap();
+        let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert_eq!(self.daemon.wait(), Some(0), "{}", self.daemon.log());
+    }
+
+    /// What it did in its last life.
+    fn steps(&self) -> Vec<Step> {
+        let trace = fs::read_to_string(self.trace(self.lives)).unwrap();
+        calls::read(&trace, &self.note(), self.lives * LIFE)
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        if self.daemon.runs() {
+            // What a strace that is killed traces would go on.
+            let group = nix::unistd::Pid::from_raw(self.daemon.pid());
+            nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).ok();
+        }
+    }
+}
+
+/// What is complete in a directory: what has its final name.
+fn complete(files: &Files, directory: &Path) -> Vec<PathBuf> {
+    let is_complete = |path: &PathBuf| !path.extension().is_some_and(|extension| extension == "tmp" || extension == "part");
+    files.children(directory).into_iter().filter(is_complete).collect()
+}
+
+/// What has to be durable, when that is said.
+fn claims(said: &str, files: &Files, state: &Path) -> Vec<PathBuf> {
+    let services = files.children(&state.join("services"));
+    let releases = || services.iter().flat_map(|service| complete(files, &service.join("releases"))).collect::<Vec<_>>();
+    match said {
+        "before the commit of repository.created" | "before the commit of deployment.commitPinned" => {
+            complete(files, &state.join("git"))
+        }
+        "before the commit of deployment.artifactPinned" => complete(files, &state.join("artifacts")),
+        "before the commit of deployment.releasePrepared" | "before the commit of operation.begun" => releases(),
+        "before the commit of operation.ended" => {
+            let containers = services.iter().flat_map(|service| files.children(&service.join("containers")));
+            let links = containers.map(|container| container.join("current"));
+            let links = links.filter(|link| files.kind(link).is_some());
+            links.flat_map(|link| [led_to(files, &link), link]).collect()
+        }
+        said if said.starts_with("after the commit of ") => {
+            ["deployd.redb", "deployd.redb.created"].map(|name| state.join(name)).into()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Where `current` leads: `../../releases/<release>`.
+fn led_to(files: &Files, link: &Path) -> PathBuf {
+    let Some(Kind::Link(target)) = files.kind(link) else { panic!("{} is no link", link.display()) };
+    let release = target.strip_prefix("../../releases/").unwrap();
+    link.ancestors().nth(3).unwrap().join("releases").join(release)
+}
+
+/// Plays what was recorded; what was claimed how often, and what of it was not durable then.
+fn play(files: &mut Files, state: &Path, steps: &[Step], met: &mut BTreeMap<String, usize>) -> Vec<String> {
+    let mut missing = Vec::new();
+    for step in steps {
+        files.take(step);
+        let Call::Said(_, said) = &step.call else { continue };
+        let said = said.trim_end();
+        for path in claims(said, files, state) {
+            *met.entry(said.to_string()).or_default() += 1;
+            missing.extend(files.not_durable(&path).into_iter().map(|what| format!("{said}: {what}")));
+        }
+    }
+    missing
+}
+
+/// What lies there really.
+fn real(path: &Path) -> BTreeMap<PathBuf, Kind> {
+    let metadata = path.symlink_metadata().unwrap();
+    let kind = if metadata.is_symlink() {
+        Kind::Link(fs::read_link(path).unwrap().to_str().unwrap().into())
+    } else if metadata.is_dir() {
+        Kind::Directory
+    } else {
+        Kind::File
+    };
+    let mut all = BTreeMap::from([(path.to_path_buf(), kind.clone())]);
+    if kind == Kind::Directory {
+        all.extend(path.read_dir().unwrap().flat_map(|entry| real(&entry.unwrap().path())));
+    }
+    all
+}
+
+#[test]
+fn whatever_a_commit_claims_is_durable_before_it() {
+    if !has_strace() {
+        return;
+    }
+    let mut traced = Traced { daemon: Daemon::new(), lives: 0 };
+    let daemon = &traced.daemon;
+    let run = format!("run:\n  command: [/bin/sleep, '1000']\n{}", user());
+    daemon.add_running(1, &[("a1", ""), ("a2", "")], &run, "sharedPaths: [var/uploads]");
+    daemon.add_running(2, &[("b1", "")], &run, "build: { command: [/bin/sh, build.sh], output: out }");
+    let package = daemon.path("package.tar");
+    fs::write(&package, tar(&[("bin/deep/tool", b"a tool"), ("top", b"a file")])).unwrap();
+    daemon.write("deployd.yaml", &format!("packages: {{ allowedUris: ['file://{}'] }}\n", package.display()));
+    let state = daemon.path("state");
+    let mut files = Files::below(state.parent().unwrap());
+    let (mut met, mut missing) = (BTreeMap::new(), Vec::new());
+
+    traced.launch();
+    assert_eq!(traced.daemon.call("POST", "/v1/repositories", "{\"name\": \"app\"}").0, 201);
+    traced.end();
+    missing.extend(play(&mut files, &state, &traced.steps(), &mut met));
+    // A user's own git, which may sync nothing.
+    push(&traced.daemon, "app", &[("build.sh", "mkdir -p out/deep && echo built > out/deep/file")], "main");
+    files.discover(&state.join("git"), 2 * LIFE - 1);
+
+    traced.launch();
+    let from = format!(", httpSrcUri: 'file://{}'", package.display());
+    let compiled = ", compileRepoPath: app, compileRepoBranch: main";
+    let plan = items(&[(1, 2, "HTTP_UPLOAD_DEPLOY", &from), (2, 1, "COMPILE_DEPLOY", compiled)]);
+    traced.daemon.executed("release", &plan, "SUCCEEDED");
+    // strace ends with the last of what it traces.
+    traced.daemon.executed("stop", &items(&[(1, 0, "STOP", ""), (2, 0, "STOP", "")]), "SUCCEEDED");
+    traced.end();
+    missing.extend(play(&mut files, &state, &traced.steps(), &mut met));
+
+    assert!(missing.is_empty(), "not durable when it was claimed: {missing:#?}");
+    assert_eq!(files.all(&state), real(&state), "the disk of this test is not what happened");
+    for (claim, times) in [
+        ("repository.created", 1),
+        ("deployment.commitPinned", 1),
+        ("deployment.artifactPinned", 2),
+        ("deployment.releasePrepared", 2),
+        ("operation.ended", 6),
+    ] {
+        let met = met.get(&format!("before the commit of {claim}")).copied().unwrap_or_default();
+        assert!(met >= times, "{claim}: met {met} times only");
+    }
+}
