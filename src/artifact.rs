@@ -87,7 +87,7 @@ impl ArtifactStore {
         point("before an artifact gets its name");
         fs::rename(part, self.path(&artifact.sha256))?;
         point("after an artifact got its name");
-        File::open(&self.root)?.sync_all()?;
+        sync_directory(&self.root)?;
         Ok(artifact)
     }
 
@@ -142,6 +142,16 @@ impl ArtifactStore {
     pub fn free(&self) -> io::Result<u64> {
         free_space(&self.root)
     }
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Makes everything durable that was written to the file system of this path.
+pub(crate) fn sync_all_of(path: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(path)?)?)
 }
 
 /// How many bytes an unprivileged writer can still write below `path`.

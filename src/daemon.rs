@@ -129,11 +129,17 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), DaemonError> {
 
 fn prepare_state(state: &Path) -> Result<StateLock, DaemonError> {
     let io = |what| move |source| DaemonError::Io { what, source };
+    let parents: Vec<_> =
+        state.ancestors().take_while(|path| !path.exists()).filter_map(Path::parent).collect();
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o755)
         .create(state)
         .map_err(io("create the state directory (stateDir)"))?;
+    // What can't be opened can't be synced, and is no reason not to start.
+    for parent in parents.into_iter().filter_map(|parent| fs::File::open(parent).ok()) {
+        parent.sync_all().map_err(io("sync the directory of the state directory"))?;
+    }
     let lock = StateLock::acquire(state)?;
     // Everything that an earlier daemon had asked for either runs by now or was never started.
     Spawner::wait_for_predecessor(&state.join("spawner.lock"), PREDECESSOR)

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::git::{Git, GitError, Origin};
 use super::unpack::remove_tree;
-use super::{Artifact, ArtifactStore, hex};
+use super::{Artifact, ArtifactStore, hex, sync_directory};
 use crate::catalog;
 use crate::crashpoint::point;
 use crate::spawn::command::{Command, Commands, Ended, Identity, Sandbox};
@@ -139,6 +139,9 @@ impl Builder {
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
         };
         if let Some(artifact) = self.built_before(&key) {
+            // A daemon may have been killed before these names were durable.
+            sync_directory(&self.store.root)?;
+            sync_directory(&self.store.builds())?;
             return Ok(Built { artifact, reused: true });
         }
         let directory = self.work.join(format!("{}.tmp", request.identity.name));
@@ -287,7 +290,7 @@ impl Builder {
         point("before a build is remembered");
         fs::rename(temporary, self.store.builds().join(key))?;
         point("after a build was remembered");
-        File::open(self.store.builds())?.sync_all()
+        sync_directory(&self.store.builds())
     }
 
     fn lock(&self, key: &str) -> Arc<tokio::sync::Mutex<()>> {

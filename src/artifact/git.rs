@@ -205,6 +205,13 @@ impl Git {
             }
             return Err(error);
         }
+        // Whoever writes down which commit it is has it from now on, whatever becomes of the repository.
+        let synced = cache.clone();
+        let synced = crate::blocking::run(move || super::sync_all_of(&synced)).await;
+        synced.map_err(|error| GitError::Io {
+            what: "sync the cache of repositories",
+            why: error.to_string(),
+        })?;
         let git = self.command(&shown, cancel);
         let reference = format!("refs/deployd/{branch}^{{commit}}");
         let tip = git

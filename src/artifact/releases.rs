@@ -1,7 +1,7 @@
 //! Releases: artifacts unpacked for a service, and which one a container points to.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::crashpoint::point;
 
 use super::fetch::Limits;
 use super::unpack::{UnpackError, remove_tree, unpack};
-use super::{hex, touch};
+use super::{hex, sync_directory, touch};
 
 /// How many digits of its artifact's hash name a release.
 pub const SHORT: usize = 12;
@@ -81,6 +81,8 @@ impl Releases {
         let destination = self.release_dir(service, &release);
         if destination.is_dir() {
             touch(&destination)?;
+            // A daemon may have been killed before its name was durable.
+            sync_directory(destination.parent().unwrap_or(&destination))?;
             return Ok(release);
         }
         make_directory(&self.services.join(service))?;
@@ -125,6 +127,10 @@ impl Releases {
     pub fn switch(&self, service: &str, container: &str, release: &str) -> io::Result<()> {
         let directory = self.container_dir(service, container);
         make_directories(&directory)?;
+        if directory.join("current").symlink_metadata().is_err() {
+            // It never was: the names that lead to it need not be durable yet, whoever made them.
+            directory.ancestors().skip(1).take(3).try_for_each(sync_directory)?;
+        }
         let temporary = directory.join("current.tmp");
         match fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -135,7 +141,7 @@ impl Releases {
         point("in the middle of a switch");
         fs::rename(&temporary, directory.join("current"))?;
         point("after a switch");
-        File::open(&directory)?.sync_all()
+        sync_directory(&directory)
     }
 
     /// Where a release is.

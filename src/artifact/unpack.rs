@@ -13,7 +13,7 @@ use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use super::fetch::Limits;
-use super::free_space;
+use super::{free_space, sync_all_of, sync_directory};
 use crate::crashpoint::point;
 use jail::Jail;
 
@@ -96,13 +96,12 @@ pub fn unpack(
     remove_tree(&temporary)?;
     let done = write_all(archive, &temporary, limits, strip_components).and_then(|unpacked| {
         prepare(&temporary)?;
-        let directory = File::open(&temporary)?;
         // One sync for all files: complete on disk before anything can point to it.
-        rustix::fs::syncfs(&directory).map_err(io::Error::from)?;
+        sync_all_of(&temporary)?;
         point("before a release gets its name");
         fs::rename(&temporary, destination)?;
         point("after a release got its name");
-        File::open(destination.parent().unwrap_or(destination))?.sync_all()?;
+        sync_directory(destination.parent().unwrap_or(destination))?;
         Ok(unpacked)
     });
     if done.is_err() {

@@ -1,5 +1,6 @@
 //! What the daemon touches the host with: put together out of its configuration.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -51,6 +52,9 @@ pub fn build_executor(
     };
     let builder = Builder::open(commands.clone(), artifacts.clone(), git.clone(), state.join("builds"))
         .map_err(io("prepare builds"))?;
+    // All these directories may be new.
+    let synced = File::open(state).and_then(|state| state.sync_all());
+    synced.map_err(io("sync the state directory"))?;
     let runtime = Arc::new(ProcessRuntime::new(services.clone(), launcher).map_err(io("read /proc"))?);
     let units =
         systemd.map(|systemd| UnitRuntime::new(services.clone(), systemd).map_err(io("read the boot's id")));

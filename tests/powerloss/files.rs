@@ -16,6 +16,11 @@ pub enum Kind {
     Link(String),
 }
 
+/// Whether a name is that of something complete.
+pub fn is_complete(name: &str) -> bool {
+    !name.ends_with(".tmp") && !name.ends_with(".part")
+}
+
 #[derive(Debug)]
 struct Node {
     kind: Kind,
@@ -159,7 +164,8 @@ impl Files {
 
     /// Everything with what it is, as it would be without a power cut.
     pub fn all(&self, path: &Path) -> BTreeMap<PathBuf, Kind> {
-        let mut all: BTreeMap<_, _> = self.kind(path).map(|kind| (path.to_path_buf(), kind.clone())).into_iter().collect();
+        let mut all: BTreeMap<_, _> =
+            self.kind(path).map(|kind| (path.to_path_buf(), kind.clone())).into_iter().collect();
         all.extend(self.children(path).iter().flat_map(|child| self.all(child)));
         all
     }
@@ -171,7 +177,9 @@ impl Files {
         for name in self.parts(path).unwrap() {
             let directory = &self.nodes[node];
             way.push(&name);
-            let Some(next) = directory.names.get(&name) else { return vec![format!("{} is not there", way.display())] };
+            let Some(next) = directory.names.get(&name) else {
+                return vec![format!("{} is not there", way.display())];
+            };
             if directory.durable.get(&name) != Some(next) {
                 missing.push(format!("the name {}", way.display()));
             }
@@ -191,14 +199,63 @@ impl Files {
 
     fn tree(&self, node: usize, path: &Path, missing: &mut Vec<String>) {
         let directory = &self.nodes[node];
-        for name in directory.names.keys().chain(directory.durable.keys()) {
+        for name in directory.names.keys().chain(directory.durable.keys()).filter(|name| is_complete(name)) {
             if directory.names.get(name) != directory.durable.get(name) {
                 missing.push(format!("the name {}", path.join(name).display()));
             }
         }
-        for (name, child) in &directory.names {
+        for (name, child) in directory.names.iter().filter(|(name, _)| is_complete(name)) {
             self.content(*child, &path.join(name), missing);
             self.tree(*child, &path.join(name), missing);
         }
     }
+}
+
+/// A release, as strace would tell of it.
+const RELEASE: &str = r#"
+1 mkdir("/d/state", 0755) = 0
+1 fsync(3</d>) = 0
+1 mkdirat(AT_FDCWD</>, "/d/state/r.tmp", 0755) = 0
+1 openat(5</d/state/r.tmp>, "file", O_WRONLY|O_CREAT|O_EXCL, 0644) = 6</d/state/r.tmp/file>
+2 fsync(6</d/state/r.tmp/file> <unfinished ...>
+1 write(6</d/state/r.tmp/file>, "a, \"b\")", 8) = 8
+2 <... fsync resumed>) = 0
+1 fchmod(6</d/state/r.tmp/file>, 0755) = 0
+1 symlink("file", "/d/state/r.tmp/link") = 0
+1 fsync(6</d/state/r.tmp/file>) = 0
+1 fsync(5</d/state/r.tmp>) = 0
+1 rename("/d/state/r.tmp", "/d/state/r") = 0
+1 fsync(4</d/state> <unfinished ...>
+2 mkdir("/d/state/r/more", 0755) = -1 EEXIST (File exists)
+1 <... fsync resumed>)              = 0
+"#;
+
+/// What a release that is written like that would lack after a power cut.
+fn lacks(trace: &str) -> Vec<String> {
+    let root = Path::new("/d");
+    let mut files = Files::below(root);
+    crate::calls::read(trace, Path::new("/note"), 1).iter().for_each(|step| files.take(step));
+    files.not_durable(&root.join("state/r"))
+}
+
+/// The disk has teeth: it finds each sync that is left out, and each that comes too early.
+#[test]
+fn a_sync_that_is_missing_is_found() {
+    assert_eq!(lacks(RELEASE), Vec::<String>::new());
+    let lines: Vec<&str> = RELEASE.lines().collect();
+    let without = |n: usize| [&lines[..n], &lines[n + 1..]].concat().join("\n");
+    let syncs = (0..lines.len()).filter(|n| lines[*n].contains("1 fsync("));
+    let lacking: Vec<_> = syncs.map(|n| lacks(&without(n))).collect();
+    assert_eq!(
+        lacking,
+        [
+            vec!["the name /d/state"],
+            vec!["content, owner or mode of /d/state/r/file"],
+            vec!["the name /d/state/r/file", "the name /d/state/r/link"],
+            vec!["the name /d/state/r"],
+        ]
+    );
+    let early = RELEASE.replace(">, 0755) = 0", ">, 0700) = 0\n1 fsync(6</d/state/r.tmp/file>) = 0")
+        + "1 chmod(\"/d/state/r/file\", 0755) = 0";
+    assert_eq!(lacks(&early), ["content, owner or mode of /d/state/r/file"]);
 }

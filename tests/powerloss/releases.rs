@@ -3,12 +3,12 @@
 //!
 //! The system calls of a real daemon are recorded, and played on a disk that keeps only what was synced ([`Files`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::calls::{self, Call, Step, TRACED};
-use crate::files::{Files, Kind};
+use crate::files::{Files, Kind, is_complete};
 use crate::harness::{Daemon, items, user};
 use crate::http::tar;
 use crate::push::push;
@@ -24,13 +24,15 @@ struct Traced {
 }
 
 impl Traced {
-    fn launch(&mut self) {
+    /// Launches it, to be killed at a point.
+    fn launch(&mut self, kill: Option<&str>) {
         self.lives += 1;
         let trace = self.trace(self.lives);
         let words = ["strace", "-f", "-y", "-qq", "-s", "4096", "-e", "signal=none", "-e"];
         self.daemon.wrapper = words.map(str::to_string).to_vec();
         self.daemon.wrapper.extend([format!("trace={TRACED}"), "-o".into(), trace.display().to_string()]);
         self.daemon.environment = vec![("DEPLOYD_CRASH_NOTE", self.note().display().to_string())];
+        self.daemon.environment.extend(kill.map(|name| ("DEPLOYD_CRASH_AT", format!("{name}:1"))));
         self.daemon.launch();
     }
 
@@ -66,22 +68,26 @@ impl Drop for Traced {
     }
 }
 
-/// What is complete in a directory: what has its final name.
+/// What is complete in a directory.
 fn complete(files: &Files, directory: &Path) -> Vec<PathBuf> {
-    let is_complete = |path: &PathBuf| !path.extension().is_some_and(|extension| extension == "tmp" || extension == "part");
-    files.children(directory).into_iter().filter(is_complete).collect()
+    let mut all = files.children(directory);
+    all.retain(|path| path.file_name().is_some_and(|name| is_complete(name.to_str().unwrap())));
+    all
 }
 
 /// What has to be durable, when that is said.
 fn claims(said: &str, files: &Files, state: &Path) -> Vec<PathBuf> {
     let services = files.children(&state.join("services"));
-    let releases = || services.iter().flat_map(|service| complete(files, &service.join("releases"))).collect::<Vec<_>>();
+    let releases =
+        || services.iter().flat_map(|service| complete(files, &service.join("releases"))).collect::<Vec<_>>();
     match said {
-        "before the commit of repository.created" | "before the commit of deployment.commitPinned" => {
-            complete(files, &state.join("git"))
-        }
+        "before the commit of repository.created" => complete(files, &state.join("git")),
+        "before the commit of repository.deleted" => vec![state.join("git")],
+        "before the commit of deployment.commitPinned" => complete(files, &state.join("git-cache")),
         "before the commit of deployment.artifactPinned" => complete(files, &state.join("artifacts")),
-        "before the commit of deployment.releasePrepared" | "before the commit of operation.begun" => releases(),
+        "before the commit of deployment.releasePrepared" | "before the commit of operation.begun" => {
+            releases()
+        }
         "before the commit of operation.ended" => {
             let containers = services.iter().flat_map(|service| files.children(&service.join("containers")));
             let links = containers.map(|container| container.join("current"));
@@ -102,19 +108,17 @@ fn led_to(files: &Files, link: &Path) -> PathBuf {
     link.ancestors().nth(3).unwrap().join("releases").join(release)
 }
 
-/// Plays what was recorded; what was claimed how often, and what of it was not durable then.
-fn play(files: &mut Files, state: &Path, steps: &[Step], met: &mut BTreeMap<String, usize>) -> Vec<String> {
-    let mut missing = Vec::new();
+/// Plays what was recorded.
+fn play(files: &mut Files, state: &Path, steps: &[Step], found: &mut Found) {
     for step in steps {
         files.take(step);
         let Call::Said(_, said) = &step.call else { continue };
         let said = said.trim_end();
         for path in claims(said, files, state) {
-            *met.entry(said.to_string()).or_default() += 1;
-            missing.extend(files.not_durable(&path).into_iter().map(|what| format!("{said}: {what}")));
+            *found.met.entry(said.to_string()).or_default() += 1;
+            found.missing.extend(files.not_durable(&path).into_iter().map(|what| format!("{said}: {what}")));
         }
     }
-    missing
 }
 
 /// What lies there really.
@@ -134,11 +138,16 @@ fn real(path: &Path) -> BTreeMap<PathBuf, Kind> {
     all
 }
 
-#[test]
-fn whatever_a_commit_claims_is_durable_before_it() {
-    if !has_strace() {
-        return;
-    }
+/// What a scene claimed, how often, and what of it was not durable then.
+#[derive(Default)]
+struct Found {
+    met: BTreeMap<String, usize>,
+    missing: BTreeSet<String>,
+}
+
+/// A release by a build and one by a package. With `kill`, the daemon is killed at that point on its way, and the next
+/// one goes on.
+fn released(kill: Option<&str>) -> Found {
     let mut traced = Traced { daemon: Daemon::new(), lives: 0 };
     let daemon = &traced.daemon;
     let run = format!("run:\n  command: [/bin/sleep, '1000']\n{}", user());
@@ -148,37 +157,78 @@ fn whatever_a_commit_claims_is_durable_before_it() {
     fs::write(&package, tar(&[("bin/deep/tool", b"a tool"), ("top", b"a file")])).unwrap();
     daemon.write("deployd.yaml", &format!("packages: {{ allowedUris: ['file://{}'] }}\n", package.display()));
     let state = daemon.path("state");
-    let mut files = Files::below(state.parent().unwrap());
-    let (mut met, mut missing) = (BTreeMap::new(), Vec::new());
+    let (mut files, mut found) = (Files::below(state.parent().unwrap()), Found::default());
 
-    traced.launch();
+    traced.launch(None);
     assert_eq!(traced.daemon.call("POST", "/v1/repositories", "{\"name\": \"app\"}").0, 201);
     traced.end();
-    missing.extend(play(&mut files, &state, &traced.steps(), &mut met));
+    play(&mut files, &state, &traced.steps(), &mut found);
     // A user's own git, which may sync nothing.
     push(&traced.daemon, "app", &[("build.sh", "mkdir -p out/deep && echo built > out/deep/file")], "main");
-    files.discover(&state.join("git"), 2 * LIFE - 1);
+    files.discover(&state.join("git"), (traced.lives + 1) * LIFE - 1);
 
-    traced.launch();
     let from = format!(", httpSrcUri: 'file://{}'", package.display());
     let compiled = ", compileRepoPath: app, compileRepoBranch: main";
-    let plan = items(&[(1, 2, "HTTP_UPLOAD_DEPLOY", &from), (2, 1, "COMPILE_DEPLOY", compiled)]);
-    traced.daemon.executed("release", &plan, "SUCCEEDED");
+    let plan = items(&[(2, 2, "COMPILE_DEPLOY", compiled), (1, 1, "HTTP_UPLOAD_DEPLOY", &from)]);
+    traced.launch(kill);
+    let task = traced.daemon.execute("release", &plan);
+    if kill.is_some() {
+        traced.daemon.wait();
+        play(&mut files, &state, &traced.steps(), &mut found);
+        traced.launch(None);
+        traced.daemon.ctl_ends(0, &["resume", &task.to_string(), "--wait"]);
+    }
+    traced.daemon.until_state(task, "SUCCEEDED");
     // strace ends with the last of what it traces.
     traced.daemon.executed("stop", &items(&[(1, 0, "STOP", ""), (2, 0, "STOP", "")]), "SUCCEEDED");
+    assert_eq!(traced.daemon.call("DELETE", "/v1/repositories/app", "").0, 204);
     traced.end();
-    missing.extend(play(&mut files, &state, &traced.steps(), &mut met));
-
-    assert!(missing.is_empty(), "not durable when it was claimed: {missing:#?}");
+    play(&mut files, &state, &traced.steps(), &mut found);
     assert_eq!(files.all(&state), real(&state), "the disk of this test is not what happened");
+    found
+}
+
+#[test]
+fn whatever_a_commit_claims_is_durable_before_it() {
+    if !has_strace() {
+        return;
+    }
+    let found = released(None);
+    assert!(found.missing.is_empty(), "not durable when it was claimed: {:#?}", found.missing);
     for (claim, times) in [
         ("repository.created", 1),
+        ("repository.deleted", 1),
         ("deployment.commitPinned", 1),
-        ("deployment.artifactPinned", 2),
-        ("deployment.releasePrepared", 2),
+        ("deployment.artifactPinned", 4),
+        ("deployment.releasePrepared", 3),
         ("operation.ended", 6),
     ] {
-        let met = met.get(&format!("before the commit of {claim}")).copied().unwrap_or_default();
+        let met = found.met.get(&format!("before the commit of {claim}")).copied().unwrap_or_default();
         assert!(met >= times, "{claim}: met {met} times only");
     }
+}
+
+/// A daemon that finds what another one has made may not take it for durable: that one was killed before it had
+/// synced the name.
+#[test]
+fn what_a_killed_daemon_has_left_is_durable_before_it_is_claimed() {
+    if !has_strace() {
+        return;
+    }
+    std::thread::scope(|scope| {
+        for names in [
+            ["after an artifact got its name", "after a release got its name"],
+            ["after a build was remembered", "after a switch"],
+        ] {
+            scope.spawn(move || {
+                for name in names {
+                    let missing = released(Some(name)).missing;
+                    assert!(
+                        missing.is_empty(),
+                        "killed {name}, not durable when it was claimed: {missing:#?}"
+                    );
+                }
+            });
+        }
+    });
 }

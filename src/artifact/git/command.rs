@@ -25,6 +25,7 @@ const CONFIG: &str = "\
 \thooksPath = /dev/null
 \tfsmonitor = false
 \tattributesFile = /dev/null
+\tfsync = objects,reference
 [transfer]
 \tfsckObjects = true
 [submodule]

@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::GitError;
 use super::command::GitCommand;
 use crate::artifact::unpack::remove_tree;
+use crate::artifact::{sync_all_of, sync_directory};
+use crate::blocking;
 use crate::crashpoint::point;
 
 /// A built-in repository.
@@ -112,9 +114,15 @@ impl Repositories {
             give(&temporary, group)
                 .map_err(|error| io_error("give the repository to group deployd", &error))?;
         }
-        point("before a repository gets its name");
-        fs::rename(&temporary, &path).map_err(|error| io_error("create the repository", &error))?;
-        point("after a repository got its name");
+        let (directory, to) = (self.directory.clone(), path);
+        let name_it = move || {
+            sync_all_of(&temporary)?;
+            point("before a repository gets its name");
+            fs::rename(&temporary, &to)?;
+            point("after a repository got its name");
+            sync_directory(&directory)
+        };
+        blocking::run(name_it).await.map_err(|error| io_error("create the repository", &error))?;
         self.info(name).await
     }
 
@@ -124,6 +132,7 @@ impl Repositories {
         point("before a repository is removed");
         remove_tree(&doomed)
             .and_then(|()| fs::rename(self.path(name), &doomed))
+            .and_then(|()| sync_directory(&self.directory))
             .and_then(|()| remove_tree(&doomed))
             .map_err(|error| io_error("delete the repository", &error))?;
         point("after a repository was removed");

@@ -180,7 +180,10 @@ pub fn write(path: &Path, text: &str, mode: u32) -> io::Result<bool> {
 /// Lets a unit be started with the machine.
 pub fn enable(scope: &Scope, unit: &str) -> io::Result<()> {
     let wants = scope.unit_directory().join(format!("{}.wants", scope.target()));
-    fs::create_dir_all(&wants)?;
+    if !wants.exists() {
+        fs::create_dir_all(&wants)?;
+        File::open(scope.unit_directory())?.sync_all()?;
+    }
     match std::os::unix::fs::symlink(scope.unit_directory().join(unit), wants.join(unit)) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
