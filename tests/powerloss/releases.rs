@@ -148,9 +148,9 @@ struct Found {
     missing: BTreeSet<String>,
 }
 
-/// A release by a build and one by a package. With `kill`, the daemon is killed at that point on its way, and the next
-/// one goes on.
-fn released(kill: Option<&str>) -> Found {
+/// A release by a build and one by a package. With `kill`, the daemon is killed when it meets that point first, and
+/// the next one goes on.
+fn released(build_first: bool, kill: Option<&str>) -> Found {
     let mut traced = Traced { daemon: Daemon::new(), lives: 0 };
     let daemon = &traced.daemon;
     let run = format!("run:\n  command: [/bin/sleep, '1000']\n{}", user());
@@ -167,12 +167,18 @@ fn released(kill: Option<&str>) -> Found {
     traced.end();
     play(&mut files, &state, &traced.steps(), &mut found);
     // A user's own git, which may sync nothing.
-    push(&traced.daemon, "app", &[("build.sh", "mkdir -p out/deep && echo built > out/deep/file")], "main");
+    let commit = push(
+        &traced.daemon,
+        "app",
+        &[("build.sh", "mkdir -p out/deep && echo built > out/deep/file")],
+        "main",
+    );
     files.discover(&state.join("git"), (traced.lives + 1) * LIFE - 1);
 
     let from = format!(", httpSrcUri: 'file://{}'", package.display());
-    let compiled = ", compileRepoPath: app, compileRepoBranch: main";
-    let plan = items(&[(2, 2, "COMPILE_DEPLOY", compiled), (1, 1, "HTTP_UPLOAD_DEPLOY", &from)]);
+    let compiled = format!(", compileRepoPath: app, compileRepoBranch: main, compileRepoCommit: {commit}");
+    let compiled = (2, i64::from(build_first), "COMPILE_DEPLOY", &*compiled);
+    let plan = items(&[compiled, (1, i64::from(!build_first), "HTTP_UPLOAD_DEPLOY", &from)]);
     traced.launch(kill);
     let task = traced.daemon.execute("release", &plan);
     if kill.is_some() {
@@ -196,7 +202,7 @@ fn whatever_a_commit_claims_is_durable_before_it() {
     if !has_strace() {
         return;
     }
-    let found = released(None);
+    let found = released(true, None);
     assert!(found.missing.is_empty(), "not durable when it was claimed: {:#?}", found.missing);
     for (claim, times) in [
         ("repository.created", 1),
@@ -219,13 +225,13 @@ fn what_a_killed_daemon_has_left_is_durable_before_it_is_claimed() {
         return;
     }
     std::thread::scope(|scope| {
-        for names in [
-            ["after an artifact got its name", "after a release got its name"],
-            ["after a build was remembered", "after a switch"],
+        for kills in [
+            [(false, "after an artifact got its name"), (false, "after a release got its name")],
+            [(true, "after a build was remembered"), (false, "after a switch")],
         ] {
             scope.spawn(move || {
-                for name in names {
-                    let missing = released(Some(name)).missing;
+                for (build_first, name) in kills {
+                    let missing = released(build_first, Some(name)).missing;
                     assert!(
                         missing.is_empty(),
                         "killed {name}, not durable when it was claimed: {missing:#?}"
