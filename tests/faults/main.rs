@@ -23,6 +23,7 @@ mod clock;
 mod containers;
 mod git;
 mod memory;
+mod modes;
 mod panics;
 mod scene;
 mod shutdown;
