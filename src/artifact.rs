@@ -14,6 +14,7 @@ pub mod build;
 pub mod fetch;
 pub mod git;
 pub mod releases;
+mod shared;
 pub mod unpack;
 
 use std::fmt::Write as _;

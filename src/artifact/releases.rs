@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::crashpoint::point;
 
 use super::fetch::Limits;
+use super::shared::share;
 use super::unpack::{UnpackError, remove_tree, unpack};
 use super::{hex, sync_directory, touch};
 
@@ -85,33 +86,13 @@ impl Releases {
             sync_directory(destination.parent().unwrap_or(&destination))?;
             return Ok(release);
         }
-        make_directory(&self.services.join(service))?;
-        make_directory(&self.services.join(service).join("releases"))?;
+        let service = self.services.join(service);
+        make_directory(&service)?;
+        make_directory(&service.join("releases"))?;
         unpack(archive, &destination, limits, layout.strip_components, |directory| {
-            self.share(service, directory, layout)
+            share(&service, directory, layout)
         })?;
         Ok(release)
-    }
-
-    /// Puts links to the shared directories into a release that is being made.
-    fn share(&self, service: &str, release: &Path, layout: &Layout) -> Result<(), UnpackError> {
-        for path in &layout.shared_paths {
-            let shared = self.services.join(service).join("shared").join(path);
-            make_directories(&shared)?;
-            if let Some((uid, gid)) = layout.owner {
-                std::os::unix::fs::lchown(&shared, Some(uid), Some(gid))?;
-            }
-            let link = release.join(path);
-            if link.symlink_metadata().is_ok() {
-                let why = "the catalog shares this path, but the package holds it, too";
-                return Err(UnpackError::Refused { name: path.clone(), why });
-            }
-            if let Some(parent) = link.parent() {
-                make_directories(parent)?;
-            }
-            symlink(&shared, &link)?;
-        }
-        Ok(())
     }
 
     /// The release to which a container points.

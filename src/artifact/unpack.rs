@@ -43,6 +43,11 @@ pub enum UnpackError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// What is shared is not a directory any more.
+    #[error(
+        "the shared directory {0} of the service is a link, or no directory: the service has put that there; remove it below `shared`"
+    )]
+    Shared(String),
     /// It is too large.
     #[error("the archive is refused: it holds more than {limit} {what}; raise {key} if it has to")]
     TooLarge {

@@ -14,6 +14,7 @@ mod builds;
 mod client;
 mod downloads;
 mod escalation;
+mod exchange;
 #[path = "../it/harness.rs"]
 mod harness;
 #[path = "../it/push.rs"]

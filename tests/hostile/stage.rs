@@ -157,7 +157,7 @@ fn canaries() -> Vec<String> {
 }
 
 /// Everything below a directory, links not followed.
-fn below(directory: &Path) -> Vec<PathBuf> {
+pub fn below(directory: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
         let path = entry.path();
