@@ -11,6 +11,11 @@ use crate::stage::below;
 
 /// How often the service is released meanwhile.
 const RELEASES: usize = 30;
+/// What the catalog wants to be shared later, and what is said where that is a link.
+const WANTED: [(&str, &str); 2] = [
+    ("uploads/deep/inner", "the service has put that there"),
+    ("data, way/in", "the package holds it, too, or a link on the way"),
+];
 /// What is not the service's to exchange.
 const NOT_ITS_OWN: [&str; 7] = [
     "shared",
@@ -95,25 +100,26 @@ fn a_service_that_exchanges_its_directories_for_links_leads_root_nowhere() {
     let before = look(&outside);
     let service = daemon.path("state/services/s1");
 
-    // A link that was there before: to a catalog that now wants more of it.
-    share(&daemon, "uploads/deep/inner, data, way/in");
-    assert_eq!(daemon.call("POST", "/v1/services/reload", "").0, 200);
+    // Links that were there before, on the way to what a changed catalog wants; `way` is one of the package's.
     STRANGER.does(|| {
         for place in ["shared/uploads/deep", "shared/data/way"] {
             symlink(&outside, service.join(place)).unwrap();
         }
     });
-    daemon.executed("linked", &package(&daemon, 1), "FAILED");
-    assert_eq!(look(&outside), before);
+    for (number, (paths, says)) in WANTED.into_iter().enumerate() {
+        share(&daemon, paths);
+        assert_eq!(daemon.call("POST", "/v1/services/reload", "").0, 200);
+        let task = daemon.executed("linked", &package(&daemon, number + 1), "FAILED");
+        let error = daemon.report(task)["deployments"][0]["error"].to_string();
+        assert!(error.contains(says), "{error}");
+        assert_eq!(look(&outside), before, "{paths}");
+    }
 
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| STRANGER.does(|| exchange(&service, &outside, &is_over)));
-        for number in 2..RELEASES + 2 {
-            share(
-                &daemon,
-                if number % 2 == 0 { "uploads/deep/inner, data" } else { "uploads/deep/inner, data, way/in" },
-            );
+        for number in 3..RELEASES + 3 {
+            share(&daemon, WANTED[number % 2].0);
             assert_eq!(daemon.call("POST", "/v1/services/reload", "").0, 200);
             let task = daemon.execute("raced", &package(&daemon, number));
             daemon.until(task, |event| {
