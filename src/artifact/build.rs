@@ -5,6 +5,7 @@
 //! directory has the name of its command.
 
 mod pack;
+mod stubborn;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{self, File};
@@ -17,7 +18,6 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::git::{Git, GitError, Origin};
-use super::unpack::remove_tree;
 use super::{Artifact, ArtifactStore, hex, sync_directory};
 use crate::catalog;
 use crate::crashpoint::point;
@@ -119,7 +119,7 @@ impl Builder {
             let path = entry?.path();
             let is_begun = path.file_stem().is_some_and(|stem| begun.iter().any(|name| stem == &**name));
             if !is_begun {
-                remove_stubborn(&path)?;
+                stubborn::remove(&path)?;
             }
         }
         Ok(Self { commands, store, git, work, under_way: Mutex::default() })
@@ -160,7 +160,7 @@ impl Builder {
         let gone = self.commands.abandon(name).await.map_err(|error| error.to_string());
         let gone = match gone {
             Ok(()) => {
-                crate::blocking::run(move || remove_stubborn(&directory)).await.map_err(|e| e.to_string())
+                crate::blocking::run(move || stubborn::remove(&directory)).await.map_err(|e| e.to_string())
             }
             failed => failed,
         };
@@ -209,7 +209,8 @@ impl Builder {
         // Nobody but us may look in before everything is in place.
         fs::DirBuilder::new().mode(0o700).create(directory)?;
         for name in ["src", "home", "tmp"] {
-            fs::DirBuilder::new().mode(0o755).create(directory.join(name))?;
+            // Nor may other builds, ever.
+            fs::DirBuilder::new().mode(0o700).create(directory.join(name))?;
         }
         let source = directory.join("src");
         let checkout = self.git.checkout(&request.origin, &request.commit, &source, cancel).await;
@@ -338,22 +339,4 @@ fn give_all(directory: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
         }
     }
     fs::set_permissions(directory, fs::Permissions::from_mode(0o711))
-}
-
-/// Removes a directory, even if a build has left directories in it that can't be written.
-fn remove_stubborn(path: &Path) -> io::Result<()> {
-    if !path.exists() || remove_tree(path).is_ok() {
-        return Ok(());
-    }
-    let mut open = vec![path.to_path_buf()];
-    while let Some(directory) = open.pop() {
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
-        for entry in fs::read_dir(&directory)? {
-            let path = entry?.path();
-            if path.symlink_metadata()?.is_dir() {
-                open.push(path);
-            }
-        }
-    }
-    remove_tree(path)
 }

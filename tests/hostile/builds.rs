@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::harness::{PATIENCE, is_root, items, skip};
+use crate::push::push;
 use crate::stage::Stage;
 
 /// What the builds may write, in all.
@@ -108,5 +109,65 @@ fn hostile_builds_end_alone_and_leave_nothing() {
         assert_eq!(fs::read_dir(inside).unwrap().count(), 0, "{name}");
         assert_eq!(pid(&stage), bystander, "{name} has disturbed another service");
         stage.assert_unharmed(name);
+    }
+}
+
+/// What a build does to another one: all that may have come of it is told. Each waits until the other one is there, and
+/// then until it has done its worst.
+fn assault(stage: &Stage, me: u64, other: u64) -> String {
+    let marks = stage.daemon.path("marks");
+    let builds = stage.daemon.path("state/builds");
+    let (marks, builds) = (marks.display(), builds.display());
+    format!(
+        "echo mine-{me} > secret; echo mine-{me} > $HOME/secret; echo mine-{me} > $TMPDIR/secret\n\
+         echo $PWD > {marks}/at-{me}.part; mv {marks}/at-{me}.part {marks}/at-{me}\n\
+         until test -e {marks}/at-{other}; do sleep 0.01; done\n\
+         at=$(dirname $(cat {marks}/at-{other}))\n\
+         for place in $at $at/src $at/home $at/tmp; do\n\
+           (ls $place; cat $place/secret; echo x > $place/new && echo wrote $place/new\n\
+           echo x >> $place/secret && echo wrote $place/secret; mv $place $place.aside && echo moved $place\n\
+           rm -rf $place/secret $place/out\n\
+           chmod 777 $place && echo opened $place)\n\
+         done > {marks}/told-{me} 2> /dev/null\n\
+         ls {builds} >> {marks}/told-{me} 2> /dev/null\n\
+         touch {marks}/over-{me}; until test -e {marks}/over-{other}; do sleep 0.01; done\n\
+         mkdir out; cat secret $HOME/secret $TMPDIR/secret > out/kept\n"
+    )
+}
+
+#[test]
+fn builds_of_two_users_at_once_do_not_reach_each_other() {
+    if !is_root() {
+        return skip("as whom a build runs is tested as root");
+    }
+    let mut stage = Stage::new("");
+    for (id, user) in [(2, "nobody"), (3, "daemon")] {
+        let build =
+            format!("build: {{ command: [/bin/sh, build.sh], output: out, timeout: 20s, user: {user} }}");
+        let run = "run:\n  command: [/bin/sleep, '1000']\n  user: daemon\n";
+        stage.daemon.add_running(
+            id,
+            &[(&format!("c{id}"), "")],
+            run,
+            &format!("health: {{ settle: 0s }}\n{build}"),
+        );
+    }
+    stage.launch();
+    for (me, other) in [(2, 3), (3, 2)] {
+        let name = format!("r{me}");
+        assert_eq!(
+            stage.ask("POST", "/v1/repositories", "", &format!("{{\"name\": \"{name}\"}}")).status,
+            201
+        );
+        push(&stage.daemon, &name, &[("build.sh", &assault(&stage, me, other))], "main");
+    }
+    let from = |id| format!(", compileRepoPath: r{id}, compileRepoBranch: main");
+    let plan = items(&[(2, 0, "COMPILE_DEPLOY", &from(2)), (3, 0, "COMPILE_DEPLOY", &from(3))]);
+    stage.daemon.executed("both", &plan, "SUCCEEDED");
+    for id in [2, 3] {
+        let told = fs::read_to_string(stage.daemon.path(&format!("marks/told-{id}"))).unwrap();
+        assert_eq!(told, "", "what build {id} has got out of the other one");
+        let kept = stage.daemon.path(&format!("state/services/s{id}/containers/c{id}/current/kept"));
+        assert_eq!(fs::read_to_string(kept).unwrap(), format!("mine-{id}\n").repeat(3));
     }
 }
