@@ -1,5 +1,7 @@
-//! The log on standard error. Whoever was to read it may have stopped: what can't be written is left out and
-//! counted, for nothing that the daemon does waits for its log.
+//! The log, on standard error or in systemd's journal. Whoever was to read it may have stopped: what can't be written
+//! is left out and counted, for nothing that the daemon does waits for its log.
+
+pub mod journal;
 
 use std::io::{self, Stderr, Write};
 use std::os::fd::AsFd;
@@ -12,6 +14,11 @@ use tracing_subscriber::fmt::MakeWriter;
 const WAIT: u16 = 200;
 /// A pipe that takes anything takes so much without waiting.
 const AT_ONCE: usize = 4096;
+
+/// What is said when somebody reads again.
+fn lost(lines: u64) -> String {
+    format!("{lines} lines of the log were lost: nobody read it")
+}
 
 /// Standard error, one line at a time.
 #[derive(Debug, Default)]
@@ -37,8 +44,7 @@ pub struct Lines<'a> {
 impl Write for Lines<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if *self.lost > 0 && self.takes() {
-            let text = format!("{} lines of the log were lost: nobody read it\n", *self.lost);
-            self.stderr.write_all(text.as_bytes())?;
+            writeln!(self.stderr, "{}", lost(*self.lost))?;
             *self.lost = 0;
         }
         for part in line.chunks(AT_ONCE) {

@@ -174,11 +174,8 @@ fn start_log(default: &str) -> anyhow::Result<()> {
         Err(_) => EnvFilter::new(default),
     };
     if is_journal()
-        && let Ok(journal) = tracing_journald::layer()
+        && let Ok(journal) = deployd::log::journal::Journal::open()
     {
-        // `journalctl DEPLOYD_TASK=7`: the fields of each line, by their names.
-        let journal =
-            journal.with_field_prefix(Some("DEPLOYD".into())).with_syslog_identifier("deployd".into());
         tracing_subscriber::registry().with(filter).with(journal).init();
         return Ok(());
     }

@@ -1,5 +1,7 @@
 //! The daemon as a unit.
 
+use std::os::unix::net::UnixDatagram;
+
 use crate::machine::Machine;
 
 const SLEEPER: &str = "serviceId: 1\nname: sleeper\ncontainers: [{ name: sleeper-1 }]\n\
@@ -104,4 +106,40 @@ fn the_socket_outlives_the_daemon_and_its_clients_wait() {
     machine.sh("(for i in 1 2 3 4 5; do systemctl restart deployd; done; touch /run/done) & \
          until test -e /run/done; do deployctl list >/dev/null; done");
     assert_eq!(machine.sh("stat -c %i /run/deployd/deployd.sock"), inode);
+}
+
+/// Sends to the journal of a machine, whose daemon of it stands still, until it takes nothing more.
+fn fill_journal(machine: &Machine) {
+    let journal = machine.root().join("run/systemd/journal/socket");
+    loop {
+        // Each has room of its own for what was not received yet: full is what takes nothing from a new one.
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.set_nonblocking(true).unwrap();
+        let send = || sender.send_to(b"MESSAGE=a line too many\n", &journal).is_ok();
+        if !send() {
+            return;
+        }
+        while send() {}
+    }
+}
+
+#[test]
+fn a_journal_that_stands_still_holds_up_nothing() {
+    let Some(machine) = Machine::with_deployd("journal", &[("sleeper.yaml", SLEEPER)]) else { return };
+    let task = machine.execute("start", "deployPlanItems: [{ serviceId: 1, deployment: START }]\n");
+    machine.until_state(task, "SUCCEEDED");
+    let pid = machine.property("deployd", "MainPID");
+    let journald = machine.property("systemd-journald", "MainPID");
+    machine.sh(&format!("kill -STOP {journald}"));
+    fill_journal(&machine);
+    let task = machine.execute("restart", "deployPlanItems: [{ serviceId: 1, deployment: RESTART }]\n");
+    machine.until_state(task, "SUCCEEDED");
+    machine.sh(&format!("kill -CONT {journald}"));
+    assert_eq!(machine.property("deployd", "MainPID"), pid);
+    // When it is read again, what was left out is counted.
+    let task = machine.execute("again", "deployPlanItems: [{ serviceId: 1, deployment: RESTART }]\n");
+    machine.until_state(task, "SUCCEEDED");
+    machine.until(&format!("journalctl -u deployd DEPLOYD_TASK={task} -o cat | grep -qx task.succeeded"));
+    machine
+        .sh("journalctl -u deployd -o cat | grep -Eq '^[0-9]+ lines of the log were lost: nobody read it$'");
 }
