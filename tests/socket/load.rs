@@ -1,5 +1,6 @@
 //! Too many clients, and clients that take their time: nobody else waits, and nothing grows without end.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -283,4 +284,51 @@ fn with_few_descriptors_clients_wait_and_the_release_goes_on() {
     drop(crowd);
     until_descriptors(pid, before.descriptors);
     daemon.executed("again", &items(&[(1, 0, "RESTART", "")]), "SUCCEEDED");
+}
+
+/// The commands of a hundred clients to one task, a hundred from each in one breath.
+#[test]
+fn ten_thousand_commands_to_one_task_at_once_are_all_answered() {
+    let daemon = Daemon::gated(2);
+    let id = daemon.execute("held", &items(&[(1, 2, "START", ""), (2, 1, "START", "")]));
+    daemon.until(id, |event| event["type"] == "operation.begun");
+    let (socket, pid) = (daemon.socket(), daemon.pid());
+    daemon.ctl_ends(0, &["list"]);
+    let before = Footprint::of(pid);
+    let command = |method, path: &str, how: &str| {
+        format!(
+            "{method} /v1/tasks/{id}{path} HTTP/1.1\r\nHost: d\r\nConnection: {how}\r\nContent-Length: 0\r\n\r\n"
+        )
+    };
+    let each = [("POST", "/pause"), ("POST", "/resume"), ("DELETE", "")];
+    let breath: String =
+        each.iter().cycle().take(99).map(|(method, path)| command(method, path, "keep-alive")).collect();
+    let breath = breath + &command("POST", "/pause", "close");
+    let all = || {
+        let clients: Vec<_> = (0..100).map(|_| connect(&socket, breath.as_bytes())).collect();
+        let mut statuses = BTreeMap::<String, usize>::new();
+        for mut client in clients {
+            let mut answers = String::new();
+            client.read_to_string(&mut answers).unwrap();
+            for answer in answers.split("HTTP/1.1 ").skip(1) {
+                *statuses.entry(answer[..3].to_string()).or_default() += 1;
+            }
+        }
+        assert_eq!(statuses.into_iter().collect::<Vec<_>>(), [("202".into(), 3400), ("409".into(), 6600)]);
+    };
+    all();
+    // So many take some room, and as many again take it again.
+    let after = Footprint::of(pid);
+    all();
+    check_growth("another 10,000 commands", after, pid);
+    until_descriptors(pid, before.descriptors);
+    daemon.release("c1");
+    daemon.until_state(id, "PAUSED");
+    daemon.release("c2");
+    daemon.ctl_ends(0, &["resume", &id.to_string(), "--wait"]);
+    // They were of one mind: what was so already is not done again.
+    let report = daemon.report(id);
+    let pauses =
+        report["events"].as_array().unwrap().iter().filter(|event| event["type"] == "task.pauseRequested");
+    assert_eq!(pauses.count(), 1, "{report:#}");
 }
