@@ -295,7 +295,7 @@ fn ten_thousand_commands_to_one_task_at_once_are_all_answered() {
     let (socket, pid) = (daemon.socket(), daemon.pid());
     daemon.ctl_ends(0, &["list"]);
     let before = Footprint::of(pid);
-    let command = |method, path: &str, how: &str| {
+    let command = |method: &str, path: &str, how: &str| {
         format!(
             "{method} /v1/tasks/{id}{path} HTTP/1.1\r\nHost: d\r\nConnection: {how}\r\nContent-Length: 0\r\n\r\n"
         )
