@@ -20,6 +20,7 @@ mod drift;
 mod dry_run;
 mod followups;
 mod harness;
+mod history;
 mod http;
 mod notify;
 mod order;
