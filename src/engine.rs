@@ -148,9 +148,8 @@ impl Connection {
     /// # Errors
     /// When a client can't be set up.
     pub fn new(engine: Engine, socket: &Path) -> Result<Self, reqwest::Error> {
-        crate::tls::install();
-        let client =
-            Client::builder().unix_socket(socket).redirect(reqwest::redirect::Policy::none()).build()?;
+        let client = Client::builder().unix_socket(socket).redirect(reqwest::redirect::Policy::none());
+        let client = crate::tls::without_tls(client)?;
         Ok(Self { engine: engine.name(), socket: socket.to_path_buf(), client })
     }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::{Health, Limits};
 use crate::spawn::ExitStatus;
 use crate::spawn::command::{Command, Commands, Ended, Sandbox};
-use crate::tls::innermost;
+use crate::tls::{Clients, innermost};
 
 /// One question takes no longer than this.
 const MAX_TRY: Duration = Duration::from_secs(5);
@@ -200,16 +200,14 @@ fn probe_environment(environment: &BTreeMap<String, String>) -> BTreeMap<String,
 }
 
 async fn ask_http(url: &str) -> Result<(), String> {
-    static CLIENT: LazyLock<Result<reqwest::Client, String>> = LazyLock::new(|| {
-        crate::tls::install();
-        reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .build()
-            .map_err(|error| error.to_string())
+    static CLIENTS: LazyLock<Result<Clients, String>> = LazyLock::new(|| {
+        let builder = || {
+            let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+            client.no_proxy().pool_max_idle_per_host(0)
+        };
+        Clients::new(builder).map_err(|error| error.to_string())
     });
-    let client = CLIENT.as_ref().map_err(Clone::clone)?;
+    let client = CLIENTS.as_ref().map_err(Clone::clone)?.of(url)?;
     let answer = client.get(url).send().await.map_err(|error| innermost(&error))?;
     let status = answer.status();
     if status.is_success() || status.is_redirection() { Ok(()) } else { Err(format!("{url}: HTTP {status}")) }

@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod command;
+pub mod proc;
 pub mod server;
 mod sys;
 pub mod tree;

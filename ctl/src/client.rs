@@ -92,7 +92,9 @@ impl Client {
                     .into()
             }
             io::ErrorKind::ConnectionRefused => {
-                "nobody listens there; deployd has ended: start it (`systemctl start deployd`)".into()
+                let is_users = user_socket().is_some_and(|user| user == self.socket);
+                let start = if is_users { "deployd --user" } else { "systemctl start deployd" };
+                format!("nobody listens there; deployd has ended: start it (`{start}`)")
             }
             io::ErrorKind::PermissionDenied => {
                 "permission denied; only root and members of group deployd may use it".into()

@@ -3,7 +3,8 @@
 mod house;
 
 use super::plan_supervisor::{Drain, InterruptAll};
-use super::{Command, Refused};
+use super::{Command, Commander, Refused};
+use crate::catalog::ServiceId;
 use crate::task::Reason;
 use crate::task::event::Event;
 use crate::task::operation::{OperationState, Settled};
@@ -85,6 +86,22 @@ async fn a_service_belongs_to_one_active_task() {
     let second = house.execute("second", &[(2, 0, "RESTART")]).await.unwrap();
     assert_eq!(second.warnings.len(), 1, "{:?}", second.warnings);
     house.reaches(second.task, TaskState::Succeeded).await;
+}
+
+#[actix::test]
+async fn a_task_at_rest_holds_nothing_even_while_its_actor_ends() {
+    let house = House::new(gated(&["a"]));
+    let id = house.execute("plan", &[(1, 0, "START")]).await.unwrap().task;
+    arrived(&house, "a").await;
+    let handle = house.handle([(1, id)]);
+    let service = ServiceId::new(1).unwrap();
+    let problems = async || handle.dry_run("plan".into(), None).await.unwrap().problems;
+    assert_eq!(handle.holder(service), Some(id));
+    assert!(problems().await[0].contains("is being released by task"));
+    open(&house, "a");
+    house.reaches(id, TaskState::Succeeded).await;
+    assert_eq!(handle.holder(service), None);
+    assert_eq!(problems().await, [""; 0]);
 }
 
 #[actix::test]

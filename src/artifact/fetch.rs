@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Artifact, ArtifactStore};
 use crate::plan::check::Policy;
+use crate::tls::Clients;
 use download::Download;
 
 /// What is fetched and unpacked at most.
@@ -187,7 +188,7 @@ pub struct Fetcher {
     limits: Limits,
     policy: Policy,
     timeouts: Timeouts,
-    client: reqwest::Client,
+    clients: Clients,
     /// Who comes second waits for the first, and finds what it fetched.
     under_way: Mutex<HashMap<FetchRequest, Single>>,
 }
@@ -196,22 +197,22 @@ impl Fetcher {
     /// A fetcher into this store.
     ///
     /// # Errors
-    /// When TLS can't be set up.
+    /// When the HTTP client can't be set up.
     pub fn new(
         store: Arc<ArtifactStore>,
         limits: Limits,
         policy: Policy,
         timeouts: Timeouts,
     ) -> Result<Self, reqwest::Error> {
-        crate::tls::install();
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(timeouts.idle)
-            .read_timeout(timeouts.idle)
-            .user_agent(concat!("deployd/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { store, limits, policy, timeouts, client, under_way: Mutex::default() })
+        let clients = Clients::new(move || {
+            reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+                .connect_timeout(timeouts.idle)
+                .read_timeout(timeouts.idle)
+                .user_agent(concat!("deployd/", env!("CARGO_PKG_VERSION")))
+        })?;
+        Ok(Self { store, limits, policy, timeouts, clients, under_way: Mutex::default() })
     }
 
     /// Fetches a package, or finds it if it is here already.
@@ -252,7 +253,7 @@ impl Fetcher {
         let bytes = if let Some(path) = uri.strip_prefix("file://") {
             std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?.len()
         } else {
-            let answer = self.client.head(uri).send().await;
+            let answer = self.clients.of(uri)?.head(uri).send().await;
             // Not the error's own words: the address stands in them, with its credentials.
             let answer = answer.map_err(|_| format!("{shown} is not reachable"))?;
             let status = answer.status();

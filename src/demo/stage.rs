@@ -12,7 +12,8 @@ use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use crate::spawn::tree::{self, Run};
+use crate::spawn::proc;
+use crate::spawn::tree::Run;
 
 const SERVICES: [(&str, &str); 5] = [
     ("web.yaml", include_str!("../../examples/services.d/web.yaml")),
@@ -193,7 +194,7 @@ impl Stage {
         for container in self.containers() {
             let run = fs::read_to_string(container.join("run")).ok();
             if let Some(run) = run.as_deref().and_then(Run::from_text)
-                && tree::is_alive(run.pid, run.start_ticks)
+                && proc::is_alive(run.pid, run.start_ticks)
             {
                 killpg(Pid::from_raw(run.pid), Signal::SIGKILL).ok();
             }

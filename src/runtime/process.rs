@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport, log};
 use crate::clock;
 use crate::crashpoint::point;
+use crate::spawn::proc;
 use crate::spawn::tree::{self, Run};
 use crate::spawn::{ExitStatus, Launch, Marker, Spec, is_confined};
 use crate::task::Timestamp;
@@ -58,7 +59,7 @@ impl ProcessRuntime {
     }
 
     fn is_up(&self, run: &Run) -> bool {
-        run.boot_id == self.boot_id && tree::is_alive(run.pid, run.start_ticks)
+        run.boot_id == self.boot_id && proc::is_alive(run.pid, run.start_ticks)
     }
 
     fn exits(&self) -> std::sync::MutexGuard<'_, Exits> {
@@ -147,7 +148,7 @@ impl Runtime for ProcessRuntime {
             let mut exits = self.exits();
             // Whatever has ended and is no container's last run any more is not asked for again.
             if exits.len() > 1024 {
-                exits.retain(|&(pid, ticks), _| tree::is_alive(pid, ticks));
+                exits.retain(|&(pid, ticks), _| proc::is_alive(pid, ticks));
             }
             exits.insert(key, told);
         }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 
-use super::{ExitStatus, Launch, SpawnError, Spawned, Spec, tree};
+use super::{ExitStatus, Launch, SpawnError, Spawned, Spec, proc, tree};
 use crate::catalog::Limits;
 
 /// A longer line is cut.
@@ -216,7 +216,7 @@ impl KillOnDrop {
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        if self.armed && tree::is_alive(self.pid, self.start_ticks) {
+        if self.armed && proc::is_alive(self.pid, self.start_ticks) {
             nix::sys::signal::killpg(nix::unistd::Pid::from_raw(self.pid), Signal::SIGKILL).ok();
         }
     }

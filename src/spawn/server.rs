@@ -22,7 +22,7 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Uid, User, chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
-use super::{ExitStatus, Marker, sys, tree};
+use super::{ExitStatus, Marker, proc, sys, tree};
 
 /// A request, as it goes over the socket: four bytes of length with the output descriptor beside
 /// them, then this.
@@ -166,7 +166,7 @@ impl Server {
             ForkResult::Parent { child } => {
                 drop(writer);
                 // The child exists at least as a zombie until it is reaped below, so its stat can be read.
-                let ticks = tree::Stat::read(child.as_raw()).map(|stat| stat.start_ticks);
+                let ticks = proc::Stat::read(child.as_raw()).map(|stat| stat.start_ticks);
                 let mut report = String::new();
                 reader.read_to_string(&mut report).map_err(|error| ("read a pipe".to_string(), error))?;
                 if let Some((errno, step)) = report.split_once(' ') {
@@ -221,7 +221,7 @@ impl Server {
     /// Writes the marker for this very process. Not synced: neither it nor we survive a power cut.
     fn mark(&self, marker: &Marker) -> io::Result<()> {
         let pid = std::process::id().cast_signed();
-        let ticks = tree::Stat::read(pid).map(|stat| stat.start_ticks).unwrap_or_default();
+        let ticks = proc::Stat::read(pid).map(|stat| stat.start_ticks).unwrap_or_default();
         let text = tree::Run {
             operation: marker.operation.clone(),
             release: marker.release.clone(),

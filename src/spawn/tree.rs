@@ -4,58 +4,16 @@
 //! left the group by the `DEPLOYD_OPERATION` in its environment. Nothing is signalled whose
 //! identity was not verified a moment before.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
+use super::proc::{Seen, is_alive, seen};
 use crate::crashpoint::point;
-
-/// What `/proc/PID/stat` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
-    /// `R`, `S`, `D`, …; `Z` and `X` are dead.
-    pub state: char,
-    /// Its process group.
-    pub group: i32,
-    /// Its session.
-    pub session: i32,
-    /// Its start in clock ticks since boot.
-    pub start_ticks: u64,
-}
-
-impl Stat {
-    /// `None` when there is no such process.
-    pub fn read(pid: i32) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        // The name stands in parentheses and may contain anything, parentheses too.
-        let (_, rest) = text.rsplit_once(')')?;
-        let mut fields = rest.split_whitespace();
-        let state = fields.next()?.chars().next()?;
-        let group = fields.nth(1)?.parse().ok()?;
-        let session = fields.next()?.parse().ok()?;
-        let start_ticks = fields.nth(15)?.parse().ok()?;
-        Some(Self { state, group, session, start_ticks })
-    }
-
-    /// A zombie runs no code any more, even if nobody reaps it.
-    pub const fn is_alive(&self) -> bool {
-        !matches!(self.state, 'Z' | 'X')
-    }
-}
-
-/// Whether the process with this pid is alive and is the one that started then.
-pub fn is_alive(pid: i32, start_ticks: u64) -> bool {
-    Stat::read(pid).is_some_and(|stat| stat.is_alive() && stat.start_ticks == start_ticks)
-}
 
 /// The id of this boot of the machine, as systemd writes it into units. Where the daemon is one that sees another
 /// /proc (ProtectProc=), as in a container that has an id of its own, that is what it was told.
@@ -245,91 +203,9 @@ fn ignore_gone(result: nix::Result<()>) -> io::Result<()> {
     }
 }
 
-/// A process.
-#[derive(Debug, Clone)]
-pub struct Seen {
-    /// The process.
-    pub pid: i32,
-    /// When it started.
-    pub start_ticks: u64,
-    /// Its group.
-    pub group: i32,
-    /// Its session.
-    pub session: i32,
-    /// `DEPLOYD_OPERATION`.
-    pub operation: Option<String>,
-}
-
-/// All processes, as they were at `since` or later.
-///
-/// Many callers at once share one look at `/proc`.
-pub async fn seen(since: Instant) -> Arc<Vec<Seen>> {
-    type Look = Option<(Instant, Arc<Vec<Seen>>)>;
-    static LAST: tokio::sync::Mutex<Look> = tokio::sync::Mutex::const_new(None);
-    let mut last = LAST.lock().await;
-    if let Some((begun, processes)) = &*last
-        && *begun >= since
-    {
-        return processes.clone();
-    }
-    let begun = Instant::now();
-    let before = last.take().map(|(_, before)| before);
-    let look = tokio::task::spawn_blocking(move || scan(before.as_deref().map_or(&[], Vec::as_slice)));
-    let processes = Arc::new(look.await.unwrap_or_default());
-    *last = Some((begun, processes.clone()));
-    processes
-}
-
-/// Looks at all processes. Of one that carried an operation in the look `before`, the environment is not
-/// read again: by whom it was started does not change, whatever it makes of its environment.
-fn scan(before: &[Seen]) -> Vec<Seen> {
-    let carried = before.iter().filter(|process| process.operation.is_some());
-    let known: HashMap<_, _> = carried.map(|process| ((process.pid, process.start_ticks), process)).collect();
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let look = |pid: i32| {
-        // Read first: what runs with the pid of a process that has ended is another one.
-        let environment = |pid| fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let Stat { start_ticks, group, session, .. } = Stat::read(pid).filter(Stat::is_alive)?;
-        let operation = match known.get(&(pid, start_ticks)) {
-            Some(process) => process.operation.clone(),
-            // The kernel's own, or of a session that is not of this namespace: none that we have started.
-            None if session == 0 => None,
-            None => operation_in(&environment(pid)),
-        };
-        Some(Seen { pid, start_ticks, group, session, operation })
-    };
-    pids.filter_map(look).collect()
-}
-
-fn operation_in(environment: &[u8]) -> Option<String> {
-    let mut variables = environment.split(|&byte| byte == 0);
-    let operation = variables.find_map(|variable| variable.strip_prefix(b"DEPLOYD_OPERATION="))?;
-    Some(String::from_utf8_lossy(operation).into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stat_is_read_whatever_the_name_is() {
-        let mut fields = vec!["S", "1", "42", "41"];
-        fields.extend(["0"; 15]);
-        fields.push("987654");
-        let text = format!("42 (a) b (c) {} 0 0", fields.join(" "));
-        let stat = Stat::parse(&text).unwrap();
-        assert_eq!(stat, Stat { state: 'S', group: 42, session: 41, start_ticks: 987_654 });
-        assert_eq!(Stat::parse("42 (x"), None);
-    }
-
-    #[test]
-    fn our_own_process_is_alive_only_with_its_own_start_time() {
-        let pid = std::process::id().cast_signed();
-        let start = Stat::read(pid).unwrap().start_ticks;
-        assert!(is_alive(pid, start));
-        assert!(!is_alive(pid, start + 1));
-    }
 
     #[test]
     fn a_marker_is_read_back() {

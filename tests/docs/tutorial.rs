@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use deployd::spawn::tree::{self, Run};
+use deployd::spawn::proc;
+use deployd::spawn::tree::Run;
 
 use super::{Block, Part, is_root, parts, programs, root, skip, updates};
 
@@ -167,7 +168,7 @@ impl Drop for Shell {
             for container in below(service.join("containers")) {
                 let run = fs::read_to_string(container.join("run")).ok();
                 if let Some(run) = run.as_deref().and_then(Run::from_text)
-                    && tree::is_alive(run.pid, run.start_ticks)
+                    && proc::is_alive(run.pid, run.start_ticks)
                 {
                     let group = nix::unistd::Pid::from_raw(run.pid);
                     nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).ok();

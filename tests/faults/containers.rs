@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use deployd::spawn::tree::Stat;
+use deployd::spawn::proc::Stat;
 
 use crate::harness::{PATIENCE, is_root, items, skip, user};
 use crate::scene::{Daemon, assert_starts, scale};

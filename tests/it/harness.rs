@@ -16,7 +16,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use deployd::spawn::tree::{self, Run};
+use deployd::spawn::proc;
+use deployd::spawn::tree::Run;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
@@ -362,7 +363,7 @@ impl Drop for Daemon {
             for container in below(&service.join("containers")) {
                 let run = fs::read_to_string(container.join("run")).ok();
                 if let Some(run) = run.as_deref().and_then(Run::from_text)
-                    && tree::is_alive(run.pid, run.start_ticks)
+                    && proc::is_alive(run.pid, run.start_ticks)
                 {
                     let group = nix::unistd::Pid::from_raw(run.pid);
                     nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).ok();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use deployd::spawn::tree::{Stat, is_alive};
+use deployd::spawn::proc::{Stat, is_alive};
 
 use crate::harness::{Daemon, is_root, items, user};
 

@@ -189,13 +189,22 @@ impl Stage {
             }
         }
         let done = self.done == self.script.len();
-        if !done {
+        // When all is done a kill may still come, as long as this daemon lives.
+        let may_be_killed = done && kill.is_some();
+        if may_be_killed {
+            self.daemon.terminate();
+        } else if !done {
             self.daemon.wait();
         }
         let text = fs::read_to_string(&note).unwrap_or_default();
         let trail: Vec<_> = text.lines().map(str::to_string).collect();
         fs::remove_file(&note).ok();
-        Life { done, trail, calls: self.calls.as_ref().map(Calls::counted).unwrap_or_default() }
+        let calls = self.calls.as_ref().map(Calls::counted).unwrap_or_default();
+        if may_be_killed {
+            self.daemon.environment.clear();
+            self.daemon.launch();
+        }
+        Life { done, trail, calls }
     }
 
     /// `None` when the daemon died meanwhile, or ends as it should.

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use tokio::sync::{Semaphore, watch};
 
 use crate::actors::batch::Means;
-use crate::actors::plan_supervisor::{CommandTask, PlanSupervisor};
+use crate::actors::commander::Handle;
+use crate::actors::plan_supervisor::{CommandTask, Held, PlanSupervisor};
 use crate::actors::{Command, Execute, Refused, Started};
 use crate::artifact::ArtifactStore;
 use crate::artifact::build::Builder;
@@ -142,6 +143,8 @@ pub struct House {
     pub supervisor: Addr<PlanSupervisor>,
     pub store: Store,
     pub stage: Arc<Stage>,
+    executor: Arc<Executor>,
+    catalog: watch::Receiver<Arc<Catalog>>,
     _directory: tempfile::TempDir,
 }
 
@@ -181,17 +184,33 @@ impl House {
             builds: Arc::new(Semaphore::new(1)),
         };
         let catalog = Catalog::new([service(1, "a"), service(2, "b"), service(3, "c"), service(4, "d")]);
+        let executor = Arc::new(executor);
         let means = Means {
-            executor: Arc::new(executor),
+            executor: executor.clone(),
             host: tokio::runtime::Handle::current(),
             places: Arc::new(Semaphore::new(8)),
             prefetch: None,
         };
-        let (catalog, _) = watch::channel(Arc::new(catalog));
-        let (held, _) = watch::channel(crate::actors::plan_supervisor::Held::default());
-        let supervisor = PlanSupervisor::new(store.clone(), means, catalog, [], held);
+        let (sender, catalog) = watch::channel(Arc::new(catalog));
+        let (held, _) = watch::channel(Held::default());
+        let supervisor = PlanSupervisor::new(store.clone(), means, sender, [], held);
         let supervisor = actix::Actor::start(supervisor);
-        Self { supervisor, store, stage, _directory: directory }
+        Self { supervisor, store, stage, executor, catalog, _directory: directory }
+    }
+
+    /// What the socket asks, while the supervisor has told last that `held` is held.
+    pub fn handle(&self, held: impl IntoIterator<Item = (u64, TaskId)>) -> Handle {
+        let held = held.into_iter().map(|(service, task)| (ServiceId::new(service).unwrap(), task));
+        Handle {
+            supervisor: self.supervisor.clone(),
+            store: self.store.clone(),
+            executor: self.executor.clone(),
+            host: tokio::runtime::Handle::current(),
+            catalog: self.catalog.clone(),
+            held: watch::channel(Arc::new(held.collect())).1,
+            read_catalog: Box::new(|| Err(Refused::Host("there is no file".into()))),
+            draining: Arc::default(),
+        }
     }
 
     /// Stores and executes a plan of (service, priority, way).

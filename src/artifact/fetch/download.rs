@@ -138,7 +138,8 @@ impl Download {
     async fn ask(&self, fetcher: &Fetcher) -> Result<Response, Try> {
         let mut url = Url::parse(&self.uri).map_err(|error| Try::Final(self.redirect(error.to_string())))?;
         for _ in 0..=MAX_HOPS {
-            let mut request = fetcher.client.get(url.clone());
+            let client = fetcher.clients.of(url.as_str()).map_err(again)?;
+            let mut request = client.get(url.clone());
             if let Some(validator) = self.validator.as_ref().filter(|_| self.part.bytes > 0) {
                 request =
                     request.header(RANGE, format!("bytes={}-", self.part.bytes)).header(IF_RANGE, validator);

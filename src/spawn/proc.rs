@@ -1,0 +1,182 @@
+//! What `/proc` tells of processes: who one is, and which there are.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What `/proc/PID/stat` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// `R`, `S`, `D`, …; `Z` and `X` are dead.
+    pub state: char,
+    /// Its process group.
+    pub group: i32,
+    /// Its session.
+    pub session: i32,
+    /// Its start in clock ticks since boot.
+    pub start_ticks: u64,
+    /// Where its environment lies in its memory, if we may know: elsewhere after each `execve`.
+    environment: Option<(u64, u64)>,
+}
+
+impl Stat {
+    /// `None` when there is no such process.
+    pub fn read(pid: i32) -> Option<Self> {
+        // One read takes all of it: it is made anew for each.
+        let mut text = [0; 2048];
+        let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut text).ok()?;
+        Self::parse(&text[..length])
+    }
+
+    /// See proc_pid_stat(5).
+    fn parse(text: &[u8]) -> Option<Self> {
+        // The name stands in parentheses and may be any bytes, parentheses too.
+        let end_of_name = text.iter().rposition(|&byte| byte == b')')?;
+        let mut fields = str::from_utf8(&text[end_of_name + 1..]).ok()?.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let group = fields.nth(1)?.parse().ok()?;
+        let session = fields.next()?.parse().ok()?;
+        let start_ticks = fields.nth(15)?.parse().ok()?;
+        let mut address = |skipped| fields.nth(skipped)?.parse().ok().filter(|&address: &u64| address != 0);
+        let environment = address(27).zip(address(0));
+        Some(Self { state, group, session, start_ticks, environment })
+    }
+
+    /// A zombie runs no code any more, even if nobody reaps it.
+    pub const fn is_alive(&self) -> bool {
+        !matches!(self.state, 'Z' | 'X')
+    }
+}
+
+/// Whether the process with this pid is alive and is the one that started then.
+pub fn is_alive(pid: i32, start_ticks: u64) -> bool {
+    Stat::read(pid).is_some_and(|stat| stat.is_alive() && stat.start_ticks == start_ticks)
+}
+
+/// A process.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The process.
+    pub pid: i32,
+    /// When it started.
+    pub start_ticks: u64,
+    /// Its group.
+    pub group: i32,
+    /// Its session.
+    pub session: i32,
+    /// `DEPLOYD_OPERATION`.
+    pub operation: Option<String>,
+    /// As in [`Stat`].
+    environment: Option<(u64, u64)>,
+}
+
+/// All processes, as they were at `since` or later.
+///
+/// Many callers at once share one look at `/proc`.
+pub async fn seen(since: Instant) -> Arc<Vec<Seen>> {
+    type Look = Option<(Instant, Arc<Vec<Seen>>)>;
+    static LAST: tokio::sync::Mutex<Look> = tokio::sync::Mutex::const_new(None);
+    let mut last = LAST.lock().await;
+    if let Some((begun, processes)) = &*last
+        && *begun >= since
+    {
+        return processes.clone();
+    }
+    let begun = Instant::now();
+    let before = last.take().map(|(_, before)| before);
+    let look = tokio::task::spawn_blocking(move || scan(before.as_deref().map_or(&[], Vec::as_slice)));
+    let processes = Arc::new(look.await.unwrap_or_default());
+    *last = Some((begun, processes.clone()));
+    processes
+}
+
+/// Looks at all processes, and less closely at those of the look `before`.
+fn scan(before: &[Seen]) -> Vec<Seen> {
+    let known: HashMap<_, _> = before.iter().map(|seen| ((seen.pid, seen.start_ticks), seen)).collect();
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let look = |pid: i32| {
+        // Read first: what runs with the pid of a process that has ended is another one.
+        let Stat { start_ticks, group, session, environment, .. } = Stat::read(pid).filter(Stat::is_alive)?;
+        let operation = match known.get(&(pid, start_ticks)) {
+            // By whom it was started does not change, whatever it makes of its environment.
+            Some(seen) if seen.operation.is_some() => seen.operation.clone(),
+            // It has executed nothing since: it is who it was.
+            Some(seen) if environment.is_some() && environment == seen.environment => None,
+            // The kernel's own, or of a session that is not of this namespace: none that we have started.
+            _ if session == 0 => None,
+            _ => operation_in(&fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()),
+        };
+        Some(Seen { pid, start_ticks, group, session, operation, environment })
+    };
+    pids.filter_map(look).collect()
+}
+
+fn operation_in(environment: &[u8]) -> Option<String> {
+    let mut variables = environment.split(|&byte| byte == 0);
+    let operation = variables.find_map(|variable| variable.strip_prefix(b"DEPLOYD_OPERATION="))?;
+    Some(String::from_utf8_lossy(operation).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn stat_is_read_whatever_the_name_is() {
+        let mut fields = vec!["S", "1", "42", "41"];
+        fields.extend(["0"; 15]);
+        fields.push("987654");
+        fields.extend(["0"; 27]);
+        let mut text = b"42 (a) \xff\xfe (c) ".to_vec();
+        text.extend(fields.join(" ").bytes());
+        let place = |text: &[u8], more: &[u8]| Stat::parse(&[text, more].concat()).unwrap().environment;
+        let stat = Stat::parse(&text).unwrap();
+        let without = Stat { state: 'S', group: 42, session: 41, start_ticks: 987_654, environment: None };
+        assert_eq!(stat, without);
+        assert_eq!(place(&text, b" 0 0 0"), None);
+        assert_eq!(place(&text, b" 7 9 0\n"), Some((7, 9)));
+        assert_eq!(Stat::parse(b"42 (x"), None);
+    }
+
+    /// An environment is found when it appears, and is not looked for in who has executed nothing since.
+    #[test]
+    fn who_executes_a_program_anew_is_looked_at_anew() {
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "echo; read line; DEPLOYD_OPERATION=ab.7.0.1 exec /bin/sh -c 'echo; read line'"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = child.id().cast_signed();
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let find = |seen: &[Seen]| seen.iter().find(|seen| seen.pid == pid).unwrap().clone();
+        said.next().unwrap().unwrap();
+        let first = find(&scan(&[]));
+        assert_eq!(first.operation, None);
+        let stale = Seen { operation: Some("stale".into()), ..first.clone() };
+        assert_eq!(find(&scan(&[stale])).operation.as_deref(), Some("stale"));
+        child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        said.next().unwrap().unwrap();
+        let second = find(&scan(std::slice::from_ref(&first)));
+        assert_eq!(second.operation.as_deref(), Some("ab.7.0.1"));
+        // As if it had not been found: what lies where it lay is not read again.
+        let unread = Seen { operation: None, ..second };
+        assert_eq!(find(&scan(&[unread])).operation, None);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn our_own_process_is_alive_only_with_its_own_start_time() {
+        let pid = std::process::id().cast_signed();
+        let start = Stat::read(pid).unwrap().start_ticks;
+        assert!(is_alive(pid, start));
+        assert!(!is_alive(pid, start + 1));
+    }
+}
