@@ -39,8 +39,7 @@ pub fn build_executor(
     let artifacts = ArtifactStore::open(state.join("artifacts")).map_err(io("open the artifacts"))?;
     let artifacts = Arc::new(artifacts);
     let git = Git::open(state.join("git"), state.join("git-cache"), config.git_timeout);
-    let git = git.map_err(io("open the repositories"))?;
-    let git = Arc::new(git);
+    let git = Arc::new(git.map_err(io("open the repositories"))?);
     let systemd = config.systemd.clone().map(|scope| Arc::new(Systemd::new(scope)));
     let processes: Arc<dyn Commands> = Arc::new(Processes(launcher.clone()));
     let commands = match &systemd {
@@ -53,8 +52,7 @@ pub fn build_executor(
     let builder = Builder::open(commands.clone(), artifacts.clone(), git.clone(), state.join("builds"))
         .map_err(io("prepare builds"))?;
     // All these directories may be new.
-    let synced = File::open(state).and_then(|state| state.sync_all());
-    synced.map_err(io("sync the state directory"))?;
+    File::open(state).and_then(|state| state.sync_all()).map_err(io("sync the state directory"))?;
     let runtime = Arc::new(ProcessRuntime::new(services.clone(), launcher).map_err(io("read /proc"))?);
     let units =
         systemd.map(|systemd| UnitRuntime::new(services.clone(), systemd).map_err(io("read the boot's id")));

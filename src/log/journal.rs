@@ -166,8 +166,8 @@ mod tests {
             tracing::info!(task = 7, r#where = "a\nb", "well");
             let entry = read();
             for part in [
-                "PRIORITY\n\u{1}\0\0\0\0\0\0\05\n",
-                "DEPLOYD_TASK\n\u{1}\0\0\0\0\0\0\07\n",
+                "PRIORITY\n\u{1}\0\0\0\0\0\0\u{0}5\n",
+                "DEPLOYD_TASK\n\u{1}\0\0\0\0\0\0\u{0}7\n",
                 "\0a\nb\n",
                 "\0well\n",
             ] {

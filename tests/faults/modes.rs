@@ -41,7 +41,7 @@ struct Shut(PathBuf, Permissions);
 impl Shut {
     fn new(path: &Path) -> Self {
         let before = path.metadata().unwrap().permissions();
-        fs::set_permissions(path, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o000)).unwrap();
         Self(path.into(), before)
     }
 }

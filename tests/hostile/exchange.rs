@@ -50,8 +50,11 @@ fn share(daemon: &Daemon, paths: &str) {
     daemon.add_running(1, &[("c1", "")], run, &more);
 }
 
+/// A path with mode, owner, group, when it was changed, and content.
+type Seen = (PathBuf, u32, u32, u32, i64, Option<Vec<u8>>);
+
 /// All that could be changed of what lies outside.
-fn look(directory: &Path) -> Vec<(PathBuf, u32, u32, u32, i64, Option<Vec<u8>>)> {
+fn look(directory: &Path) -> Vec<Seen> {
     let mut all = below(directory);
     all.push(directory.into());
     let look = |path: PathBuf| {

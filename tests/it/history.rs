@@ -59,7 +59,7 @@ fn ten_thousand_finished_tasks_are_no_burden_and_the_oldest_are_forgotten() {
     assert_eq!(task, TASKS + 1);
     // Forgotten one after another, the oldest first.
     let last = TASKS - KEPT;
-    let mut events = daemon.events(&format!("after={}", TASKS));
+    let mut events = daemon.events(&format!("after={}", 5 * TASKS));
     while events.next().unwrap()["deleted"] != last {}
     assert_eq!(daemon.call("GET", &format!("/v1/tasks/{last}"), "").0, 404);
     assert_eq!(daemon.task(last + 1)["state"], "SUCCEEDED");

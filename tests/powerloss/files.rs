@@ -234,7 +234,9 @@ const RELEASE: &str = r#"
 fn lacks(trace: &str) -> Vec<String> {
     let root = Path::new("/d");
     let mut files = Files::below(root);
-    crate::calls::read(trace, Path::new("/note"), 1).iter().for_each(|step| files.take(step));
+    for step in crate::calls::read(trace, Path::new("/note"), 1) {
+        files.take(&step);
+    }
     files.not_durable(&root.join("state/r"))
 }
 

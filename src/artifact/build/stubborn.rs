@@ -62,7 +62,7 @@ mod tests {
         open_up(&rustix::fs::open(&work, LOOK, Mode::empty()).unwrap()).unwrap();
         assert_eq!(["a", "a/b", "c"].map(|path| mode(&work.join(path))), [0o700; 3]);
         assert_eq!(mode(&outside), 0o755);
-        fs::set_permissions(work.join("a"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(work.join("a"), Permissions::from_mode(0o000)).unwrap();
         remove(&work).unwrap();
         assert!(!work.exists() && outside.exists());
     }
