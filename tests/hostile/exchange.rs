@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::client::STRANGER;
+use crate::client::Identity;
 use crate::harness::{Daemon, is_root, items, skip};
 use crate::stage::below;
 
@@ -27,6 +27,12 @@ const NOT_ITS_OWN: [&str; 7] = [
     "containers/c1/output.log",
 ];
 
+/// As whom the service runs: somebody whose processes no other test ends.
+fn service_itself() -> Identity {
+    let user = nix::unistd::User::from_name("bin").unwrap().expect("there is a user bin");
+    Identity { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups: &[] }
+}
+
 /// A package of its own for each number, with a link to where the service writes.
 fn package(daemon: &Daemon, number: usize) -> String {
     let mut builder = tar::Builder::new(Vec::new());
@@ -45,7 +51,7 @@ fn package(daemon: &Daemon, number: usize) -> String {
 
 /// The service, whose shared directories are these.
 fn share(daemon: &Daemon, paths: &str) {
-    let run = "run:\n  command: [/bin/sleep, '1000']\n  user: nobody\n  stopTimeout: 1s\n";
+    let run = "run:\n  command: [/bin/sleep, '1000']\n  user: bin\n  stopTimeout: 1s\n";
     let more = format!("health: {{ settle: 0s }}\nsharedPaths: [{paths}]\nreleases: {{ keep: 2 }}");
     daemon.add_running(1, &[("c1", "")], run, &more);
 }
@@ -95,7 +101,7 @@ fn a_service_that_exchanges_its_directories_for_links_leads_root_nowhere() {
     );
     let outside = daemon.path("outside");
     fs::create_dir_all(outside.join("inner")).unwrap();
-    daemon.write("outside/inner/file", "nobody's");
+    daemon.write("outside/inner/file", "root's");
     fs::set_permissions(outside.join("inner"), fs::Permissions::from_mode(0o700)).unwrap();
     share(&daemon, "uploads, data");
     daemon.launch();
@@ -104,7 +110,7 @@ fn a_service_that_exchanges_its_directories_for_links_leads_root_nowhere() {
     let service = daemon.path("state/services/s1");
 
     // Links that were there before, on the way to what a changed catalog wants; `way` is one of the package's.
-    STRANGER.does(|| {
+    service_itself().does(|| {
         for place in ["shared/uploads/deep", "shared/data/way"] {
             symlink(&outside, service.join(place)).unwrap();
         }
@@ -120,7 +126,7 @@ fn a_service_that_exchanges_its_directories_for_links_leads_root_nowhere() {
 
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| STRANGER.does(|| exchange(&service, &outside, &is_over)));
+        scope.spawn(|| service_itself().does(|| exchange(&service, &outside, &is_over)));
         for number in 3..RELEASES + 3 {
             share(&daemon, WANTED[number % 2].0);
             assert_eq!(daemon.call("POST", "/v1/services/reload", "").0, 200);
@@ -134,7 +140,7 @@ fn a_service_that_exchanges_its_directories_for_links_leads_root_nowhere() {
         is_over.store(true, Ordering::Relaxed);
     });
     assert_eq!(look(&outside), before);
-    STRANGER.does(|| {
+    service_itself().does(|| {
         for path in NOT_ITS_OWN.map(|path| service.join(path)) {
             assert!(fs::rename(&path, path.with_extension("aside")).is_err(), "{}", path.display());
         }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::calls::{self, Call, Step, TRACED};
 use crate::files::{Files, Kind, is_complete};
@@ -240,4 +241,41 @@ fn what_a_killed_daemon_has_left_is_durable_before_it_is_claimed() {
             });
         }
     });
+}
+
+/// A branch never leads to what is not on the disk yet.
+#[test]
+fn what_is_pushed_is_synced_before_its_branch() {
+    if !has_strace() {
+        return;
+    }
+    let mut daemon = Daemon::new();
+    daemon.launch();
+    assert_eq!(daemon.call("POST", "/v1/repositories", "{\"name\": \"app\"}").0, 201);
+    push(&daemon, "app", &[("file", "one")], "main");
+    let (repository, trace) = (daemon.path("state/git/app.git"), daemon.path("trace"));
+    let source = daemon.path("source-app");
+    let commit =
+        ["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-q", "--allow-empty", "-m", "more"];
+    assert!(Command::new("git").args(commit).current_dir(&source).status().unwrap().success());
+    let pushed = Command::new("strace")
+        .args(["-f", "-y", "-qq", "-e", "signal=none", "-e", "trace=fsync", "-o"])
+        .arg(&trace)
+        .args(["git", "push", "-q"])
+        .arg(&repository)
+        .arg("HEAD:another")
+        .current_dir(&source)
+        .env("GIT_CONFIG_GLOBAL", daemon.path("gitconfig"))
+        .output()
+        .unwrap();
+    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    let steps = calls::read(&fs::read_to_string(trace).unwrap(), Path::new("/none"), 1);
+    let synced = steps.into_iter().filter_map(|step| match step.call {
+        Call::Sync(path) => Some(path.strip_prefix(&repository).ok()?.to_path_buf()),
+        _ => None,
+    });
+    let synced: Vec<PathBuf> = synced.collect();
+    let (branch, objects) = synced.split_last().unwrap();
+    assert_eq!(branch, Path::new("refs/heads/another.lock"), "{synced:?}");
+    assert!(!objects.is_empty() && objects.iter().all(|path| path.starts_with("objects")), "{synced:?}");
 }

@@ -1,7 +1,7 @@
 //! The built-in repositories: bare ones in a directory of the daemon, to which users push.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use tokio::sync::{Mutex, MutexGuard};
@@ -116,6 +116,9 @@ impl Repositories {
         }
         let (directory, to) = (self.directory.clone(), path);
         let name_it = move || {
+            // By itself git would not sync what is pushed: a power cut would leave branches that lead to empty files.
+            let mut config = fs::File::options().append(true).open(temporary.join("config"))?;
+            config.write_all(b"[core]\n\tfsync = objects,reference\n")?;
             sync_all_of(&temporary)?;
             point("before a repository gets its name");
             fs::rename(&temporary, &to)?;
