@@ -78,6 +78,8 @@
 //!   durable: the daemon ends, and the truth is read at its next start.
 //! - A row is one version byte, bincode, and a CRC-32. What can't be read is refused by name, and the
 //!   daemon never starts with an empty store in the place of a damaged one.
+//! - What a commit claims (an artifact, a release, `current`, a pinned commit, a repository) is durable before it, with
+//!   every name that leads to it: not only what this daemon has made, but also what it finds.
 //! - Downloads are `.part`, releases and builds `.tmp` until they are complete and synced; what is left of
 //!   these is swept at start, but for builds that may still be joined. A container's `current` is switched by one rename.
 //!
@@ -118,6 +120,7 @@
 //! - *Reading the result of a build from its unit*: it would have to stay loaded until somebody asks, for ever if
 //!   nobody does.
 //! - *The boot's id from /proc alone*: a unit with a /proc of its own sees another one in a container.
+//! - *tracing-journald*: waits for a journal that stands still, and so would the daemon.
 //! - *pid files*: a pid is used again.
 //! - *Reading the release before from a directory*: a listing does not say what was switched; `current`
 //!   and the journal do.

@@ -9,16 +9,16 @@ use crate::http::PackageServer;
 use crate::push::push;
 use crate::scene::{Daemon, starts};
 
-/// Whom root's tests take for a plain user.
-const NOBODY: u32 = 65534;
+/// A plain user, whom nothing else runs as.
+const SOMEBODY: u32 = 4711;
 
 /// A daemon that is not root: nothing is forbidden to root.
 fn users_daemon() -> Daemon {
     let mut daemon = Daemon::new();
     if is_root() {
-        let [user, group] = ["--reuid", "--regid"].map(|option| format!("{option}={NOBODY}"));
+        let [user, group] = ["--reuid", "--regid"].map(|option| format!("{option}={SOMEBODY}"));
         daemon.wrapper = vec!["setpriv".into(), user, group, "--clear-groups".into()];
-        chown(daemon.path(""), Some(NOBODY), Some(NOBODY)).unwrap();
+        chown(daemon.path(""), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
     }
     for id in [1, 2] {
         let line = format!(
