@@ -219,6 +219,7 @@ fn unpack() -> Vec<UnpackError> {
         UnpackError::Unknown("a web page"),
         UnpackError::Damaged(text("unexpected end of file")),
         UnpackError::Refused { name: text("../etc/passwd"), why: "its path leads up" },
+        UnpackError::Shared(text("uploads")),
         UnpackError::TooLarge { limit: 200_000, what: "files and directories", key: "packages.maxEntries" },
         UnpackError::NoSpace { missing: 4096 },
         UnpackError::Io(no_entry()),
