@@ -38,16 +38,22 @@ pub fn share(service: &Path, release: &Path, layout: &Layout) -> Result<(), Unpa
 
 fn make(service: &Path, path: &str, owner: Option<(u32, u32)>) -> io::Result<()> {
     let mut directory = step(&File::open(service)?.into(), "shared")?;
+    let mut is_elsewhere = false;
     for part in path.split('/') {
-        directory = match step(&directory, part) {
-            // Where nobody else may write, a link was put there by whoever may: to another disk, for instance.
-            Err(error) if errno(&error) == Some(Errno::LOOP) && is_ours_alone(&directory)? => {
-                openat(&directory, part, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?
-            }
-            next => next?,
+        let next = step(&directory, part);
+        // Where nobody else may write, a link was put there by whoever may: to another disk, for instance.
+        is_elsewhere =
+            next.as_ref().is_err_and(|error| errno(error) == Some(Errno::LOOP)) && is_ours_alone(&directory)?;
+        directory = if is_elsewhere {
+            openat(&directory, part, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?
+        } else {
+            next?
         };
     }
-    owner.map_or(Ok(()), |(uid, gid)| std::os::unix::fs::fchown(&directory, Some(uid), Some(gid)))
+    match owner.filter(|_| !is_elsewhere) {
+        Some((uid, gid)) => std::os::unix::fs::fchown(&directory, Some(uid), Some(gid)),
+        None => Ok(()),
+    }
 }
 
 fn link(service: &Path, release: &Path, path: &str) -> io::Result<()> {

@@ -103,11 +103,19 @@ fn a_service_that_exchanges_its_directories_for_links_leads_root_nowhere() {
     fs::create_dir_all(outside.join("inner")).unwrap();
     daemon.write("outside/inner/file", "root's");
     fs::set_permissions(outside.join("inner"), fs::Permissions::from_mode(0o700)).unwrap();
-    share(&daemon, "uploads, data");
+    share(&daemon, "uploads, data, disk");
+    let service = daemon.path("state/services/s1");
+    // A link of root's own is another matter.
+    let disk = daemon.path("disk");
+    for directory in [&disk, &service.join("shared")] {
+        fs::create_dir_all(directory).unwrap();
+    }
+    symlink(&disk, service.join("shared/disk")).unwrap();
     daemon.launch();
     daemon.executed("first", &package(&daemon, 0), "SUCCEEDED");
+    assert_eq!(service.join("containers/c1/current/disk").canonicalize().unwrap(), disk);
+    assert_eq!(disk.metadata().unwrap().uid(), 0);
     let before = look(&outside);
-    let service = daemon.path("state/services/s1");
 
     // Links that were there before, on the way to what a changed catalog wants; `way` is one of the package's.
     service_itself().does(|| {
