@@ -151,9 +151,12 @@ async fn a_task_that_is_deleted_in_the_very_moment_of_coming_to_rest_leaves_noth
     house.command(id, Command::Pause).await.unwrap();
     open(&house, "a");
     while house.command(id, Command::Delete).await.is_err() {}
-    let next = house.execute("next", &[(2, 0, "START")]).await.unwrap();
-    assert!(next.warnings.is_empty(), "{:?}", next.warnings);
-    house.reaches(next.task, TaskState::Succeeded).await;
+    // Its actor has ended before the first of these has, or long before.
+    for name in ["next", "last"] {
+        let next = house.execute(name, &[(2, 0, "START")]).await.unwrap();
+        assert!(next.warnings.is_empty(), "{:?}", next.warnings);
+        house.reaches(next.task, TaskState::Succeeded).await;
+    }
 }
 
 #[actix::test]
