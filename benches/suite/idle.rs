@@ -26,8 +26,8 @@ pub fn idle(options: &Options) -> Result<()> {
                 daemon.execute("up")?;
             }
             let pid = daemon.pid()?;
-            // What the work itself has left to do is done.
-            std::thread::sleep(Duration::from_secs(2));
+            // What the work itself has left to do is done, and threads that wait for more of it have given up.
+            std::thread::sleep(Duration::from_secs(15));
             let (switches, time) = (switches(pid)?, cpu(pid)?);
             std::thread::sleep(WHILE);
             let seconds = WHILE.as_secs_f64();

@@ -5,6 +5,7 @@
 
 mod jail;
 mod tarball;
+mod window;
 mod zipcheck;
 mod zipfile;
 
@@ -16,6 +17,7 @@ use super::fetch::Limits;
 use super::{free_space, sync_all_of, sync_directory};
 use crate::crashpoint::point;
 use jail::Jail;
+use window::Window;
 
 /// What was unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -135,9 +137,12 @@ fn write_all(
     file.rewind()?;
     let head = &head[..length];
     let mut jail = Jail::create(directory, *limits, strip_components)?;
+    if matches!(head, [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..]) {
+        zipfile::unpack(Window::new(file), &mut jail)?;
+        return jail.finish();
+    }
     let reader = io::BufReader::with_capacity(256 << 10, file);
     match head {
-        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => zipfile::unpack(reader, &mut jail)?,
         [0x1f, 0x8b, ..] => tarball::unpack(flate2::bufread::MultiGzDecoder::new(reader), &mut jail)?,
         [0x28, 0xb5, 0x2f, 0xfd, ..] => tarball::unpack(zstd::Decoder::with_buffer(reader)?, &mut jail)?,
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
