@@ -25,8 +25,27 @@ use crate::spawn::{ExitStatus, Launch, Marker, Spec, is_confined};
 use crate::task::Timestamp;
 use crate::task::operation::Incarnation;
 
+/// So many statuses are kept before it is looked which of them are of no use any more.
+const EXITS: usize = 1024;
+
 /// By pid and start time: how it ended, once it has.
-type Exits = HashMap<(i32, u64), watch::Receiver<Option<ExitStatus>>>;
+struct Exits {
+    all: HashMap<(i32, u64), watch::Receiver<Option<ExitStatus>>>,
+    /// When it is looked again.
+    limit: usize,
+}
+
+impl Exits {
+    fn add(&mut self, key: (i32, u64), told: watch::Receiver<Option<ExitStatus>>) {
+        // Whatever has ended and is no container's last run any more is not asked for again. Each look costs as much
+        // as there is, so the next one comes when there is twice as much.
+        if self.all.len() >= self.limit {
+            self.all.retain(|&(pid, ticks), _| proc::is_alive(pid, ticks));
+            self.limit = (2 * self.all.len()).max(EXITS);
+        }
+        self.all.insert(key, told);
+    }
+}
 
 /// Runs containers as processes.
 pub struct ProcessRuntime {
@@ -42,7 +61,13 @@ impl ProcessRuntime {
     /// A runtime whose containers live below `services`.
     pub fn new(services: PathBuf, launcher: Arc<dyn Launch>) -> io::Result<Self> {
         let (boot_id, is_confined) = (tree::boot_id()?, is_confined()?);
-        Ok(Self { services, launcher, boot_id, is_confined, exits: Mutex::default() })
+        Ok(Self {
+            services,
+            launcher,
+            boot_id,
+            is_confined,
+            exits: Mutex::new(Exits { all: HashMap::new(), limit: EXITS }),
+        })
     }
 
     fn directory(&self, container: &ContainerRef) -> PathBuf {
@@ -96,7 +121,7 @@ impl Runtime for ProcessRuntime {
         let run = self.last_run(container).map_err(|source| io_error("read its run file", source))?;
         let Some(run) = run else { return Ok(Observation::Absent) };
         if !self.is_up(&run) {
-            let status = self.exits().get(&(run.pid, run.start_ticks)).and_then(|exit| *exit.borrow());
+            let status = self.exits().all.get(&(run.pid, run.start_ticks)).and_then(|exit| *exit.borrow());
             let rebooted = run.boot_id != self.boot_id;
             return Ok(Observation::Exited {
                 operation: run.operation,
@@ -144,14 +169,7 @@ impl Runtime for ProcessRuntime {
             .await?;
         let (tell, told) = watch::channel(None);
         let key = (spawned.pid, spawned.start_ticks);
-        {
-            let mut exits = self.exits();
-            // Whatever has ended and is no container's last run any more is not asked for again.
-            if exits.len() > 1024 {
-                exits.retain(|&(pid, ticks), _| proc::is_alive(pid, ticks));
-            }
-            exits.insert(key, told);
-        }
+        self.exits().add(key, told);
         tokio::spawn(async move {
             if let Ok(status) = spawned.exit.await {
                 tell.send(Some(status)).ok();
@@ -183,13 +201,13 @@ impl Runtime for ProcessRuntime {
             _ => {}
         }
         point("after a run file was removed");
-        self.exits().remove(&(run.pid, run.start_ticks));
+        self.exits().all.remove(&(run.pid, run.start_ticks));
         Ok(report)
     }
 
     async fn exited(&self, _: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus> {
         let Incarnation::Process { boot_id, pid, start_ticks } = incarnation else { return None };
-        let told = self.exits().get(&(*pid, *start_ticks)).cloned();
+        let told = self.exits().all.get(&(*pid, *start_ticks)).cloned();
         if let Some(mut told) = told
             && let Ok(status) = told.wait_for(Option::is_some).await
         {
