@@ -63,13 +63,14 @@ mod tests {
 
     use super::*;
 
+    const LENGTH: i64 = 3 * (256 << 10);
+
     fn step() -> impl Strategy<Value = (SeekFrom, usize)> {
-        let length = 3 * SIZE as i64;
         let to = prop_oneof![
-            (0..length as u64 + 10).prop_map(SeekFrom::Start),
-            (-length..length).prop_map(SeekFrom::Current),
+            (0..LENGTH.unsigned_abs() + 10).prop_map(SeekFrom::Start),
+            (-LENGTH..LENGTH).prop_map(SeekFrom::Current),
             (-300i64..300).prop_map(SeekFrom::Current),
-            (-length - 10..10).prop_map(SeekFrom::End),
+            (-LENGTH - 10..10).prop_map(SeekFrom::End),
         ];
         (to, prop_oneof![0..600usize, 0..2 * SIZE])
     }
@@ -79,7 +80,7 @@ mod tests {
         /// It reads what any other reader would.
         #[test]
         fn wherever_it_is_told_to_go_it_reads_what_is_there(steps in proptest::collection::vec(step(), 1..30)) {
-            let content: Vec<u8> = (0..3 * SIZE as u32 - 7).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+            let content: Vec<u8> = (0..LENGTH - 7).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
             let mut file = tempfile::tempfile().unwrap();
             io::Write::write_all(&mut file, &content).unwrap();
             let (mut window, mut other) = (Window::new(file), Cursor::new(&content));
