@@ -95,7 +95,7 @@ fn supervisord(size: usize) -> Result<Vec<(&'static str, f64)>> {
     let directory = tempfile::tempdir()?;
     let at = directory.path().display();
     let mut text = format!(
-        "[supervisord]\nnodaemon=true\nlogfile={at}/log\npidfile={at}/pid\nminfds=65536\nloglevel=error\n\
+        "[supervisord]\nnodaemon=true\nlogfile={at}/log\npidfile={at}/pid\nminfds=8192\nloglevel=error\n\
          [unix_http_server]\nfile={at}/sock\n[supervisorctl]\nserverurl=unix://{at}/sock\n\
          [rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n"
     );
@@ -173,7 +173,7 @@ fn ansible(size: usize, command: &str) -> Result<Vec<(&'static str, f64)>> {
     let mut text = String::from("- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n");
     for batch in 0..5 {
         text += &format!(
-            "  - name: batch {batch}\n    raw: {command}\n    loop: \"{{{{ range({}) }}}}\"\n",
+            "  - name: batch {batch}\n    raw: \"{command}\"\n    loop: \"{{{{ range({}) | list }}}}\"\n",
             size / 5
         );
     }

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// So often it is looked whether a process has done with `execve`: for a fifth of a second at least.
+const EXECUTING: u32 = 1_000;
 
 /// What `/proc/PID/stat` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,19 +102,38 @@ fn scan(before: &[Seen]) -> Vec<Seen> {
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let look = |pid: i32| {
         // Read first: what runs with the pid of a process that has ended is another one.
-        let Stat { start_ticks, group, session, environment, .. } = Stat::read(pid).filter(Stat::is_alive)?;
-        let operation = match known.get(&(pid, start_ticks)) {
+        let stat = Stat::read(pid).filter(Stat::is_alive)?;
+        let Stat { start_ticks, group, session, environment, .. } = stat;
+        let (operation, environment) = match known.get(&(pid, start_ticks)) {
             // By whom it was started does not change, whatever it makes of its environment.
-            Some(seen) if seen.operation.is_some() => seen.operation.clone(),
+            Some(seen) if seen.operation.is_some() => (seen.operation.clone(), environment),
             // It has executed nothing since: it is who it was.
-            Some(seen) if environment.is_some() && environment == seen.environment => None,
+            Some(seen) if environment.is_some() && environment == seen.environment => (None, environment),
             // The kernel's own, or of a session that is not of this namespace: none that we have started.
-            _ if session == 0 => None,
-            _ => operation_in(&fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()),
+            _ if session == 0 => (None, None),
+            _ => operation_of(pid, stat)?,
         };
         Some(Seen { pid, start_ticks, group, session, operation, environment })
     };
     pids.filter_map(look).collect()
+}
+
+/// Whose operation a process carries, and where its environment lies; `None` when it has ended.
+///
+/// Who is just executing a program has no environment for a moment: it is waited for, but not for ever.
+fn operation_of(pid: i32, mut before: Stat) -> Option<(Option<String>, Option<(u64, u64)>)> {
+    for _ in 0..EXECUTING {
+        // Whom we may not look into is none of ours.
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return Some((None, None)) };
+        let after =
+            Stat::read(pid).filter(|stat| stat.is_alive() && stat.start_ticks == before.start_ticks)?;
+        if after.environment.is_some() && after.environment == before.environment {
+            return Some((operation_in(&environment), after.environment));
+        }
+        before = after;
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    Some((None, None))
 }
 
 fn operation_in(environment: &[u8]) -> Option<String> {
@@ -142,6 +164,26 @@ mod tests {
         assert_eq!(place(&text, b" 0 0 0"), None);
         assert_eq!(place(&text, b" 7 9 0\n"), Some((7, 9)));
         assert_eq!(Stat::parse(b"42 (x"), None);
+    }
+
+    /// No moment of `execve` hides whose process it is.
+    #[test]
+    fn who_executes_one_program_after_another_is_always_found() {
+        let script = "test $0 = 0 && exit; exec /bin/sh -c \"$1\" $(($0 - 1)) \"$1\"";
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", script, "1000", script])
+            .env("DEPLOYD_OPERATION", "ab.7.0.1")
+            .spawn()
+            .unwrap();
+        let pid = child.id().cast_signed();
+        let mut found = 0;
+        while child.try_wait().unwrap().is_none() {
+            if let Some(seen) = scan(&[]).iter().find(|seen| seen.pid == pid) {
+                assert_eq!(seen.operation.as_deref(), Some("ab.7.0.1"));
+                found += 1;
+            }
+        }
+        assert!(found > 0);
     }
 
     /// An environment is found when it appears, and is not looked for in who has executed nothing since.

@@ -168,13 +168,18 @@ async fn end_stragglers(session: &mut Session, operation: &str, signal: Signal) 
     loop {
         let all = seen(Instant::now()).await;
         session.grow(&all);
-        let left: Vec<&Seen> = all
+        let found: Vec<&Seen> = all
             .iter()
             .filter(|process| process.operation.as_deref() == Some(operation) || session.has(process))
-            .filter(|process| is_alive(process.pid, process.start_ticks))
             .collect();
-        if left.is_empty() {
+        if found.is_empty() {
             return Ok(());
+        }
+        // Who has ended since may have left a child that the look has passed by: then it is looked again.
+        let left: Vec<&Seen> =
+            found.into_iter().filter(|process| is_alive(process.pid, process.start_ticks)).collect();
+        if left.is_empty() {
+            continue;
         }
         for process in &left {
             if !signalled.contains(&(process.pid, process.start_ticks)) {
