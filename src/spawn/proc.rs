@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// So often it is looked whether a process has done with `execve`: for a fifth of a second at least.
 const EXECUTING: u32 = 1_000;
 
+/// Where an environment begins and ends in its process's memory.
+type Place = (u64, u64);
+
 /// What `/proc/PID/stat` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
@@ -21,7 +24,7 @@ pub struct Stat {
     /// Its start in clock ticks since boot.
     pub start_ticks: u64,
     /// Where its environment lies in its memory, if we may know: elsewhere after each `execve`.
-    environment: Option<(u64, u64)>,
+    environment: Option<Place>,
 }
 
 impl Stat {
@@ -72,7 +75,7 @@ pub struct Seen {
     /// `DEPLOYD_OPERATION`.
     pub operation: Option<String>,
     /// As in [`Stat`].
-    environment: Option<(u64, u64)>,
+    environment: Option<Place>,
 }
 
 /// All processes, as they were at `since` or later.
@@ -121,7 +124,7 @@ fn scan(before: &[Seen]) -> Vec<Seen> {
 /// Whose operation a process carries, and where its environment lies; `None` when it has ended.
 ///
 /// Who is just executing a program has no environment for a moment: it is waited for, but not for ever.
-fn operation_of(pid: i32, mut before: Stat) -> Option<(Option<String>, Option<(u64, u64)>)> {
+fn operation_of(pid: i32, mut before: Stat) -> Option<(Option<String>, Option<Place>)> {
     for _ in 0..EXECUTING {
         // Whom we may not look into is none of ours.
         let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return Some((None, None)) };
