@@ -240,6 +240,7 @@ fn what_is_not_durable_is_found_missing() {
         eprintln!("{name}: {summary:?}");
         let missed = found.count(Wrong::Lost) + found.count(Wrong::Refused) + found.count(Wrong::Panicked);
         assert!(missed > 0, "{name}: nothing was found");
-        assert!(name == "no syncs" || found.count(Wrong::Lost) > 0, "{name}: {summary:?}");
+        // A lying disk may also leave what is refused, by which sync is left out; this one is whole, and too old.
+        assert!(!hasty || found.count(Wrong::Lost) > 0, "{name}: {summary:?}");
     }
 }
