@@ -69,9 +69,7 @@ pub fn restart(series: &mut Series<'_>, size: usize) {
         series.at_most(2, "pueue", move || pueue(size));
     }
     if is_installed("ansible-playbook") && size <= 100 {
-        series.at_most(1, "ansible raw", move || {
-            ansible(size, "setsid sleep infinity >/dev/null 2>&1 & exit 0")
-        });
+        series.at_most(1, "ansible raw", move || ansible(size, "setsid sleep 120 >/dev/null 2>&1 & exit 0"));
     }
 }
 
