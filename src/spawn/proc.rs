@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// So often it is looked whether a process has done with `execve`: for a fifth of a second at least.
 const EXECUTING: u32 = 1_000;
 
+/// `PF_KTHREAD` of the kernel's `include/linux/sched.h`.
+const KERNEL_THREAD: u32 = 0x0020_0000;
+
 /// Where an environment begins and ends in its process's memory.
 type Place = (u64, u64);
 
@@ -23,6 +26,8 @@ pub struct Stat {
     pub session: i32,
     /// Its start in clock ticks since boot.
     pub start_ticks: u64,
+    /// A thread of the kernel's own: it has no environment.
+    kernel: bool,
     /// Where its environment lies in its memory, if we may know: elsewhere after each `execve`.
     environment: Option<Place>,
 }
@@ -44,10 +49,13 @@ impl Stat {
         let state = fields.next()?.chars().next()?;
         let group = fields.nth(1)?.parse().ok()?;
         let session = fields.next()?.parse().ok()?;
-        let start_ticks = fields.nth(15)?.parse().ok()?;
+        let flags: u32 = fields.nth(2)?.parse().ok()?;
+        let start_ticks = fields.nth(12)?.parse().ok()?;
         let mut address = |skipped| fields.nth(skipped)?.parse().ok().filter(|&address: &u64| address != 0);
-        let environment = address(27).zip(address(0));
-        Some(Self { state, group, session, start_ticks, environment })
+        // As long as `execve` lays out the new memory, the environment seems to be empty; the program's place comes last.
+        let executed = address(3).is_some();
+        let environment = address(23).zip(address(0)).filter(|_| executed);
+        Some(Self { state, group, session, start_ticks, kernel: flags & KERNEL_THREAD != 0, environment })
     }
 
     /// A zombie runs no code any more, even if nobody reaps it.
@@ -106,14 +114,13 @@ fn scan(before: &[Seen]) -> Vec<Seen> {
     let look = |pid: i32| {
         // Read first: what runs with the pid of a process that has ended is another one.
         let stat = Stat::read(pid).filter(Stat::is_alive)?;
-        let Stat { start_ticks, group, session, environment, .. } = stat;
+        let Stat { start_ticks, group, session, kernel, environment, .. } = stat;
         let (operation, environment) = match known.get(&(pid, start_ticks)) {
             // By whom it was started does not change, whatever it makes of its environment.
             Some(seen) if seen.operation.is_some() => (seen.operation.clone(), environment),
             // It has executed nothing since: it is who it was.
             Some(seen) if environment.is_some() && environment == seen.environment => (None, environment),
-            // The kernel's own, or of a session that is not of this namespace: none that we have started.
-            _ if session == 0 => (None, None),
+            _ if kernel => (None, None),
             _ => operation_of(pid, stat)?,
         };
         Some(Seen { pid, start_ticks, group, session, operation, environment })
@@ -123,11 +130,17 @@ fn scan(before: &[Seen]) -> Vec<Seen> {
 
 /// Whose operation a process carries, and where its environment lies; `None` when it has ended.
 ///
-/// Who is just executing a program has no environment for a moment: it is waited for, but not for ever.
+/// Who is just executing a program has no environment for a moment, nor has who is just ending (and holds its files and
+/// sockets still): both are waited for, but not for ever.
 fn operation_of(pid: i32, mut before: Stat) -> Option<(Option<String>, Option<Place>)> {
     for _ in 0..EXECUTING {
-        // Whom we may not look into is none of ours.
-        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return Some((None, None)) };
+        let environment = match fs::read(format!("/proc/{pid}/environ")) {
+            // It has no memory any more. (Kernels before 6.14 or so: it is empty.)
+            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Vec::new(),
+            // Whom we may not look into is none of ours.
+            Err(_) => return Some((None, None)),
+            Ok(environment) => environment,
+        };
         let after =
             Stat::read(pid).filter(|stat| stat.is_alive() && stat.start_ticks == before.start_ticks)?;
         if after.environment.is_some() && after.environment == before.environment {
@@ -157,15 +170,28 @@ mod tests {
         let mut fields = vec!["S", "1", "42", "41"];
         fields.extend(["0"; 15]);
         fields.push("987654");
-        fields.extend(["0"; 27]);
+        let zeros = ["0"; 23];
         let mut text = b"42 (a) \xff\xfe (c) ".to_vec();
         text.extend(fields.join(" ").bytes());
-        let place = |text: &[u8], more: &[u8]| Stat::parse(&[text, more].concat()).unwrap().environment;
+        let place = |program: &str, more: &str| {
+            let text = [&text, format!(" 0 0 0 {program} {} {more}\n", zeros.join(" ")).as_bytes()].concat();
+            Stat::parse(&text).unwrap().environment
+        };
         let stat = Stat::parse(&text).unwrap();
-        let without = Stat { state: 'S', group: 42, session: 41, start_ticks: 987_654, environment: None };
+        let without = Stat {
+            state: 'S',
+            group: 42,
+            session: 41,
+            start_ticks: 987_654,
+            kernel: false,
+            environment: None,
+        };
         assert_eq!(stat, without);
-        assert_eq!(place(&text, b" 0 0 0"), None);
-        assert_eq!(place(&text, b" 7 9 0\n"), Some((7, 9)));
+        let thread = Stat::parse(b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 3 0").unwrap();
+        assert!(thread.kernel && thread.start_ticks == 3);
+        assert_eq!(place("5", "0 0 0"), None);
+        assert_eq!(place("0", "7 7 0"), None);
+        assert_eq!(place("5", "7 9 0"), Some((7, 9)));
         assert_eq!(Stat::parse(b"42 (x"), None);
     }
 
