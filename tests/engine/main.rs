@@ -43,6 +43,11 @@ impl Lab {
             skip(&format!("{program} is not installed"));
             return None;
         }
+        // No command, but a helper of Podman's.
+        if !["lib", "libexec"].iter().any(|at| Path::new("/usr").join(at).join("podman/netavark").exists()) {
+            skip("netavark is not installed");
+            return None;
+        }
         let engine = tempfile::Builder::new().prefix("deployd-engine").tempdir().unwrap();
         // Not the image's users: what is served to them has to be reachable.
         fs::set_permissions(engine.path(), fs::Permissions::from_mode(0o755)).unwrap();
