@@ -37,12 +37,12 @@
 //! `OperationBegun{evidence}` is durable before a container is touched, `OperationEnded` follows the deed.
 //! An operation that has begun and not ended is *in doubt* after a crash, and is settled by looking
 //! ([`task::evidence`]): a started process carries the id of the operation that started it, in its
-//! environment and in a file that it writes itself between fork and exec. What carries this operation's id
+//! environment and in a file that it writes itself before its `exec`. What carries this operation's id
 //! was started by it; anything else was not.
 //!
 //! Two gaps would let a container be started twice, and are closed:
 //! - A process that was asked for may not exist yet when the daemon dies. Processes are started by a small
-//!   *spawner* process ([`spawn`]) that holds a lock as long as it lives, and each forked child until its
+//!   *spawner* process ([`spawn`]) that holds a lock as long as it lives, and each child until its
 //!   exec. The next daemon waits for that lock before it looks at anything.
 //! - A task whose actors crashed may be resumed at once, in the same daemon. A deed that was begun is
 //!   never cut ([`executor::Deeds`]): the next look at its container waits for it.

@@ -1,13 +1,15 @@
 //! Starting processes that outlive the daemon, without forking the daemon.
 //!
 //! A small, single-threaded *spawner* process (this binary again, started as
-//! `deployd spawner`) forks and execs on the daemon's behalf. It holds a lock
-//! while it lives, and a forked child holds it until its `exec` is done: whoever
+//! `deployd spawner`) starts them on the daemon's behalf. It holds a lock
+//! while it lives, and a child holds it until its `exec` is done: whoever
 //! takes that lock knows that every process asked for by an earlier daemon
 //! either runs with its final environment or was never started.
 
+mod child;
 pub mod client;
 pub mod command;
+mod outbox;
 pub mod proc;
 pub mod server;
 mod sys;
@@ -37,7 +39,7 @@ pub struct Spec {
     pub output: OwnedFd,
     /// RLIMIT_NOFILE, soft and hard.
     pub open_files: Option<u64>,
-    /// Written (temporary name, fsync, rename) by the child itself between fork and exec,
+    /// Written (temporary name, fsync, rename) by the child itself before its exec,
     /// so that no process of ours exists without one: see `runtime::process`.
     pub marker: Option<Marker>,
 }

@@ -322,6 +322,9 @@ impl Course {
     }
 
     async fn end_commands(&self) {
+        if !self.subject.has_commands() {
+            return;
+        }
         let end = |e: Arc<Executor>, s: Subject| async move {
             e.end_commands(&s).await;
             Ok(())

@@ -22,7 +22,8 @@ impl Executor {
         }
     }
 
-    /// Ends the build and the hooks of a deployment, if they still run, and forgets them.
+    /// Ends the build and the hooks of a deployment that [has](Subject::has_commands) any, if they still run, and
+    /// forgets them.
     pub async fn end_commands(&self, subject: &Subject) {
         self.builder.discard(&self.identity(subject, BUILD).name).await;
         for hook in [Hook::PreDeploy, Hook::PostDeploy] {

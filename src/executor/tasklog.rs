@@ -94,15 +94,16 @@ impl TaskLog {
 }
 
 fn open(path: &Path) -> io::Result<(File, u64)> {
-    if let Some(directory) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
-    }
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
-        .open(path)?;
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o640);
+    options.custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC);
+    let file = match (options.open(path), path.parent()) {
+        (Err(error), Some(directory)) if error.kind() == io::ErrorKind::NotFound => {
+            fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
+            options.open(path)?
+        }
+        (other, _) => other?,
+    };
     let bytes = file.metadata()?.len();
     Ok((file, bytes))
 }

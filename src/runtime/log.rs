@@ -38,10 +38,16 @@ const MAX_LINE: usize = 16 << 10;
 ///
 /// The service gets the descriptor, not the file: it belongs to the daemon.
 pub fn open(directory: &Path) -> io::Result<File> {
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
     let path = directory.join("output.log");
     rotate(&path, &Limits::default())?;
-    options().append(true).create(true).mode(0o640).open(path)
+    let open = || options().append(true).create(true).mode(0o640).open(&path);
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+            open()
+        }
+        other => other,
+    }
 }
 
 fn options() -> OpenOptions {

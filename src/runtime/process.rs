@@ -146,11 +146,8 @@ impl Runtime for ProcessRuntime {
         self.may_change()?;
         let directory = self.directory(&spec.container);
         let path = directory.join("run");
-        let output = {
-            let opened = tokio::task::spawn_blocking(move || log::open(&directory)).await;
-            let opened = opened.unwrap_or_else(|error| Err(io::Error::other(error)));
-            opened.map_err(|source| io_error("open its log", source))?
-        };
+        // At once, as the link `current` is read: handing such a small thing to another thread costs more.
+        let output = log::open(&directory).map_err(|source| io_error("open its log", source))?;
         let path = path.to_str().map(str::to_string);
         let path =
             path.ok_or_else(|| io_error("name its run file", io::ErrorKind::InvalidFilename.into()))?;

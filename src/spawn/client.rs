@@ -2,22 +2,21 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::sync::oneshot;
 
 use crate::crashpoint::{handling, point};
 
+use super::outbox::{Message, Outbox};
 use super::server::{Answer, EXEC, Request, encode, read_body};
 use super::{ExitStatus, Launch, SpawnError, Spawned, Spec};
 
@@ -30,7 +29,7 @@ pub struct Spawner {
 
 /// One life of the spawner process.
 struct Link {
-    requests: mpsc::Sender<(Vec<u8>, OwnedFd)>,
+    outbox: Outbox,
     state: Mutex<State>,
 }
 
@@ -132,10 +131,9 @@ impl Link {
             .env_clear()
             .current_dir("/")
             .spawn()?;
-        let (requests, queue) = mpsc::channel();
-        let link = Arc::new(Self { requests, state: Mutex::new(State::default()) });
-        let (writer, reader, readers_link) = (ours.try_clone()?, ours, link.clone());
-        std::thread::Builder::new().name("spawner-write".into()).spawn(move || write(&writer, &queue))?;
+        let outbox = Outbox::open(ours.try_clone()?)?;
+        let link = Arc::new(Self { outbox, state: Mutex::new(State::default()) });
+        let (reader, readers_link) = (ours, link.clone());
         std::thread::Builder::new().name("spawner-read".into()).spawn(move || {
             let read = std::panic::AssertUnwindSafe(|| readers_link.read(&reader));
             if std::panic::catch_unwind(read).is_err() {
@@ -180,13 +178,12 @@ impl Link {
             open_files: spec.open_files,
             marker: spec.marker,
         };
-        self.requests
-            .send((encode(&request)?, spec.output))
-            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        self.outbox.send(Message { bytes: encode(&request)?, sent: 0, output: Some(spec.output) })?;
         Ok(told)
     }
 
-    fn read(&self, mut socket: &UnixStream) {
+    fn read(&self, socket: &UnixStream) {
+        let mut socket = io::BufReader::new(socket);
         let mut length = [0; 4];
         while socket.read_exact(&mut length).is_ok() {
             match read_body(&mut socket, length) {
@@ -229,20 +226,4 @@ impl Link {
             }
         }
     }
-}
-
-/// Sends the queued requests; ends when the link is dropped or the spawner is gone.
-fn write(mut socket: &UnixStream, queue: &mpsc::Receiver<(Vec<u8>, OwnedFd)>) {
-    while let Ok((message, output)) = queue.recv() {
-        let (length, body) = message.split_at(4);
-        let fds = [output.as_raw_fd()];
-        let beside = [ControlMessage::ScmRights(&fds)];
-        let iov = [io::IoSlice::new(length)];
-        let sent = sendmsg::<()>(socket.as_raw_fd(), &iov, &beside, MsgFlags::MSG_NOSIGNAL, None);
-        if sent != Ok(4) || socket.write_all(body).is_err() {
-            break;
-        }
-    }
-    // The reader notices, and tells everybody who waits.
-    socket.shutdown(std::net::Shutdown::Write).ok();
 }

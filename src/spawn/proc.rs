@@ -35,9 +35,18 @@ pub struct Stat {
 impl Stat {
     /// `None` when there is no such process.
     pub fn read(pid: i32) -> Option<Self> {
+        Self::of(&format!("/proc/{pid}/stat"))
+    }
+
+    /// Of this process. Takes no memory.
+    pub fn own() -> Option<Self> {
+        Self::of("/proc/self/stat")
+    }
+
+    fn of(path: &str) -> Option<Self> {
         // One read takes all of it: it is made anew for each.
         let mut text = [0; 2048];
-        let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut text).ok()?;
+        let length = File::open(path).ok()?.read(&mut text).ok()?;
         Self::parse(&text[..length])
     }
 

@@ -1,20 +1,44 @@
 //! The system calls of the spawner that need `unsafe`, each with the reason why it is sound.
-#![allow(unsafe_code, reason = "fork, signal dispositions and descriptors received from a peer")]
+#![allow(unsafe_code, reason = "clone, execve, signal dispositions and descriptors received from a peer")]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
+use nix::libc::{c_char, c_int};
+use nix::sched::{CloneFlags, clone};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Forks. Only for a process with one thread: then the child may use all of Rust.
-pub fn fork_single_threaded() -> io::Result<ForkResult> {
-    // SAFETY: the spawner's process has one thread (it is a fresh image that starts none), so no
-    // lock can be held by another thread at the moment of the fork.
-    unsafe { fork() }.map_err(Into::into)
+/// Starts a process that runs `child` in our memory while we wait, on a stack of its own, until that executes a
+/// program or returns: then the process ends. `child` must neither allocate nor lock nor panic, for it may be killed
+/// at any moment; and this process must have one thread.
+pub fn spawn_borrowing(stack: &mut [u8], mut child: impl FnMut()) -> nix::Result<Pid> {
+    let callback = Box::new(|| {
+        child();
+        127
+    });
+    let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+    // SAFETY: no other thread of ours runs, and this one waits as long as the child uses our memory; what the child
+    // does is bounded, and far from filling the stack.
+    unsafe { clone(callback, stack, flags, Some(nix::libc::SIGCHLD)) }
+}
+
+/// Strings as `execve` takes them, ready to be used without any memory.
+pub struct Strings {
+    pointers: Vec<*const c_char>,
+    _strings: Vec<CString>,
+}
+
+impl Strings {
+    /// All of these.
+    pub fn new(strings: Vec<CString>) -> Self {
+        let pointers = strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect();
+        Self { pointers, _strings: strings }
+    }
 }
 
 /// Takes over a descriptor that the kernel has just given us.
@@ -69,33 +93,30 @@ pub fn ignore(signals: &[Signal]) -> io::Result<()> {
     Ok(())
 }
 
-/// All signals to their default, none blocked: what a program expects to be started with.
-pub fn default_signals() -> io::Result<()> {
-    for which in Signal::iterator() {
-        if matches!(which, Signal::SIGKILL | Signal::SIGSTOP) {
-            continue;
-        }
-        // SAFETY: the default disposition installs no handler.
-        unsafe { signal(which, SigHandler::SigDfl) }?;
-    }
-    for real_time in nix::libc::SIGRTMIN()..=nix::libc::SIGRTMAX() {
-        // SAFETY: the default disposition installs no handler.
-        unsafe { nix::libc::signal(real_time, nix::libc::SIG_DFL) };
-    }
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    Ok(())
+/// The signals that are ignored: all others get their default disposition by `execve` itself.
+pub fn ignored() -> Vec<c_int> {
+    let is_ignored = |signal: &c_int| {
+        let mut now = std::mem::MaybeUninit::<nix::libc::sigaction>::zeroed();
+        // SAFETY: nothing is changed, and what is written has room.
+        let asked = unsafe { nix::libc::sigaction(*signal, std::ptr::null(), now.as_mut_ptr()) };
+        // SAFETY: it is made of numbers and pointers, for which zeros are values; it is written on success.
+        asked == 0 && unsafe { now.assume_init() }.sa_sigaction == nix::libc::SIG_IGN
+    };
+    (1..=nix::libc::SIGRTMAX()).filter(is_ignored).collect()
 }
 
-/// Ends a forked child at once, without running anything of the parent's.
-pub fn exit_child(status: i32) -> ! {
-    // SAFETY: `_exit` ends the process; no destructor runs, which is what a forked child needs.
-    unsafe { nix::libc::_exit(status) }
+/// These signals to their default, none blocked: what a program expects to be started with.
+pub fn default_signals(ignored: &[c_int]) -> nix::Result<()> {
+    for &signal in ignored {
+        // SAFETY: the default disposition installs no handler.
+        unsafe { nix::libc::signal(signal, nix::libc::SIG_DFL) };
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
 
-/// Replaces the process; returns only on an error.
-pub fn execute(program: &CString, argv: &[CString], environment: &[CString]) -> io::Error {
-    match nix::unistd::execve(program, argv, environment) {
-        Ok(never) => match never {},
-        Err(errno) => errno.into(),
-    }
+/// Replaces the process; returns only on an error. Takes no memory.
+pub fn execute(program: &CStr, argv: &Strings, environment: &Strings) -> Errno {
+    // SAFETY: both arrays end with a null pointer, and what they point to lives with them.
+    unsafe { nix::libc::execve(program.as_ptr(), argv.pointers.as_ptr(), environment.pointers.as_ptr()) };
+    Errno::last()
 }

@@ -4,6 +4,7 @@
 //! left the group by the `DEPLOYD_OPERATION` in its environment. Nothing is signalled whose
 //! identity was not verified a moment before.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
@@ -48,11 +49,7 @@ pub struct Run {
 impl Run {
     /// As lines of `key=value`.
     pub fn to_text(&self) -> String {
-        let release = self.release.as_deref().unwrap_or_default();
-        format!(
-            "operation={}\nrelease={release}\npid={}\nstartTicks={}\nbootId={}\n",
-            self.operation, self.pid, self.start_ticks, self.boot_id
-        )
+        self.to_string()
     }
 
     /// `None` when the text is not a complete marker.
@@ -67,6 +64,17 @@ impl Run {
             start_ticks: get("startTicks")?.parse().ok()?,
             boot_id: get("bootId")?.to_string(),
         })
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operation, release, pid, start_ticks, boot_id } = self;
+        let release = release.as_deref().unwrap_or_default();
+        write!(
+            f,
+            "operation={operation}\nrelease={release}\npid={pid}\nstartTicks={start_ticks}\nbootId={boot_id}\n"
+        )
     }
 }
 
