@@ -241,9 +241,7 @@ fn subdirectories(directory: &Path) -> Vec<PathBuf> {
 
 /// The wall-clock time of a moment in ticks since boot.
 fn started_at(start_ticks: u64) -> Option<Timestamp> {
-    let uptime: f64 = fs::read_to_string("/proc/uptime").ok()?.split(' ').next()?.parse().ok()?;
-    let hertz = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "exact to a tick")]
-    let age = ((uptime - start_ticks as f64 / hertz as f64) * 1e6) as i64;
-    Some(Timestamp(clock::now().0 - age.max(0)))
+    let begun = Duration::from_micros(start_ticks.checked_mul(1_000_000 / proc::ticks_per_second().ok()?)?);
+    let age = proc::since_boot().ok()?.saturating_sub(begun);
+    Some(Timestamp(clock::now().0 - i64::try_from(age.as_micros()).ok()?))
 }

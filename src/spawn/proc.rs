@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -71,6 +71,23 @@ impl Stat {
     pub const fn is_alive(&self) -> bool {
         !matches!(self.state, 'Z' | 'X')
     }
+}
+
+/// How many ticks a second has.
+pub fn ticks_per_second() -> io::Result<u64> {
+    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?;
+    ticks.and_then(|ticks| u64::try_from(ticks).ok()).ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
+/// The time since boot, on the clock of [`Stat::start_ticks`].
+pub fn since_boot() -> io::Result<Duration> {
+    Ok(nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)?.into())
+}
+
+/// The same in ticks.
+pub fn ticks() -> io::Result<u64> {
+    let (now, hertz) = (since_boot()?, ticks_per_second()?);
+    Ok(now.as_secs() * hertz + u64::from(now.subsec_nanos()) * hertz / 1_000_000_000)
 }
 
 /// Whether the process with this pid is alive and is the one that started then.

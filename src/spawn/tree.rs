@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use super::proc::{Seen, is_alive, seen};
+use super::proc::{self, Seen, is_alive, seen};
 use crate::crashpoint::point;
 
 /// The id of this boot of the machine, as systemd writes it into units. Where the daemon is one that sees another
@@ -117,11 +117,9 @@ pub async fn end(
     timeout: Duration,
 ) -> io::Result<Ending> {
     let begun = Instant::now();
-    let mut session = Session { id: pid, members: Vec::new() };
+    let mut session = Session { id: pid, lived_at: None, members: Vec::new() };
     let ended_well = tokio::time::timeout(timeout, async {
-        if is_alive(pid, start_ticks) {
-            session.members.push((pid, start_ticks));
-            session.grow(&seen(Instant::now()).await);
+        if session.has_leader(start_ticks)? {
             point("before a signal");
             signal_group(pid, signal)?;
             point("after a signal");
@@ -134,7 +132,7 @@ pub async fn end(
         result?;
         false
     } else {
-        if is_alive(pid, start_ticks) {
+        if session.has_leader(start_ticks)? {
             signal_group(pid, Signal::SIGKILL)?;
             gone(pid, start_ticks).await?;
         }
@@ -149,20 +147,31 @@ pub async fn end(
 
 /// The processes of a session, even those that have cleared their environment.
 ///
-/// A session's id is its leader's pid, and not used again while it has a member. So it is ours as long
-/// as one of those lives that were seen in it while the leader was known to live.
+/// A session's id is its leader's pid, which is not used again while the session has a member. So whoever is in it
+/// is ours if started while the leader was known to live; and as long as one of those lives, all the others are.
 struct Session {
     id: i32,
+    /// When the leader was known to live, in ticks since boot.
+    lived_at: Option<u64>,
     members: Vec<(i32, u64)>,
 }
 
 impl Session {
+    /// Whether its leader, who started then, lives.
+    fn has_leader(&mut self, start_ticks: u64) -> io::Result<bool> {
+        let now = proc::ticks()?;
+        let lives = is_alive(self.id, start_ticks);
+        self.lived_at = if lives { Some(now) } else { self.lived_at };
+        Ok(lives)
+    }
+
     fn grow(&mut self, all: &[Seen]) {
+        let its = || all.iter().filter(|process| process.session == self.id);
+        let is_old = |process: &&Seen| self.lived_at.is_some_and(|then| process.start_ticks <= then);
         self.members.retain(|&(pid, start_ticks)| is_alive(pid, start_ticks));
-        if !self.members.is_empty() {
-            let ours = all.iter().filter(|process| process.session == self.id);
-            self.members.extend(ours.map(|process| (process.pid, process.start_ticks)));
-        }
+        let is_ours = !self.members.is_empty() || its().any(|process| is_old(&process));
+        let ours = its().filter(|_| is_ours).map(|process| (process.pid, process.start_ticks));
+        self.members = ours.collect();
     }
 
     fn has(&self, process: &Seen) -> bool {
