@@ -68,6 +68,8 @@ struct Inner {
 /// Changes that are made together or not at all.
 struct Request {
     changes: Vec<Change>,
+    /// Somebody waits for it.
+    urgent: bool,
     done: oneshot::Sender<Result<Committed, StoreError>>,
 }
 
@@ -281,10 +283,25 @@ impl Store {
         &self,
         changes: Vec<Change>,
     ) -> impl Future<Output = Result<Committed, StoreError>> + Send + use<> {
+        self.queue(changes, true)
+    }
+
+    /// Resolves when all that was queued before is on disk; from now on somebody waits for it.
+    pub fn flush(&self) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        let flushed = self.queue(Vec::new(), true);
+        async move { flushed.await.map(drop) }
+    }
+
+    /// As [`Self::commit`]; what is not urgent goes to disk with what is committed next, or soon.
+    pub fn queue(
+        &self,
+        changes: Vec<Change>,
+        urgent: bool,
+    ) -> impl Future<Output = Result<Committed, StoreError>> + Send + use<> {
         let (done, told) = oneshot::channel();
         let sent = {
             let queue = self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.as_ref().is_some_and(|queue| queue.send(Request { changes, done }).is_ok())
+            queue.as_ref().is_some_and(|queue| queue.send(Request { changes, urgent, done }).is_ok())
         };
         async move {
             if !sent {

@@ -102,7 +102,7 @@ impl BatchActor {
     }
 
     fn begin(&mut self, deployment: usize, place: OwnedSemaphorePermit, context: &mut Context<Self>) -> bool {
-        let Ok(durable) = self.ledger.record(Event::DeploymentBegun { deployment }) else { return false };
+        let Ok(durable) = self.ledger.note(Event::DeploymentBegun { deployment }) else { return false };
         let subject = subject(&self.ledger, deployment, self.cancel.child_token());
         let name = format!("the deployment of service {} in task {}", subject.service.name, subject.task);
         let me = context.address();

@@ -102,8 +102,10 @@ impl Actor for DeploymentActor {
             // What is being prepared in advance goes on, now as this deployment's own.
             prefetch.ended(deployment).await;
             course.run().await;
+            // Whatever comes next waits for the disk before it acts, and so for all that was noted here.
             batch.do_send(DeploymentDone { deployment });
             me.do_send(End);
+            actix_rt::spawn(async move { course.settled().await });
         };
         guard::run(run, context);
     }
@@ -141,22 +143,25 @@ pub(super) struct Course {
 }
 
 impl Course {
-    async fn run(self) {
+    async fn run(&self) {
         match self.steps().await {
             Ok(()) => {}
             Err(Stopped::Failed(failure)) => {
                 let result = Err(failure);
                 let ended = Event::DeploymentEnded { deployment: self.subject.deployment, result };
-                match self.record(ended).await {
+                let ended = match self.note(ended) {
                     Ok(()) => self.end_commands().await,
-                    Err(stopped) => self.explain(&stopped),
+                    too_late => too_late,
+                };
+                if let Err(stopped) = ended {
+                    self.explain(&stopped);
                 }
             }
             Err(stopped) => {
                 if let Stopped::Cut = stopped {
                     // A user has cut it: what goes on without us will never be joined.
                     if self.ledger.task().state == TaskState::Stopping {
-                        self.end_commands().await;
+                        self.end_commands().await.ok();
                     }
                     // Refused unless a user has cut it: a task that is cut off by a fault has said so itself.
                     self.record(Event::DeploymentCut { deployment: self.subject.deployment }).await.ok();
@@ -186,14 +191,14 @@ impl Course {
                         e.run_hook(&s, hook, release.as_deref()).await
                     };
                     self.on_host(run).await?;
-                    self.record(Event::HookDone { deployment: index, hook }).await?;
+                    self.note(Event::HookDone { deployment: index, hook })?;
                 }
                 DeploymentStep::Operate(operations) => self.operate_all(&operations).await?,
                 DeploymentStep::Fail(failure) => return Err(Stopped::Failed(failure)),
                 DeploymentStep::Succeed => {
                     self.prune().await;
-                    self.record(Event::DeploymentEnded { deployment: index, result: Ok(()) }).await?;
-                    self.end_commands().await;
+                    self.note(Event::DeploymentEnded { deployment: index, result: Ok(()) })?;
+                    self.end_commands().await?;
                     return Ok(());
                 }
             }
@@ -214,7 +219,7 @@ impl Course {
                 }
                 DeploymentStep::PrepareRelease => {
                     let release = self.make_release().await?;
-                    self.record(Event::ReleasePrepared { deployment: index, release }).await?;
+                    self.note(Event::ReleasePrepared { deployment: index, release })?;
                 }
                 _ => return Ok(()),
             }
@@ -321,15 +326,18 @@ impl Course {
         }
     }
 
-    async fn end_commands(&self) {
+    /// Once it is on disk that nobody will ask for them again.
+    async fn end_commands(&self) -> Result<(), Stopped> {
         if !self.subject.has_commands() {
-            return;
+            return Ok(());
         }
+        self.sync().await?;
         let end = |e: Arc<Executor>, s: Subject| async move {
             e.end_commands(&s).await;
             Ok(())
         };
         self.on_host(end).await.ok();
+        Ok(())
     }
 
     pub(super) fn deployment<T>(&self, look: impl FnOnce(&Deployment) -> T) -> T {
@@ -344,17 +352,28 @@ impl Course {
 
     /// Records an event without waiting for the disk: nothing may be done to the host on its strength.
     fn note(&self, event: Event) -> Result<(), Stopped> {
-        let durable = self.ledger.record(event).map_err(Stopped::TooLate)?;
+        let durable = self.ledger.note(event).map_err(Stopped::TooLate)?;
         self.unsynced.borrow_mut().push(Box::pin(durable));
         Ok(())
     }
 
     /// Waits until all that was noted is on disk.
     async fn sync(&self) -> Result<(), Stopped> {
-        for durable in self.unsynced.take() {
+        let unsynced = self.unsynced.take();
+        if !unsynced.is_empty() {
+            self.ledger.flush().await.map_err(Stopped::Store)?;
+        }
+        for durable in unsynced {
             durable.await.map_err(Stopped::Store)?;
         }
         Ok(())
+    }
+
+    /// Resolves when all that was noted is on disk, or never will be.
+    pub(super) async fn settled(&self) {
+        for durable in self.unsynced.take() {
+            durable.await.ok();
+        }
     }
 
     /// Runs a deed on the host's threads, so that this thread of all the actors never waits for it.

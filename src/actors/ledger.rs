@@ -60,6 +60,27 @@ impl Ledger {
         &self,
         event: Event,
     ) -> Result<impl Future<Output = Result<(), StoreError>> + use<>, Illegal> {
+        self.write(event, true)
+    }
+
+    /// As [`Self::record`], for what nobody waits for yet: see [`Store::queue`].
+    pub fn note(
+        &self,
+        event: Event,
+    ) -> Result<impl Future<Output = Result<(), StoreError>> + use<>, Illegal> {
+        self.write(event, false)
+    }
+
+    /// Resolves when all that was recorded before is on disk.
+    pub fn flush(&self) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        self.inner.store.flush()
+    }
+
+    fn write(
+        &self,
+        event: Event,
+        urgent: bool,
+    ) -> Result<impl Future<Output = Result<(), StoreError>> + use<>, Illegal> {
         let mut state = self.inner.state.borrow_mut();
         let at = clock::now();
         state.task.apply(&event, at)?;
@@ -69,7 +90,7 @@ impl Ledger {
         let line = Line::of(&state.task, &event);
         let records = record::records(&state.task, &event, at);
         let change = Change::Append { task: state.task.id, n: state.last, at, event, summary, records };
-        let committed = self.inner.store.commit(vec![change]);
+        let committed = self.inner.store.queue(vec![change], urgent);
         Ok(async move {
             committed.await?;
             line.log();

@@ -106,6 +106,7 @@ impl Prefetch {
             };
             course.on_host(say).await.ok();
         }
+        course.settled().await;
     }
 
     fn begin(&self, course: &Course) -> DropGuard {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redb::{Database, ReadableTable, Table, WriteTransaction};
 use tokio::sync::watch;
@@ -27,6 +27,8 @@ use crate::task::{Task, TaskId, Timestamp};
 
 /// No transaction carries more requests.
 const MAX_GROUP: usize = 1024;
+/// So long is what nobody waits for kept for the next transaction.
+const LINGER: Duration = Duration::from_millis(2);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -48,8 +50,14 @@ pub fn run(
     tell: &Tell<'_>,
 ) {
     while let Ok(first) = queue.recv() {
-        let mut group = vec![first];
-        group.extend(queue.try_iter().take(MAX_GROUP - 1));
+        let group = gather(queue, first);
+        if group.iter().all(|request| request.changes.is_empty()) {
+            let nothing = Committed { seq: *tell.durable.borrow(), ..Committed::default() };
+            for request in group {
+                request.done.send(Ok(nothing)).ok();
+            }
+            continue;
+        }
         let begun = Instant::now();
         let written = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, place, &group)));
         let error = match written {
@@ -73,6 +81,22 @@ pub fn run(
             request.done.send(Err(StoreError::CommitUnknown(error.clone()))).ok();
         }
         return;
+    }
+}
+
+/// What goes into the next transaction: whatever waits, and what comes until somebody waits for it.
+fn gather(queue: &mpsc::Receiver<Request>, first: Request) -> Vec<Request> {
+    let until = Instant::now() + LINGER;
+    let mut group = vec![first];
+    loop {
+        group.extend(queue.try_iter().take(MAX_GROUP - group.len()));
+        if group.len() == MAX_GROUP || group.iter().any(|request| request.urgent) {
+            return group;
+        }
+        match queue.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(next) => group.push(next),
+            Err(_) => return group,
+        }
     }
 }
 
