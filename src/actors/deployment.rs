@@ -147,13 +147,7 @@ impl Course {
         match self.steps().await {
             Ok(()) => {}
             Err(Stopped::Failed(failure)) => {
-                let result = Err(failure);
-                let ended = Event::DeploymentEnded { deployment: self.subject.deployment, result };
-                let ended = match self.note(ended) {
-                    Ok(()) => self.end_commands().await,
-                    too_late => too_late,
-                };
-                if let Err(stopped) = ended {
+                if let Err(stopped) = self.end(Err(failure)).await {
                     self.explain(&stopped);
                 }
             }
@@ -197,9 +191,7 @@ impl Course {
                 DeploymentStep::Fail(failure) => return Err(Stopped::Failed(failure)),
                 DeploymentStep::Succeed => {
                     self.prune().await;
-                    self.note(Event::DeploymentEnded { deployment: index, result: Ok(()) })?;
-                    self.end_commands().await?;
-                    return Ok(());
+                    return self.end(Ok(())).await;
                 }
             }
         }
@@ -291,8 +283,7 @@ impl Course {
         };
         let look = target.clone();
         let looked = self.on_host(move |e, _| async move { e.look(&look).await.map_err(Halt::from) }).await?;
-        let evidence = looked.evidence.clone();
-        let to_release = target.release.clone();
+        let (evidence, to_release) = (looked.evidence.clone(), target.release.clone());
         let intent = Event::OperationBegun { deployment, operation, evidence, to_release };
         let durable = self.ledger.record(intent).map_err(Stopped::TooLate)?;
         durable.await.map_err(Stopped::Store)?;
@@ -324,6 +315,11 @@ impl Course {
             };
             self.on_host(prune).await.ok();
         }
+    }
+
+    async fn end(&self, result: Result<(), Failure>) -> Result<(), Stopped> {
+        self.note(Event::DeploymentEnded { deployment: self.subject.deployment, result })?;
+        self.end_commands().await
     }
 
     /// Once it is on disk that nobody will ask for them again.
@@ -371,9 +367,7 @@ impl Course {
 
     /// Resolves when all that was noted is on disk, or never will be.
     pub(super) async fn settled(&self) {
-        for durable in self.unsynced.take() {
-            durable.await.ok();
-        }
+        drop(join_all(self.unsynced.take()).await);
     }
 
     /// Runs a deed on the host's threads, so that this thread of all the actors never waits for it.

@@ -1,6 +1,5 @@
 //! Who calls, and what they may do: as the kernel says, taken once for each connection.
 
-use std::any::Any;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
@@ -56,8 +55,7 @@ pub struct Peer {
 
 /// Finds out who has connected. Without a [`Peer`], every request is refused; without a place, the
 /// connection is ended.
-pub fn on_connect(io: &dyn Any, data: &mut Extensions, access: &Access, places: &Arc<Places>) {
-    let Some(stream) = io.downcast_ref::<UnixStream>() else { return };
+pub fn on_connect(stream: &UnixStream, data: &mut Extensions, access: &Access, places: &Arc<Places>) {
     let Ok(credentials) = stream.peer_cred() else { return };
     let groups = groups_of(stream);
     let uid = Uid::from_raw(credentials.uid());
