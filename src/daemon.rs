@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use actix_rt::task::JoinHandle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -64,13 +65,16 @@ pub enum DaemonError {
         "the plan supervisor crashed: {0}; start deployd again (systemd does), then resume what is INTERRUPTED"
     )]
     Supervisor(String),
+    /// Nobody can talk to the daemon any more.
+    #[error("the control socket has failed: {0}; start deployd again (systemd does)")]
+    Control(String),
     /// TLS can't be set up.
     #[error("cannot set up downloads: {0}; are the certificates of the system in place?")]
     Tls(String),
 }
 
 impl DaemonError {
-    /// The exit code, as in sysexits.h: 65 the store is damaged, 70 the supervisor crashed, 74 the
+    /// The exit code, as in sysexits.h: 65 the store is damaged, 70 a part of the daemon crashed, 74 the
     /// store can't be written, 75 another daemon is here, 78 configuration or catalog; else 1. Starting
     /// the daemon again helps against some of these, and not against others.
     pub const fn exit_code(&self) -> u8 {
@@ -89,7 +93,7 @@ impl DaemonError {
             },
             Self::Listen(control::listen::ListenError::Taken(_)) => 75,
             Self::Catalog(_) => 78,
-            Self::Supervisor(_) => 70,
+            Self::Supervisor(_) | Self::Control(_) => 70,
             Self::Listen(_) | Self::Io { .. } | Self::Tls(_) => 1,
         }
     }
@@ -182,11 +186,9 @@ async fn serve(
         read_catalog: Box::new(move || catalog_dir::read(&services_dir, has_systemd).map_err(refused)),
         draining: draining.clone(),
     });
-    let listener = control::listen::bind(&config.socket)?;
     let end_of_control = CancellationToken::new();
-    let control =
-        control::serve(listener, control_state(config, store, commander.clone()), end_of_control.clone());
-    let control = actix_rt::spawn(control);
+    let state = control_state(config, store, commander.clone());
+    let mut control = open_control(&config.socket, state, end_of_control.clone())?;
     host_event(store, HostEvent::DaemonStarted { version: env!("CARGO_PKG_VERSION").into() }).await?;
     tracing::info!(socket = %config.socket.display(), "deployd is ready");
     notify::ready();
@@ -196,7 +198,11 @@ async fn serve(
         tasks::resume_all(&commander, resumable).await;
     }
     let housekeeping = Housekeeping { store, executor: tidied, retention: config.retention, runtime };
-    let ended = until_told(signals, &housekeeping, crashed.clone(), held.clone(), &commander).await;
+    let told = until_told(signals, &housekeeping, crashed.clone(), held.clone(), &commander);
+    let ended = tokio::select! {
+        ended = told => ended,
+        failed = until_deaf(&mut control) => Err(failed),
+    };
     draining.store(true, Ordering::Relaxed);
     // Without the store or the supervisor nothing that still ends could be recorded: no grace.
     let grace = if ended.is_ok() { config.shutdown_grace } else { Duration::ZERO };
@@ -204,7 +210,9 @@ async fn serve(
     tasks::shut_down(grace, store, &supervisor, held).await;
     hook.finish().await;
     end_of_control.cancel();
-    control.await.ok();
+    if !control.is_finished() {
+        control.await.ok();
+    }
     control::listen::remove(&config.socket);
     // It may have crashed over the shutdown itself.
     let crash = crashed.borrow().clone();
@@ -223,6 +231,25 @@ fn refused(error: CatalogError) -> Refused {
         CatalogError::Invalid(mistakes) => Refused::CatalogInvalid(mistakes),
         error @ CatalogError::Read { .. } => Refused::Host(error.to_string()),
     }
+}
+
+fn open_control(
+    socket: &Path,
+    state: ControlState,
+    end: CancellationToken,
+) -> Result<JoinHandle<io::Result<()>>, DaemonError> {
+    let listener = control::listen::bind(socket)?;
+    Ok(actix_rt::spawn(control::serve(listener, state, end)))
+}
+
+/// Resolves when nobody can talk to the daemon any more.
+async fn until_deaf(control: &mut JoinHandle<io::Result<()>>) -> DaemonError {
+    let why = match control.await {
+        Ok(Ok(())) => "it has ended".into(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    DaemonError::Control(why)
 }
 
 fn control_state(config: &Config, store: &Store, commander: Arc<dyn Commander>) -> ControlState {

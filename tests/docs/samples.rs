@@ -233,6 +233,7 @@ fn daemon() -> Vec<DaemonError> {
         DaemonError::Listen(ListenError::Taken("/run/deployd/deployd.sock".into())),
         DaemonError::Io { what: "create the state directory (stateDir)", source: no_entry() },
         DaemonError::Supervisor(text("index out of bounds")),
+        DaemonError::Control(text("the thread of the control socket has ended")),
         DaemonError::Tls(text("no certificates")),
     ]
 }
