@@ -184,6 +184,7 @@ impl Task {
     #[doc(hidden)]
     pub fn is_counted_right(&self) -> bool {
         self.standing == Standing::of(&self.batches, &self.deployments)
+            && self.deployments.iter().all(Deployment::is_counted_right)
     }
 
     /// Whether a deployment has failed.

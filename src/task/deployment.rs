@@ -115,6 +115,10 @@ pub struct Deployment {
     pub was_cut: bool,
     /// One for each chosen container.
     pub operations: Vec<Operation>,
+    /// So many of them, from the first one, are done: kept along, so that the next one is not searched for.
+    pub(super) done: usize,
+    /// The first of them that has failed.
+    pub(super) failed: Option<usize>,
     /// Remarks for the report ("branch main has moved since").
     pub notes: Vec<String>,
     /// Why it failed.
@@ -163,6 +167,8 @@ impl Deployment {
             hooks_done: Vec::new(),
             was_cut: false,
             operations,
+            done: 0,
+            failed: None,
             notes: Vec::new(),
             error: None,
         }
@@ -173,7 +179,7 @@ impl Deployment {
     /// Called whenever nothing of this deployment is going on. After a crash it gives the same
     /// answer as without one, for what had ended is recorded and what had not is still to be done.
     pub fn next_step(&self) -> DeploymentStep {
-        if let Some(failure) = self.operations.iter().find_map(|operation| operation.error.clone()) {
+        if let Some(failure) = self.failed.and_then(|failed| self.operations[failed].error.clone()) {
             return DeploymentStep::Fail(failure);
         }
         if self.spec.way.needs_artifact() && self.release.is_none() {
@@ -182,8 +188,8 @@ impl Deployment {
         if self.hook_is_due(Hook::PreDeploy) {
             return DeploymentStep::RunHook(Hook::PreDeploy);
         }
-        let open = |(index, operation): (usize, &Operation)| (!operation.state.is_done()).then_some(index);
-        let mut open = self.operations.iter().enumerate().filter_map(open);
+        let mut open =
+            (self.done..self.operations.len()).filter(|&index| !self.operations[index].state.is_done());
         let due: Vec<usize> = match self.spec.order {
             ContainerOrder::Sequential => open.next().into_iter().collect(),
             ContainerOrder::Parallel => open.collect(),
@@ -233,6 +239,13 @@ impl Deployment {
         }
     }
 
+    /// What is kept along, counted anew.
+    pub(super) fn is_counted_right(&self) -> bool {
+        let done = self.operations.iter().take_while(|operation| operation.state.is_done()).count();
+        let failed = self.operations.iter().position(|operation| operation.error.is_some());
+        (self.done, self.failed) == (done, failed)
+    }
+
     /// Whether something is being done to a container.
     pub fn is_operating(&self) -> bool {
         self.operations.iter().any(|operation| operation.state == OperationState::Running)
@@ -240,8 +253,7 @@ impl Deployment {
 
     /// Whether the containers before this one leave it its turn.
     pub fn is_in_turn(&self, operation: usize) -> bool {
-        self.spec.order == ContainerOrder::Parallel
-            || self.operations.iter().take(operation).all(|earlier| earlier.state.is_done())
+        self.spec.order == ContainerOrder::Parallel || operation <= self.done
     }
 
     /// Whether any container of it may have been touched.

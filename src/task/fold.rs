@@ -243,6 +243,7 @@ impl Task {
             _ => return Err(Illegal::Unknown(event.name())),
         }
         self.standing.operated(before, operation.state);
+        deployment.note_end(*o);
         Ok(())
     }
 
@@ -295,6 +296,18 @@ impl Deployment {
                 self.error = Some(failure.clone());
                 skip_pending(self);
             }
+        }
+    }
+}
+
+impl Deployment {
+    /// Keeps along what [`Deployment::next_step`] asks for, after something has happened to this operation.
+    fn note_end(&mut self, operation: usize) {
+        if self.operations[operation].error.is_some() {
+            self.failed = Some(self.failed.map_or(operation, |failed| failed.min(operation)));
+        }
+        while self.operations.get(self.done).is_some_and(|operation| operation.state.is_done()) {
+            self.done += 1;
         }
     }
 }

@@ -53,12 +53,13 @@ impl Traced {
         self.strace.wait().unwrap().code()
     }
 
-    /// Tells the daemon to end.
-    fn terminate(self, daemon: &Daemon) {
+    /// Tells the daemon to end; whether it did. (It answers before its start is over, and may be killed then.)
+    fn terminate(self, daemon: &Daemon) -> bool {
         let pid = fs::read_to_string(daemon.path("state/lock")).unwrap();
         let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-        self.end();
+        let told = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        assert!(matches!(told, Ok(()) | Err(nix::errno::Errno::ESRCH)), "{told:?}");
+        self.end() == Some(0)
     }
 }
 
@@ -79,13 +80,13 @@ fn first_start_killed_at(call: &str, step: usize) -> usize {
     for n in (1..).step_by(step) {
         let mut daemon = Daemon::new();
         let mut traced = Traced::launch(&daemon, &format!("{call}:signal=KILL:when={n}"));
-        let came_through = traced.answers(&daemon);
-        if came_through {
-            traced.terminate(&daemon);
+        let came_through = if traced.answers(&daemon) {
+            traced.terminate(&daemon)
         } else {
             traced.end();
-            killed += 1;
-        }
+            false
+        };
+        killed += usize::from(!came_through);
         daemon.launch();
         assert_eq!(daemon.call("GET", "/v1/info", "").0, 200, "{call} {n}");
         if came_through {
