@@ -15,6 +15,7 @@
 mod builds;
 mod control;
 mod daemon;
+mod guardian;
 mod history;
 mod http;
 mod idle;
@@ -23,6 +24,8 @@ mod packages;
 mod peers;
 mod series;
 mod waves;
+
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
@@ -48,11 +51,14 @@ const WORKLOADS: [(&str, &str, Workload); 7] = [
     ("idle", "what a daemon costs that has nothing to do", idle::idle),
 ];
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let mut words = std::env::args().skip(1).filter(|word| word != "--bench").peekable();
     // The limits are programs of their own, as what they are compared with is.
     if words.peek().is_some_and(|word| word == "limit") {
-        return limits::run(&words.skip(1).collect::<Vec<_>>());
+        return limits::run(&words.skip(1).collect::<Vec<_>>()).map(|()| ExitCode::SUCCESS);
+    }
+    if !guardian::is_guarded() {
+        return guardian::guard();
     }
     let mut options = Options { rounds: 3, sizes: vec![10, 100, 1_000, 10_000], small: false };
     let mut wanted = Vec::new();
@@ -74,5 +80,5 @@ fn main() -> Result<()> {
             run(&options)?;
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
