@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::DirEntryExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -102,17 +103,17 @@ pub struct Seen {
     pub pid: i32,
     /// When it started.
     pub start_ticks: u64,
-    /// Its group.
-    pub group: i32,
-    /// Its session.
+    /// Its session, when it was looked into.
     pub session: i32,
     /// `DEPLOYD_OPERATION`.
-    pub operation: Option<String>,
-    /// As in [`Stat`].
-    environment: Option<Place>,
+    pub operation: Option<Arc<str>>,
+    /// The inode number of its directory in `/proc`: another one for each process that gets the pid.
+    inode: u64,
+    /// It need not be looked into again: by whom it was started does not change.
+    is_settled: bool,
 }
 
-/// All processes, as they were at `since` or later.
+/// All processes, as they were at `since` or later; some of them may have ended by then.
 ///
 /// Many callers at once share one look at `/proc`.
 pub async fn seen(since: Instant) -> Arc<Vec<Seen>> {
@@ -132,56 +133,59 @@ pub async fn seen(since: Instant) -> Arc<Vec<Seen>> {
     processes
 }
 
-/// Looks at all processes, and less closely at those of the look `before`.
+/// Looks at all processes, and only into those that the look `before` does not know for good.
+///
+/// The numbers of the inodes in `/proc` are never given again, and a process keeps its own as long as the kernel
+/// remembers it; one that it has forgotten and made anew is a process that is looked into once more.
 fn scan(before: &[Seen]) -> Vec<Seen> {
-    let known: HashMap<_, _> = before.iter().map(|seen| ((seen.pid, seen.start_ticks), seen)).collect();
+    let known: HashMap<_, _> = before.iter().map(|seen| ((seen.pid, seen.inode), seen)).collect();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let look = |pid: i32| {
-        // Read first: what runs with the pid of a process that has ended is another one.
+    let a_while_ago =
+        ticks().ok().zip(ticks_per_second().ok()).map_or(0, |(now, second)| now.saturating_sub(second));
+    let look = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry.ok()?;
+        let (pid, inode) = (entry.file_name().to_str()?.parse().ok()?, entry.ino());
+        if let Some(seen) = known.get(&(pid, inode)).filter(|seen| seen.is_settled) {
+            return Some((*seen).clone());
+        }
         let stat = Stat::read(pid).filter(Stat::is_alive)?;
-        let Stat { start_ticks, group, session, kernel, environment, .. } = stat;
-        let (operation, environment) = match known.get(&(pid, start_ticks)) {
-            // By whom it was started does not change, whatever it makes of its environment.
-            Some(seen) if seen.operation.is_some() => (seen.operation.clone(), environment),
-            // It has executed nothing since: it is who it was.
-            Some(seen) if environment.is_some() && environment == seen.environment => (None, environment),
-            _ if kernel => (None, None),
-            _ => operation_of(pid, stat)?,
-        };
-        Some(Seen { pid, start_ticks, group, session, operation, environment })
+        let operation = if stat.kernel { None } else { operation_of(pid, stat)? };
+        // Between its start and its `execve` nobody has an operation, and that is a matter of milliseconds.
+        let is_settled = operation.is_some() || stat.start_ticks < a_while_ago;
+        let Stat { start_ticks, session, .. } = stat;
+        Some(Seen { pid, start_ticks, session, operation, inode, is_settled })
     };
-    pids.filter_map(look).collect()
+    entries.filter_map(look).collect()
 }
 
-/// Whose operation a process carries, and where its environment lies; `None` when it has ended.
+/// Whose operation a process carries; `None` when it has ended.
 ///
 /// Who is just executing a program has no environment for a moment, nor has who is just ending (and holds its files and
 /// sockets still): both are waited for, but not for ever.
-fn operation_of(pid: i32, mut before: Stat) -> Option<(Option<String>, Option<Place>)> {
+fn operation_of(pid: i32, mut before: Stat) -> Option<Option<Arc<str>>> {
     for _ in 0..EXECUTING {
         let environment = match fs::read(format!("/proc/{pid}/environ")) {
             // It has no memory any more. (Kernels before 6.14 or so: it is empty.)
             Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Vec::new(),
             // Whom we may not look into is none of ours.
-            Err(_) => return Some((None, None)),
+            Err(_) => return Some(None),
             Ok(environment) => environment,
         };
         let after =
             Stat::read(pid).filter(|stat| stat.is_alive() && stat.start_ticks == before.start_ticks)?;
         if after.environment.is_some() && after.environment == before.environment {
-            return Some((operation_in(&environment), after.environment));
+            return Some(operation_in(&environment));
         }
         before = after;
         std::thread::sleep(Duration::from_micros(200));
     }
-    Some((None, None))
+    Some(None)
 }
 
-fn operation_in(environment: &[u8]) -> Option<String> {
+fn operation_in(environment: &[u8]) -> Option<Arc<str>> {
     let mut variables = environment.split(|&byte| byte == 0);
     let operation = variables.find_map(|variable| variable.strip_prefix(b"DEPLOYD_OPERATION="))?;
-    Some(String::from_utf8_lossy(operation).into_owned())
+    Some(String::from_utf8_lossy(operation).into())
 }
 
 #[cfg(test)]
@@ -241,7 +245,8 @@ mod tests {
         assert!(found > 0);
     }
 
-    /// An environment is found when it appears, and is not looked for in who has executed nothing since.
+    /// An environment is found when it appears; who is known for good is not looked into again, who only has the same
+    /// pid is.
     #[test]
     fn who_executes_a_program_anew_is_looked_at_anew() {
         let mut child = Command::new("/bin/sh")
@@ -253,18 +258,20 @@ mod tests {
         let pid = child.id().cast_signed();
         let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
         let find = |seen: &[Seen]| seen.iter().find(|seen| seen.pid == pid).unwrap().clone();
+        let operation = |before: &Seen| find(&scan(std::slice::from_ref(before))).operation;
         said.next().unwrap().unwrap();
-        let first = find(&scan(&[]));
+        // Young as it is, it may be about to execute what it was started for.
+        let first = Seen { is_settled: false, ..find(&scan(&[])) };
         assert_eq!(first.operation, None);
-        let stale = Seen { operation: Some("stale".into()), ..first.clone() };
-        assert_eq!(find(&scan(&[stale])).operation.as_deref(), Some("stale"));
         child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
         said.next().unwrap().unwrap();
-        let second = find(&scan(std::slice::from_ref(&first)));
-        assert_eq!(second.operation.as_deref(), Some("ab.7.0.1"));
-        // As if it had not been found: what lies where it lay is not read again.
-        let unread = Seen { operation: None, ..second };
-        assert_eq!(find(&scan(&[unread])).operation, None);
+        assert_eq!(operation(&first).as_deref(), Some("ab.7.0.1"));
+        let settled = Seen { is_settled: true, ..first };
+        assert_eq!(operation(&settled), None);
+        let another = Seen { inode: settled.inode + 1, ..settled };
+        assert_eq!(operation(&another).as_deref(), Some("ab.7.0.1"));
+        let found = find(&scan(&[]));
+        assert!(found.is_settled && found.inode == find(&scan(&[])).inode);
         drop(child.stdin.take());
         child.wait().unwrap();
     }

@@ -4,6 +4,7 @@
 //! left the group by the `DEPLOYD_OPERATION` in its environment. Nothing is signalled whose
 //! identity was not verified a moment before.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -13,7 +14,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use super::proc::{self, Seen, is_alive, seen};
+use super::proc::{self, Seen, Stat, is_alive, seen};
 use crate::crashpoint::point;
 
 /// The id of this boot of the machine, as systemd writes it into units. Where the daemon is one that sees another
@@ -117,9 +118,9 @@ pub async fn end(
     timeout: Duration,
 ) -> io::Result<Ending> {
     let begun = Instant::now();
-    let mut session = Session { id: pid, lived_at: None, members: Vec::new() };
+    let mut session = Session { id: pid, start_ticks, lived_at: None, members: Vec::new() };
     let ended_well = tokio::time::timeout(timeout, async {
-        if session.has_leader(start_ticks)? {
+        if session.has_leader()? {
             point("before a signal");
             signal_group(pid, signal)?;
             point("after a signal");
@@ -132,7 +133,7 @@ pub async fn end(
         result?;
         false
     } else {
-        if session.has_leader(start_ticks)? {
+        if session.has_leader()? {
             signal_group(pid, Signal::SIGKILL)?;
             gone(pid, start_ticks).await?;
         }
@@ -151,16 +152,18 @@ pub async fn end(
 /// is ours if started while the leader was known to live; and as long as one of those lives, all the others are.
 struct Session {
     id: i32,
+    /// When the leader started.
+    start_ticks: u64,
     /// When the leader was known to live, in ticks since boot.
     lived_at: Option<u64>,
     members: Vec<(i32, u64)>,
 }
 
 impl Session {
-    /// Whether its leader, who started then, lives.
-    fn has_leader(&mut self, start_ticks: u64) -> io::Result<bool> {
+    /// Whether its leader lives.
+    fn has_leader(&mut self) -> io::Result<bool> {
         let now = proc::ticks()?;
-        let lives = is_alive(self.id, start_ticks);
+        let lives = is_alive(self.id, self.start_ticks);
         self.lived_at = if lives { Some(now) } else { self.lived_at };
         Ok(lives)
     }
@@ -181,34 +184,43 @@ impl Session {
 
 /// Ends the members of a session whose leader is gone, and processes that left it.
 async fn end_stragglers(session: &mut Session, operation: &str, signal: Signal) -> io::Result<()> {
-    let mut signalled = Vec::new();
+    // The leader may still be waited for by its parent; its children are seen.
+    let mut ended = HashSet::from([(session.id, session.start_ticks)]);
+    let mut signalled = HashSet::new();
     loop {
         let all = seen(Instant::now()).await;
         session.grow(&all);
-        let found: Vec<&Seen> = all
+        let is_ours =
+            |process: &&Seen| process.operation.as_deref() == Some(operation) || session.has(process);
+        let found: Vec<(i32, u64)> = all
             .iter()
-            .filter(|process| process.operation.as_deref() == Some(operation) || session.has(process))
+            .filter(is_ours)
+            .map(|process| (process.pid, process.start_ticks))
+            .filter(|process| !ended.contains(process))
             .collect();
         if found.is_empty() {
             return Ok(());
         }
-        // Who has ended since may have left a child that the look has passed by: then it is looked again.
-        let left: Vec<&Seen> =
-            found.into_iter().filter(|process| is_alive(process.pid, process.start_ticks)).collect();
+        let mut left = Vec::new();
+        for (pid, start_ticks) in found {
+            let stat = Stat::read(pid).filter(|stat| stat.is_alive() && stat.start_ticks == start_ticks);
+            let Some(stat) = stat else {
+                // It may have left a child that the look has passed by: it is looked again.
+                ended.insert((pid, start_ticks));
+                continue;
+            };
+            // Whoever has been told with its group is only told again by SIGKILL.
+            let is_told = stat.group == session.id && signal != Signal::SIGKILL;
+            if signalled.insert((pid, start_ticks)) && !is_told {
+                ignore_gone(kill(Pid::from_raw(pid), signal))?;
+            }
+            left.push((pid, start_ticks));
+        }
         if left.is_empty() {
             continue;
         }
-        for process in &left {
-            if !signalled.contains(&(process.pid, process.start_ticks)) {
-                signalled.push((process.pid, process.start_ticks));
-                // Whoever has been told with its group is only told again by SIGKILL.
-                if process.group != session.id || signal == Signal::SIGKILL {
-                    ignore_gone(kill(Pid::from_raw(process.pid), signal))?;
-                }
-            }
-        }
         // No event tells of the end of a process that is not our child and not yet opened: look again.
-        let wait = left.iter().map(|process| Box::pin(gone(process.pid, process.start_ticks)));
+        let wait = left.iter().map(|&(pid, start_ticks)| Box::pin(gone(pid, start_ticks)));
         let (first, _, _) = futures_util::future::select_all(wait).await;
         first?;
     }
