@@ -23,18 +23,19 @@ pub fn guard() -> Result<ExitCode> {
     // Where cargo is told to end, it is told alone.
     nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
     let files = tempfile::Builder::new().prefix("deployd-bench").tempdir()?;
-    let mut signals = SigSet::empty();
-    signals.extend([Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    signals.thread_block()?;
     let mut run = Command::new(std::env::current_exe()?);
     let run = run.args(std::env::args_os().skip(1)).env(GUARDED, "1").env("TMPDIR", files.path()).spawn()?;
     let run = Pid::from_raw(run.id().cast_signed());
+    // Not before: who is started inherits what is blocked.
+    let mut signals = SigSet::empty();
+    signals.extend([Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    signals.thread_block()?;
     let code = loop {
-        if signals.wait()? != Signal::SIGCHLD {
-            break 130;
-        }
         if let Some(code) = reap(run)? {
             break code;
+        }
+        if signals.wait()? != Signal::SIGCHLD {
+            break 130;
         }
     };
     loop {
