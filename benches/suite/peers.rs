@@ -10,6 +10,9 @@ use anyhow::{Context, Result, bail};
 use crate::daemon::timed;
 use crate::series::Series;
 
+/// A peer that takes longer does not come to its end.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 fn is_installed(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':').any(|directory| Path::new(directory).join(program).is_file())
@@ -142,8 +145,10 @@ fn pueue(size: usize) -> Result<Vec<(&'static str, f64)>> {
             timed(&mut command(&["add", "-g", group, "--", "exec sleep infinity"]))?;
         }
     }
+    // As version 4 says it; a group's own state is a word alone.
     let until = |group: &str, state: &str| -> Result<()> {
-        loop {
+        let asked = std::time::Instant::now();
+        while asked.elapsed() < PATIENCE {
             let output = command(&["status", "--json", "-g", group]).output().context("cannot run pueue")?;
             let text = String::from_utf8_lossy(&output.stdout);
             if text.matches(state).count() >= size / 5 {
@@ -151,17 +156,18 @@ fn pueue(size: usize) -> Result<Vec<(&'static str, f64)>> {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+        bail!("pueue does not come to {state}")
     };
     let begun = std::time::Instant::now();
     for group in groups {
         timed(&mut command(&["start", "-g", group]))?;
-        until(group, "\"Running\"")?;
+        until(group, "{\"Running\"")?;
     }
     let up = begun.elapsed().as_secs_f64();
     let begun = std::time::Instant::now();
     timed(&mut command(&["kill", "--all"]))?;
     for group in groups {
-        until(group, "\"Done\"")?;
+        until(group, "{\"Done\"")?;
     }
     Ok(vec![("up", up), ("down", begun.elapsed().as_secs_f64())])
 }
