@@ -76,6 +76,9 @@
 //!
 //! - One thread owns the write transaction; whatever waits shares a commit. A commit that fails *may* be
 //!   durable: the daemon ends, and the truth is read at its next start.
+//! - What nobody waits for is kept for the next commit, 2 ms at most ([`store::Store::queue`]): the ends of a batch, the
+//!   beginnings of the next one and their intents are one sync. The journal's order is that of the fold all the same,
+//!   so whoever waits for something has waited for all before it.
 //! - A row is one version byte, bincode, and a CRC-32. What can't be read is refused by name, and the
 //!   daemon never starts with an empty store in the place of a damaged one.
 //! - What a commit claims (an artifact, a release, `current`, a pinned commit, a repository) is durable before it, with
@@ -109,6 +112,9 @@
 //!   catch it ([`actors::guard`]); the store is a plain thread with a channel.
 //! - *fork and exec in the daemon*: copies its page tables on the executor's thread, and leaves no way to
 //!   know whether a process that was asked for will still appear. Hence the spawner.
+//! - *fork in the spawner*: copies its memory for each child. The child borrows it until its exec (`spawn::child`).
+//! - *actix-web's server*: a timer and a thread more, for ever (`control::serve`).
+//! - *libdeflate*: faster than zlib-rs, but root would inflate with C what others have packed.
 //! - *bollard, the library for Docker's interface*: its closed lists of states refuse what Podman adds to them,
 //!   and it brings forty crates for ten calls. They are made with the HTTP client that is here already.
 //! - *systemd's private socket* (no bus needed): the D-Bus library refuses the sender of its messages.
