@@ -244,3 +244,27 @@ fn every_promise_names_tests_that_exist() {
     }
     assert!(named > 100, "{named}");
 }
+
+/// What a mutation changes is there, as it says.
+#[test]
+fn every_mutation_still_applies() {
+    let mut patches = 0;
+    for entry in fs::read_dir(root().join("tests/mutations")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "patch") {
+            continue;
+        }
+        patches += 1;
+        let text = fs::read_to_string(&path).unwrap();
+        for part in text.split("\n--- a/").skip(1) {
+            let file = part.lines().next().unwrap();
+            let source = fs::read_to_string(root().join(file)).unwrap();
+            for hunk in part.split("\n@@ ").skip(1) {
+                let old = hunk.lines().skip(1).filter(|line| !line.starts_with('+'));
+                let old = old.map(|line| line.get(1..).unwrap_or_default()).collect::<Vec<_>>().join("\n");
+                assert!(source.contains(old.trim_end()), "{}: {file} has not:\n{old}", path.display());
+            }
+        }
+    }
+    assert_eq!(patches, 21);
+}
