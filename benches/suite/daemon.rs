@@ -152,7 +152,7 @@ impl Daemon {
             .filter_map(|container| {
                 let text = fs::read_to_string(container.path().join("run")).ok()?;
                 let run = deployd::spawn::tree::Run::from_text(&text)?;
-                deployd::spawn::proc::is_alive(run.pid, run.start_ticks).then_some(run.pid)
+                deployd::spawn::proc::is_alive(run.pid, run.start_ticks).ok()?.then_some(run.pid)
             })
             .collect()
     }

@@ -194,7 +194,7 @@ impl Stage {
         for container in self.containers() {
             let run = fs::read_to_string(container.join("run")).ok();
             if let Some(run) = run.as_deref().and_then(Run::from_text)
-                && proc::is_alive(run.pid, run.start_ticks)
+                && proc::is_alive(run.pid, run.start_ticks).unwrap_or(false)
             {
                 killpg(Pid::from_raw(run.pid), Signal::SIGKILL).ok();
             }

@@ -40,7 +40,7 @@ impl Exits {
         // Whatever has ended and is no container's last run any more is not asked for again. Each look costs as much
         // as there is, so the next one comes when there is twice as much.
         if self.all.len() >= self.limit {
-            self.all.retain(|&(pid, ticks), _| proc::is_alive(pid, ticks));
+            self.all.retain(|&(pid, ticks), _| proc::is_alive(pid, ticks).unwrap_or(true));
             self.limit = (2 * self.all.len()).max(EXITS);
         }
         self.all.insert(key, told);
@@ -83,8 +83,10 @@ impl ProcessRuntime {
         }
     }
 
-    fn is_up(&self, run: &Run) -> bool {
-        run.boot_id == self.boot_id && proc::is_alive(run.pid, run.start_ticks)
+    fn is_up(&self, run: &Run) -> Result<bool, RuntimeError> {
+        let is_alive = || proc::is_alive(run.pid, run.start_ticks);
+        let is_up = if run.boot_id == self.boot_id { is_alive() } else { Ok(false) };
+        is_up.map_err(|source| io_error("look at its process", source))
     }
 
     fn exits(&self) -> std::sync::MutexGuard<'_, Exits> {
@@ -120,7 +122,7 @@ impl Runtime for ProcessRuntime {
     async fn observe(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
         let run = self.last_run(container).map_err(|source| io_error("read its run file", source))?;
         let Some(run) = run else { return Ok(Observation::Absent) };
-        if !self.is_up(&run) {
+        if !self.is_up(&run)? {
             let status = self.exits().all.get(&(run.pid, run.start_ticks)).and_then(|exit| *exit.borrow());
             let rebooted = run.boot_id != self.boot_id;
             return Ok(Observation::Exited {
@@ -184,7 +186,7 @@ impl Runtime for ProcessRuntime {
         let signal: Signal = signal.parse().map_err(|_| RuntimeError::Signal(signal.to_string()))?;
         let run = self.last_run(container).map_err(|source| io_error("read its run file", source))?;
         let Some(run) = run else { return Ok(StopReport { killed: false, took: Duration::ZERO }) };
-        if self.is_up(&run) {
+        if self.is_up(&run)? {
             self.may_change()?;
         }
         let report = self.end(&run, signal, timeout).await;

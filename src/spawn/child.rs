@@ -148,12 +148,12 @@ impl Mark {
     /// Writes it for this very process. Not synced: neither it nor we survive a power cut.
     fn write(&mut self) -> nix::Result<()> {
         self.run.pid = nix::unistd::getpid().as_raw();
-        self.run.start_ticks = Stat::own().map(|stat| stat.start_ticks).unwrap_or_default();
+        let own = Stat::own().map_err(errno)?.ok_or(Errno::ESRCH)?;
+        self.run.start_ticks = own.start_ticks;
         write!(self.text, "{}", self.run).map_err(|_| Errno::ENOMEM)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
         let file = open(self.temporary.as_c_str(), flags, Mode::from_bits_truncate(0o666))?;
-        let written = File::from(file).write_all(self.text.as_bytes());
-        written.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+        File::from(file).write_all(self.text.as_bytes()).map_err(errno)?;
         renameat(AT_FDCWD, self.temporary.as_c_str(), AT_FDCWD, self.path.as_c_str())
     }
 
@@ -164,6 +164,11 @@ impl Mark {
             nix::unistd::unlink(self.path.as_c_str()).ok();
         }
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is a way to map errors")]
+fn errno(error: io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 /// A user, with the groups.

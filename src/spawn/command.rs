@@ -216,7 +216,7 @@ impl KillOnDrop {
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        if self.armed && proc::is_alive(self.pid, self.start_ticks) {
+        if self.armed && proc::is_alive(self.pid, self.start_ticks).unwrap_or(false) {
             nix::sys::signal::killpg(nix::unistd::Pid::from_raw(self.pid), Signal::SIGKILL).ok();
         }
     }

@@ -35,20 +35,36 @@ pub struct Stat {
 
 impl Stat {
     /// `None` when there is no such process.
-    pub fn read(pid: i32) -> Option<Self> {
+    ///
+    /// # Errors
+    /// When it can't be looked at, as without descriptors: then nothing is known of it.
+    pub fn read(pid: i32) -> io::Result<Option<Self>> {
         Self::of(&format!("/proc/{pid}/stat"))
     }
 
-    /// Of this process. Takes no memory.
-    pub fn own() -> Option<Self> {
+    /// The same of one that is alive and started then.
+    ///
+    /// # Errors
+    /// As [`Stat::read`].
+    pub fn of_living(pid: i32, start_ticks: u64) -> io::Result<Option<Self>> {
+        Ok(Self::read(pid)?.filter(|stat| stat.is_alive() && stat.start_ticks == start_ticks))
+    }
+
+    /// Of this process. Takes no memory, if all is well.
+    pub fn own() -> io::Result<Option<Self>> {
         Self::of("/proc/self/stat")
     }
 
-    fn of(path: &str) -> Option<Self> {
+    fn of(path: &str) -> io::Result<Option<Self>> {
         // One read takes all of it: it is made anew for each.
         let mut text = [0; 2048];
-        let length = File::open(path).ok()?.read(&mut text).ok()?;
-        Self::parse(&text[..length])
+        match File::open(path).and_then(|mut file| file.read(&mut text)) {
+            Ok(length) => {
+                Self::parse(&text[..length]).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
+            }
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// See proc_pid_stat(5).
@@ -92,8 +108,16 @@ pub fn ticks() -> io::Result<u64> {
 }
 
 /// Whether the process with this pid is alive and is the one that started then.
-pub fn is_alive(pid: i32, start_ticks: u64) -> bool {
-    Stat::read(pid).is_some_and(|stat| stat.is_alive() && stat.start_ticks == start_ticks)
+///
+/// # Errors
+/// As [`Stat::read`].
+pub fn is_alive(pid: i32, start_ticks: u64) -> io::Result<bool> {
+    Ok(Stat::of_living(pid, start_ticks)?.is_some())
+}
+
+/// What is said of a process that has ended, or has no memory any more.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
 }
 
 /// A process.
@@ -116,70 +140,82 @@ pub struct Seen {
 /// All processes, as they were at `since` or later; some of them may have ended by then.
 ///
 /// Many callers at once share one look at `/proc`.
-pub async fn seen(since: Instant) -> Arc<Vec<Seen>> {
+///
+/// # Errors
+/// When they can't be looked at: who is not seen may be there all the same.
+pub async fn seen(since: Instant) -> io::Result<Arc<Vec<Seen>>> {
     type Look = Option<(Instant, Arc<Vec<Seen>>)>;
     static LAST: tokio::sync::Mutex<Look> = tokio::sync::Mutex::const_new(None);
     let mut last = LAST.lock().await;
     if let Some((begun, processes)) = &*last
         && *begun >= since
     {
-        return processes.clone();
+        return Ok(processes.clone());
     }
     let begun = Instant::now();
     let before = last.take().map(|(_, before)| before);
     let look = tokio::task::spawn_blocking(move || scan(before.as_deref().map_or(&[], Vec::as_slice)));
-    let processes = Arc::new(look.await.unwrap_or_default());
+    let processes = Arc::new(look.await.map_err(io::Error::other)??);
     *last = Some((begun, processes.clone()));
-    processes
+    Ok(processes)
 }
 
 /// Looks at all processes, and only into those that the look `before` does not know for good.
 ///
 /// The numbers of the inodes in `/proc` are never given again, and a process keeps its own as long as the kernel
 /// remembers it; one that it has forgotten and made anew is a process that is looked into once more.
-fn scan(before: &[Seen]) -> Vec<Seen> {
+fn scan(before: &[Seen]) -> io::Result<Vec<Seen>> {
     let known: HashMap<_, _> = before.iter().map(|seen| ((seen.pid, seen.inode), seen)).collect();
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let a_while_ago =
-        ticks().ok().zip(ticks_per_second().ok()).map_or(0, |(now, second)| now.saturating_sub(second));
-    let look = |entry: io::Result<fs::DirEntry>| {
-        let entry = entry.ok()?;
-        let (pid, inode) = (entry.file_name().to_str()?.parse().ok()?, entry.ino());
+    let a_while_ago = ticks()?.saturating_sub(ticks_per_second()?);
+    let mut all = Vec::with_capacity(before.len() + 16);
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let inode = entry.ino();
         if let Some(seen) = known.get(&(pid, inode)).filter(|seen| seen.is_settled) {
-            return Some((*seen).clone());
+            all.push((*seen).clone());
+        } else if let Some(stat) = Stat::read(pid)?.filter(Stat::is_alive)
+            && let Whose::Of(operation) = if stat.kernel { Whose::Of(None) } else { whose(pid, stat)? }
+        {
+            // Between its start and its `execve` nobody has an operation, and that is a matter of milliseconds.
+            let is_settled = operation.is_some() || stat.start_ticks < a_while_ago;
+            let Stat { start_ticks, session, .. } = stat;
+            all.push(Seen { pid, start_ticks, session, operation, inode, is_settled });
         }
-        let stat = Stat::read(pid).filter(Stat::is_alive)?;
-        let operation = if stat.kernel { None } else { operation_of(pid, stat)? };
-        // Between its start and its `execve` nobody has an operation, and that is a matter of milliseconds.
-        let is_settled = operation.is_some() || stat.start_ticks < a_while_ago;
-        let Stat { start_ticks, session, .. } = stat;
-        Some(Seen { pid, start_ticks, session, operation, inode, is_settled })
-    };
-    entries.filter_map(look).collect()
+    }
+    Ok(all)
 }
 
-/// Whose operation a process carries; `None` when it has ended.
+/// Whom a process belongs to.
+enum Whose {
+    /// It has ended.
+    Gone,
+    /// To this operation, or none.
+    Of(Option<Arc<str>>),
+}
+
+/// Whose operation a process carries.
 ///
 /// Who is just executing a program has no environment for a moment, nor has who is just ending (and holds its files and
 /// sockets still): both are waited for, but not for ever.
-fn operation_of(pid: i32, mut before: Stat) -> Option<Option<Arc<str>>> {
+fn whose(pid: i32, mut before: Stat) -> io::Result<Whose> {
     for _ in 0..EXECUTING {
         let environment = match fs::read(format!("/proc/{pid}/environ")) {
-            // It has no memory any more. (Kernels before 6.14 or so: it is empty.)
-            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Vec::new(),
-            // Whom we may not look into is none of ours.
-            Err(_) => return Some(None),
             Ok(environment) => environment,
+            // It has no memory any more. (Kernels before 6.14 or so: it is empty.)
+            Err(error) if is_gone(&error) => Vec::new(),
+            // Whom we may not look into is none of ours.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Whose::Of(None)),
+            Err(error) => return Err(error),
         };
-        let after =
-            Stat::read(pid).filter(|stat| stat.is_alive() && stat.start_ticks == before.start_ticks)?;
+        let Some(after) = Stat::of_living(pid, before.start_ticks)? else { return Ok(Whose::Gone) };
         if after.environment.is_some() && after.environment == before.environment {
-            return Some(operation_in(&environment));
+            return Ok(Whose::Of(operation_in(&environment)));
         }
         before = after;
         std::thread::sleep(Duration::from_micros(200));
     }
-    Some(None)
+    Ok(Whose::Of(None))
 }
 
 fn operation_in(environment: &[u8]) -> Option<Arc<str>> {
@@ -237,7 +273,7 @@ mod tests {
         let pid = child.id().cast_signed();
         let mut found = 0;
         while child.try_wait().unwrap().is_none() {
-            if let Some(seen) = scan(&[]).iter().find(|seen| seen.pid == pid) {
+            if let Some(seen) = scan(&[]).unwrap().iter().find(|seen| seen.pid == pid) {
                 assert_eq!(seen.operation.as_deref(), Some("ab.7.0.1"));
                 found += 1;
             }
@@ -258,10 +294,10 @@ mod tests {
         let pid = child.id().cast_signed();
         let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
         let find = |seen: &[Seen]| seen.iter().find(|seen| seen.pid == pid).unwrap().clone();
-        let operation = |before: &Seen| find(&scan(std::slice::from_ref(before))).operation;
+        let operation = |before: &Seen| find(&scan(std::slice::from_ref(before)).unwrap()).operation;
         said.next().unwrap().unwrap();
         // Young as it is, it may be about to execute what it was started for.
-        let first = Seen { is_settled: false, ..find(&scan(&[])) };
+        let first = Seen { is_settled: false, ..find(&scan(&[]).unwrap()) };
         assert_eq!(first.operation, None);
         child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
         said.next().unwrap().unwrap();
@@ -270,17 +306,25 @@ mod tests {
         assert_eq!(operation(&settled), None);
         let another = Seen { inode: settled.inode + 1, ..settled };
         assert_eq!(operation(&another).as_deref(), Some("ab.7.0.1"));
-        let found = find(&scan(&[]));
-        assert!(found.is_settled && found.inode == find(&scan(&[])).inode);
+        let found = find(&scan(&[]).unwrap());
+        assert!(found.is_settled && found.inode == find(&scan(&[]).unwrap()).inode);
         drop(child.stdin.take());
         child.wait().unwrap();
+    }
+
+    /// Else a container would be taken for stopped when descriptors run out, and go on.
+    #[test]
+    fn what_can_not_be_looked_at_is_not_taken_for_gone() {
+        assert_eq!(Stat::read(i32::MAX).unwrap(), None);
+        assert_eq!(Stat::of("/dev/null/stat").unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        assert_eq!(Stat::of("/dev/null").unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
     fn our_own_process_is_alive_only_with_its_own_start_time() {
         let pid = std::process::id().cast_signed();
-        let start = Stat::read(pid).unwrap().start_ticks;
-        assert!(is_alive(pid, start));
-        assert!(!is_alive(pid, start + 1));
+        let start = Stat::read(pid).unwrap().unwrap().start_ticks;
+        assert!(is_alive(pid, start).unwrap());
+        assert!(!is_alive(pid, start + 1).unwrap());
     }
 }

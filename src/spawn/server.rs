@@ -176,7 +176,7 @@ impl Server {
             return Err((step.to_string(), errno.into()));
         }
         // The child exists at least as a zombie until it is reaped, so its stat can be read.
-        let read = || proc::Stat::read(child.as_raw()).map(|stat| stat.start_ticks);
+        let read = || proc::Stat::read(child.as_raw()).ok().flatten().map(|stat| stat.start_ticks);
         let ticks = image.start_ticks().or_else(read);
         let ticks = ticks.ok_or_else(|| ("read /proc".to_string(), io::ErrorKind::NotFound.into()))?;
         Ok((child.as_raw(), ticks))

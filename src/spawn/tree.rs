@@ -104,7 +104,7 @@ fn pidfd(pid: i32, start_ticks: u64) -> io::Result<Option<std::os::fd::OwnedFd>>
         other => other?,
     };
     // The descriptor stays with the process it was opened for, so checking after opening is enough.
-    Ok(is_alive(pid, start_ticks).then_some(fd))
+    Ok(is_alive(pid, start_ticks)?.then_some(fd))
 }
 
 /// Ends a process, its group, and whatever carries the operation's id elsewhere.
@@ -163,18 +163,21 @@ impl Session {
     /// Whether its leader lives.
     fn has_leader(&mut self) -> io::Result<bool> {
         let now = proc::ticks()?;
-        let lives = is_alive(self.id, self.start_ticks);
+        let lives = is_alive(self.id, self.start_ticks)?;
         self.lived_at = if lives { Some(now) } else { self.lived_at };
         Ok(lives)
     }
 
-    fn grow(&mut self, all: &[Seen]) {
+    fn grow(&mut self, all: &[Seen]) -> io::Result<()> {
         let its = || all.iter().filter(|process| process.session == self.id);
         let is_old = |process: &&Seen| self.lived_at.is_some_and(|then| process.start_ticks <= then);
-        self.members.retain(|&(pid, start_ticks)| is_alive(pid, start_ticks));
-        let is_ours = !self.members.is_empty() || its().any(|process| is_old(&process));
+        let mut is_ours = its().any(|process| is_old(&process));
+        for &(pid, start_ticks) in &self.members {
+            is_ours = is_ours || is_alive(pid, start_ticks)?;
+        }
         let ours = its().filter(|_| is_ours).map(|process| (process.pid, process.start_ticks));
         self.members = ours.collect();
+        Ok(())
     }
 
     fn has(&self, process: &Seen) -> bool {
@@ -188,8 +191,8 @@ async fn end_stragglers(session: &mut Session, operation: &str, signal: Signal) 
     let mut ended = HashSet::from([(session.id, session.start_ticks)]);
     let mut signalled = HashSet::new();
     loop {
-        let all = seen(Instant::now()).await;
-        session.grow(&all);
+        let all = seen(Instant::now()).await?;
+        session.grow(&all)?;
         let is_ours =
             |process: &&Seen| process.operation.as_deref() == Some(operation) || session.has(process);
         let found: Vec<(i32, u64)> = all
@@ -203,8 +206,7 @@ async fn end_stragglers(session: &mut Session, operation: &str, signal: Signal) 
         }
         let mut left = Vec::new();
         for (pid, start_ticks) in found {
-            let stat = Stat::read(pid).filter(|stat| stat.is_alive() && stat.start_ticks == start_ticks);
-            let Some(stat) = stat else {
+            let Some(stat) = Stat::of_living(pid, start_ticks)? else {
                 // It may have left a child that the look has passed by: it is looked again.
                 ended.insert((pid, start_ticks));
                 continue;

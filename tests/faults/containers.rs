@@ -16,7 +16,7 @@ fn run(script: &str) -> String {
 }
 
 fn lives(pid: &str) -> bool {
-    Stat::read(pid.trim().parse().unwrap()).is_some_and(|stat| stat.is_alive())
+    Stat::read(pid.trim().parse().unwrap()).unwrap().is_some_and(|stat| stat.is_alive())
 }
 
 fn read(daemon: &Daemon, name: &str) -> String {

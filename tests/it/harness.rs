@@ -363,7 +363,7 @@ impl Drop for Daemon {
             for container in below(&service.join("containers")) {
                 let run = fs::read_to_string(container.join("run")).ok();
                 if let Some(run) = run.as_deref().and_then(Run::from_text)
-                    && proc::is_alive(run.pid, run.start_ticks)
+                    && proc::is_alive(run.pid, run.start_ticks).unwrap_or(false)
                 {
                     let group = nix::unistd::Pid::from_raw(run.pid);
                     nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).ok();

@@ -83,7 +83,7 @@ fn a_build_that_takes_too_long_is_ended_with_all_its_processes() {
     assert!(error["message"].as_str().unwrap().contains("build.timeout"), "{error:#}");
     let log = daemon.ctl_ends(0, &["logs", &id.to_string()]);
     let pid: i32 = log.lines().find_map(|line| line.split("build: ").nth(1)?.parse().ok()).unwrap();
-    let alive = deployd::spawn::proc::Stat::read(pid).is_some_and(|stat| stat.is_alive());
+    let alive = deployd::spawn::proc::Stat::read(pid).unwrap().is_some_and(|stat| stat.is_alive());
     assert!(!alive, "process {pid} of the build still lives");
 }
 
