@@ -169,14 +169,17 @@ impl Session {
     }
 
     fn grow(&mut self, all: &[Seen]) -> io::Result<()> {
-        let its = || all.iter().filter(|process| process.session == self.id);
-        let is_old = |process: &&Seen| self.lived_at.is_some_and(|then| process.start_ticks <= then);
-        let mut is_ours = its().any(|process| is_old(&process));
-        for &(pid, start_ticks) in &self.members {
-            is_ours = is_ours || is_alive(pid, start_ticks)?;
+        let mut its = Vec::new();
+        for &Seen { pid, start_ticks, .. } in all.iter().filter(|process| process.session == self.id) {
+            // Since it was looked into it may have begun a session of its own, and the id of this one been given again.
+            let is_elsewhere = |stat: Stat| stat.session != self.id;
+            if !Stat::of_living(pid, start_ticks)?.is_some_and(is_elsewhere) {
+                its.push((pid, start_ticks));
+            }
         }
-        let ours = its().filter(|_| is_ours).map(|process| (process.pid, process.start_ticks));
-        self.members = ours.collect();
+        let is_old = |start_ticks| self.lived_at.is_some_and(|then| start_ticks <= then);
+        let is_ours = its.iter().any(|member| self.members.contains(member) || is_old(member.1));
+        self.members = if is_ours { its } else { Vec::new() };
         Ok(())
     }
 
