@@ -79,7 +79,11 @@ async fn accept(listener: UnixListener, state: ControlState, end: CancellationTo
                     None => Rc::new(service_of(&state, &places, &end).await?),
                 };
                 let its = Rc::clone(service.insert(serving));
-                connections.spawn_local(async move { its.call((stream, None)).await.map_err(drop) });
+                connections.spawn_local(async move {
+                    if let Err(error) = its.call((stream, None)).await {
+                        tracing::debug!(?error, "a connection to the control socket has ended badly");
+                    }
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection to the control socket");
@@ -97,8 +101,8 @@ async fn accept(listener: UnixListener, state: ControlState, end: CancellationTo
     Ok(())
 }
 
-/// A connection that ends badly is its caller's to notice; a panic is ours.
-fn note(ended: Result<Result<(), ()>, tokio::task::JoinError>) {
+/// How a connection ends is its caller's to notice; a panic is ours.
+fn note(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {

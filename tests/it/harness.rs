@@ -317,7 +317,11 @@ impl Daemon {
     pub fn until(&self, id: u64, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut events = self.events(&format!("task={id}"));
         loop {
-            let event = events.next().unwrap_or_else(|| panic!("the stream ended:\n{}", self.log()));
+            let event = events.next().unwrap_or_else(|| {
+                let daemon =
+                    self.process.as_ref().map(|process| proc::Stat::read(process.id().cast_signed()));
+                panic!("the stream ended ({daemon:?}):\n{}", self.log())
+            });
             if wanted(&event) {
                 return event;
             }

@@ -54,9 +54,12 @@ impl Events {
                 continue;
             }
             let mut buffer = [0; 16384];
-            match self.stream.read(&mut buffer).unwrap_or(0) {
-                0 => return None,
-                count => self.bytes.extend(&buffer[..count]),
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return None,
+                Ok(count) => self.bytes.extend(&buffer[..count]),
+                // A read with a time limit is not restarted by the kernel.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
             }
         }
     }
