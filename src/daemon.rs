@@ -74,7 +74,7 @@ pub enum DaemonError {
 }
 
 impl DaemonError {
-    /// The exit code, as in sysexits.h: 65 the store is damaged, 70 a part of the daemon crashed, 74 the
+    /// The exit code, as in sysexits.h: 65 the store is damaged, 70 the supervisor crashed, 74 the
     /// store can't be written, 75 another daemon is here, 78 configuration or catalog; else 1. Starting
     /// the daemon again helps against some of these, and not against others.
     pub const fn exit_code(&self) -> u8 {
@@ -93,8 +93,8 @@ impl DaemonError {
             },
             Self::Listen(control::listen::ListenError::Taken(_)) => 75,
             Self::Catalog(_) => 78,
-            Self::Supervisor(_) | Self::Control(_) => 70,
-            Self::Listen(_) | Self::Io { .. } | Self::Tls(_) => 1,
+            Self::Supervisor(_) => 70,
+            Self::Listen(_) | Self::Control(_) | Self::Io { .. } | Self::Tls(_) => 1,
         }
     }
 }
