@@ -174,11 +174,15 @@ fn scan(before: &[Seen]) -> io::Result<Vec<Seen>> {
         let inode = entry.ino();
         if let Some(seen) = known.get(&(pid, inode)).filter(|seen| seen.is_settled) {
             all.push((*seen).clone());
-        } else if let Some(stat) = Stat::read(pid)?.filter(Stat::is_alive)
-            && let Whose::Of(operation) = if stat.kernel { Whose::Of(None) } else { whose(pid, stat)? }
-        {
+        } else if let Some(stat) = Stat::read(pid)?.filter(Stat::is_alive) {
             // Between its start and its `execve` nobody has an operation, and that is a matter of milliseconds.
-            let is_settled = operation.is_some() || stat.start_ticks < a_while_ago;
+            let is_old = stat.start_ticks < a_while_ago;
+            let (operation, is_settled) = match whose(pid, stat)? {
+                Whose::Gone => continue,
+                Whose::Unclear => (None, false),
+                Whose::Nobodys => (None, is_old),
+                Whose::Of(operation) => (Some(operation), true),
+            };
             let Stat { start_ticks, session, .. } = stat;
             all.push(Seen { pid, start_ticks, session, operation, inode, is_settled });
         }
@@ -190,8 +194,12 @@ fn scan(before: &[Seen]) -> io::Result<Vec<Seen>> {
 enum Whose {
     /// It has ended.
     Gone,
-    /// To this operation, or none.
-    Of(Option<Arc<str>>),
+    /// It could not be seen this time.
+    Unclear,
+    /// To no operation.
+    Nobodys,
+    /// To this one.
+    Of(Arc<str>),
 }
 
 /// Whose operation a process carries.
@@ -199,23 +207,28 @@ enum Whose {
 /// Who is just executing a program has no environment for a moment, nor has who is just ending (and holds its files and
 /// sockets still): both are waited for, but not for ever.
 fn whose(pid: i32, mut before: Stat) -> io::Result<Whose> {
+    if before.kernel {
+        return Ok(Whose::Nobodys);
+    }
     for _ in 0..EXECUTING {
         let environment = match fs::read(format!("/proc/{pid}/environ")) {
             Ok(environment) => environment,
             // It has no memory any more. (Kernels before 6.14 or so: it is empty.)
             Err(error) if is_gone(&error) => Vec::new(),
-            // Whom we may not look into is none of ours.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Whose::Of(None)),
+            // Whom we may not look into is none of ours, as long as that lasts.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Ok(Whose::Unclear);
+            }
             Err(error) => return Err(error),
         };
         let Some(after) = Stat::of_living(pid, before.start_ticks)? else { return Ok(Whose::Gone) };
         if after.environment.is_some() && after.environment == before.environment {
-            return Ok(Whose::Of(operation_in(&environment)));
+            return Ok(operation_in(&environment).map_or(Whose::Nobodys, Whose::Of));
         }
         before = after;
         std::thread::sleep(Duration::from_micros(200));
     }
-    Ok(Whose::Of(None))
+    Ok(Whose::Unclear)
 }
 
 fn operation_in(environment: &[u8]) -> Option<Arc<str>> {
