@@ -115,7 +115,11 @@ pub async fn up(
     let begun = Instant::now();
     let healthy = async {
         ask_until_healthy(health, probe, commands, begun).await?;
-        tokio::time::sleep(health.settle.saturating_sub(begun.elapsed())).await;
+        let rest = health.settle.saturating_sub(begun.elapsed());
+        // The shortest sleep takes a millisecond.
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
+        }
         Ok(Up { after: begun.elapsed() })
     };
     tokio::select! {

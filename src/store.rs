@@ -13,6 +13,7 @@ mod file;
 mod lock;
 mod open;
 mod overlay;
+mod queue;
 mod read;
 mod records;
 mod reread;
@@ -25,10 +26,12 @@ mod writer;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use redb::Database;
 use tokio::sync::{oneshot, watch};
+
+use queue::Queue;
 
 use crate::metrics::Metrics;
 use crate::task::event::Event;
@@ -39,6 +42,7 @@ use crate::task::{Caller, Illegal, TaskId, Timestamp};
 
 pub use lock::StateLock;
 pub use open::{Integrity, VERDICT, verify, verify_with_backend};
+pub use queue::Expectation;
 pub use read::{JournalEvent, PlanInfo, Snapshot, StoredEvent};
 #[doc(hidden)]
 pub use reread::{reread, row_of_event};
@@ -54,7 +58,7 @@ struct Inner {
     database: RwLock<Option<Arc<Database>>>,
     /// The file that gets a seal when it is closed in good order.
     sealed: Option<PathBuf>,
-    queue: Mutex<Option<mpsc::Sender<Request>>>,
+    queue: Arc<Queue>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     durable: watch::Receiver<u64>,
     failed: watch::Receiver<bool>,
@@ -63,6 +67,23 @@ struct Inner {
     path: Option<PathBuf>,
     metrics: Arc<Metrics>,
     instance: String,
+}
+
+impl Drop for Inner {
+    /// The writer ends, when it has written what is queued.
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// Who waits for a change.
+pub enum Urgency {
+    /// Nobody yet: it goes to disk with what is committed next, or soon.
+    Noted,
+    /// Somebody.
+    Awaited,
+    /// Somebody, as was said before.
+    Expected(Expectation),
 }
 
 /// Changes that are made together or not at all.
@@ -283,32 +304,40 @@ impl Store {
         &self,
         changes: Vec<Change>,
     ) -> impl Future<Output = Result<Committed, StoreError>> + Send + use<> {
-        self.queue(changes, true)
+        self.queue(changes, Urgency::Awaited)
     }
 
     /// Resolves when all that was queued before is on disk; from now on somebody waits for it.
     pub fn flush(&self) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
-        let flushed = self.queue(Vec::new(), true);
+        let flushed = self.queue(Vec::new(), Urgency::Awaited);
         async move { flushed.await.map(drop) }
     }
 
-    /// As [`Self::commit`]; what is not urgent goes to disk with what is committed next, or soon.
+    /// As [`Self::commit`], as urgent as is said.
     pub fn queue(
         &self,
         changes: Vec<Change>,
-        urgent: bool,
+        urgency: Urgency,
     ) -> impl Future<Output = Result<Committed, StoreError>> + Send + use<> {
         let (done, told) = oneshot::channel();
-        let sent = {
-            let queue = self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.as_ref().is_some_and(|queue| queue.send(Request { changes, urgent, done }).is_ok())
+        let (urgent, fulfils) = match urgency {
+            Urgency::Noted => (false, None),
+            Urgency::Awaited => (true, None),
+            Urgency::Expected(expectation) => (true, Some(expectation)),
         };
+        let sent = self.inner.queue.push(Request { changes, urgent, done }, fulfils);
         async move {
             if !sent {
                 return Err(StoreError::Closed);
             }
             told.await.unwrap_or_else(|_| Err(StoreError::CommitUnknown("its writer has ended".into())))
         }
+    }
+
+    /// Something that will be waited for is about to be queued with [`Urgency::Expected`]: what others wait for is
+    /// kept for it, for less than a commit takes.
+    pub fn expect(&self) -> Expectation {
+        Expectation::of(&self.inner.queue)
     }
 
     /// The store as it is now.
@@ -354,7 +383,7 @@ impl Store {
 
     /// Writes what is queued, ends the writer and closes the file. Later commits and snapshots are refused.
     pub fn close(&self) {
-        self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.inner.queue.close();
         let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let ended = writer.is_some_and(|writer| writer.join().is_ok());
         let database = self.inner.database.write().unwrap_or_else(PoisonError::into_inner).take();

@@ -281,11 +281,11 @@ impl Course {
             let failure = Failure { code: "internal".into(), message: text.into(), log: Vec::new() };
             return Err(Stopped::Failed(failure));
         };
-        let look = target.clone();
+        let (look, intended) = (target.clone(), self.ledger.expect());
         let looked = self.on_host(move |e, _| async move { e.look(&look).await.map_err(Halt::from) }).await?;
         let (evidence, to_release) = (looked.evidence.clone(), target.release.clone());
         let intent = Event::OperationBegun { deployment, operation, evidence, to_release };
-        let durable = self.ledger.record(intent).map_err(Stopped::TooLate)?;
+        let durable = self.ledger.record_expected(intent, intended).map_err(Stopped::TooLate)?;
         durable.await.map_err(Stopped::Store)?;
         let end: OperationEnd =
             self.on_host(move |e, _| async move { e.operate(&target, &looked).await }).await?;

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use crate::clock;
 use crate::metrics::{Ended, Metrics};
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, Expectation, Store, StoreError, Urgency};
 use crate::task::event::Event;
 use crate::task::record;
 use crate::task::state::TaskState;
@@ -60,7 +60,7 @@ impl Ledger {
         &self,
         event: Event,
     ) -> Result<impl Future<Output = Result<(), StoreError>> + use<>, Illegal> {
-        self.write(event, true)
+        self.write(event, Urgency::Awaited)
     }
 
     /// As [`Self::record`], for what nobody waits for yet: see [`Store::queue`].
@@ -68,7 +68,21 @@ impl Ledger {
         &self,
         event: Event,
     ) -> Result<impl Future<Output = Result<(), StoreError>> + use<>, Illegal> {
-        self.write(event, false)
+        self.write(event, Urgency::Noted)
+    }
+
+    /// An event that will be waited for is about to be recorded: see [`Store::expect`].
+    pub fn expect(&self) -> Expectation {
+        self.inner.store.expect()
+    }
+
+    /// As [`Self::record`], for what was expected.
+    pub fn record_expected(
+        &self,
+        event: Event,
+        expectation: Expectation,
+    ) -> Result<impl Future<Output = Result<(), StoreError>> + use<>, Illegal> {
+        self.write(event, Urgency::Expected(expectation))
     }
 
     /// Resolves when all that was recorded before is on disk.
@@ -79,7 +93,7 @@ impl Ledger {
     fn write(
         &self,
         event: Event,
-        urgent: bool,
+        urgency: Urgency,
     ) -> Result<impl Future<Output = Result<(), StoreError>> + use<>, Illegal> {
         let mut state = self.inner.state.borrow_mut();
         let at = clock::now();
@@ -90,7 +104,7 @@ impl Ledger {
         let line = Line::of(&state.task, &event);
         let records = record::records(&state.task, &event, at);
         let change = Change::Append { task: state.task.id, n: state.last, at, event, summary, records };
-        let committed = self.inner.store.queue(vec![change], urgent);
+        let committed = self.inner.store.queue(vec![change], urgency);
         Ok(async move {
             committed.await?;
             line.log();

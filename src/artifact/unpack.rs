@@ -3,6 +3,7 @@
 //! Everything is written into `<destination>.tmp` through one descriptor, by paths that were
 //! checked and that the kernel resolves beneath it without following links. Links are made last.
 
+mod inflate;
 mod jail;
 mod tarball;
 mod window;
@@ -17,7 +18,6 @@ use super::fetch::Limits;
 use super::{free_space, sync_all_of, sync_directory};
 use crate::crashpoint::point;
 use jail::Jail;
-use window::Window;
 
 /// What was unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -138,7 +138,7 @@ fn write_all(
     let head = &head[..length];
     let mut jail = Jail::create(directory, *limits, strip_components)?;
     if matches!(head, [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..]) {
-        zipfile::unpack(Window::new(file), &mut jail)?;
+        zipfile::unpack(file, &mut jail)?;
         return jail.finish();
     }
     let reader = io::BufReader::with_capacity(256 << 10, file);

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, RwLock, mpsc};
+use std::sync::{Arc, Mutex, RwLock};
 
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend};
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::file::{self, Place};
 use super::overlay::Overlay;
+use super::queue::Queue;
 use super::read::Snapshot;
 use super::tables::{COUNTERS, SCHEMA, counter, each_table};
 use super::{Inner, Store, StoreError, writer};
@@ -77,7 +78,8 @@ impl Store {
         let (instance, seq) = read_counters(&database, path)?;
         let sealed = place.is_some().then(|| path.to_path_buf());
         let database = Arc::new(database);
-        let (queue, requests) = mpsc::channel();
+        let queue = Arc::new(Queue::default());
+        let requests = queue.clone();
         let (durable_sender, durable) = watch::channel(seq);
         let (failed_sender, failed) = watch::channel(false);
         let metrics = Arc::new(Metrics::new());
@@ -95,7 +97,7 @@ impl Store {
             inner: Arc::new(Inner {
                 database: RwLock::new(Some(database)),
                 sealed,
-                queue: Mutex::new(Some(queue)),
+                queue,
                 writer: Mutex::new(Some(writer)),
                 durable,
                 failed,

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use redb::{Database, ReadableTable, Table, WriteTransaction};
 use tokio::sync::watch;
 
 use super::file::{self, Place};
+use super::queue::Queue;
 use super::row::event::EntryV1;
 use super::row::plan::PlanV1;
 use super::row::task::TaskV1;
@@ -25,11 +26,6 @@ use crate::task::state::TaskState;
 use crate::task::summary::TaskSummary;
 use crate::task::{Task, TaskId, Timestamp};
 
-/// No transaction carries more requests.
-const MAX_GROUP: usize = 1024;
-/// So long is what nobody waits for kept for the next transaction.
-const LINGER: Duration = Duration::from_millis(2);
-
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Who is told what.
@@ -43,14 +39,8 @@ pub struct Tell<'a> {
 }
 
 /// Writes until the queue is closed or a commit fails.
-pub fn run(
-    database: &Arc<Database>,
-    place: Option<&Place>,
-    queue: &mpsc::Receiver<Request>,
-    tell: &Tell<'_>,
-) {
-    while let Ok(first) = queue.recv() {
-        let group = gather(queue, first);
+pub fn run(database: &Arc<Database>, place: Option<&Place>, queue: &Queue, tell: &Tell<'_>) {
+    while let Some(group) = queue.next_group() {
         if group.iter().all(|request| request.changes.is_empty()) {
             let nothing = Committed { seq: *tell.durable.borrow(), ..Committed::default() };
             for request in group {
@@ -80,23 +70,8 @@ pub fn run(
         for request in group {
             request.done.send(Err(StoreError::CommitUnknown(error.clone()))).ok();
         }
+        queue.abandon();
         return;
-    }
-}
-
-/// What goes into the next transaction: whatever waits, and what comes until somebody waits for it.
-fn gather(queue: &mpsc::Receiver<Request>, first: Request) -> Vec<Request> {
-    let until = Instant::now() + LINGER;
-    let mut group = vec![first];
-    loop {
-        group.extend(queue.try_iter().take(MAX_GROUP - group.len()));
-        if group.len() == MAX_GROUP || group.iter().any(|request| request.urgent) {
-            return group;
-        }
-        match queue.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(next) => group.push(next),
-            Err(_) => return group,
-        }
     }
 }
 

@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
-/// So much is read at once.
-const SIZE: usize = 256 << 10;
+/// So much is read at once by who reads all of it.
+pub const WHOLE: usize = 256 << 10;
+/// So much by who only looks at the headers.
+pub const HEADERS: usize = 1 << 10;
 
 /// A reader that keeps what it has read when it is told to go on elsewhere nearby. (`BufReader` forgets it at each
 /// seek, and whoever reads an archive seeks to each of its files: most of it would be read ten times.)
@@ -18,9 +20,9 @@ pub struct Window {
 }
 
 impl Window {
-    /// At the beginning of a file.
-    pub fn new(file: File) -> Self {
-        Self { file, at: 0, piece: vec![0; SIZE].into(), begins: 0, filled: 0 }
+    /// At the beginning of a file, of which `size` bytes are read at once.
+    pub fn new(file: File, size: usize) -> Self {
+        Self { file, at: 0, piece: vec![0; size].into(), begins: 0, filled: 0 }
     }
 
     /// What is here of what comes next.
@@ -72,18 +74,18 @@ mod tests {
             (-300i64..300).prop_map(SeekFrom::Current),
             (-LENGTH - 10..10).prop_map(SeekFrom::End),
         ];
-        (to, prop_oneof![0..600usize, 0..2 * SIZE])
+        (to, prop_oneof![0..600usize, 0..2 * WHOLE])
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         /// It reads what any other reader would.
         #[test]
-        fn wherever_it_is_told_to_go_it_reads_what_is_there(steps in proptest::collection::vec(step(), 1..30)) {
+        fn wherever_it_is_told_to_go_it_reads_what_is_there(steps in proptest::collection::vec(step(), 1..30), size in prop_oneof![Just(HEADERS), Just(WHOLE)]) {
             let content: Vec<u8> = (0..LENGTH - 7).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
             let mut file = tempfile::tempfile().unwrap();
             io::Write::write_all(&mut file, &content).unwrap();
-            let (mut window, mut other) = (Window::new(file), Cursor::new(&content));
+            let (mut window, mut other) = (Window::new(file, size), Cursor::new(&content));
             for (to, count) in steps {
                 prop_assert_eq!(window.seek(to).ok(), other.seek(to).ok());
                 let (mut here, mut there) = (Vec::new(), Vec::new());
