@@ -33,7 +33,7 @@ use crate::store::{Change, Integrity, StateLock, Store, StoreError};
 use crate::task::admission::Claim;
 use crate::task::host_event::HostEvent;
 
-/// How long the spawner of an earlier daemon may take to end.
+/// How long the spawners of an earlier daemon may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(30);
 /// How often old tasks are looked at.
 const HOUSEKEEPING: Duration = Duration::from_mins(1);
@@ -146,8 +146,7 @@ fn prepare_state(state: &Path) -> Result<StateLock, DaemonError> {
     }
     let lock = StateLock::acquire(state)?;
     // Everything that an earlier daemon had asked for either runs by now or was never started.
-    Spawner::wait_for_predecessor(&state.join("spawner.lock"), PREDECESSOR)
-        .map_err(io("take over from an earlier daemon"))?;
+    Spawner::wait_for_predecessors(state, PREDECESSOR).map_err(io("take over from an earlier daemon"))?;
     Ok(lock)
 }
 

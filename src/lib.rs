@@ -41,9 +41,10 @@
 //! was started by it; anything else was not.
 //!
 //! Two gaps would let a container be started twice, and are closed:
-//! - A process that was asked for may not exist yet when the daemon dies. Processes are started by a small
-//!   *spawner* process ([`spawn`]) that holds a lock as long as it lives, and each child until its
-//!   exec. The next daemon waits for that lock before it looks at anything.
+//! - A process that was asked for may not exist yet when the daemon dies. Processes are started by small
+//!   *spawner* processes ([`spawn`]), each of which holds a lock as long as it lives, and each child until its
+//!   exec. The next daemon waits for these locks before it looks at anything; and when a spawner dies, nobody is
+//!   told that a request was lost before its lock is free.
 //! - A task whose actors crashed may be resumed at once, in the same daemon. A deed that was begun is
 //!   never cut ([`executor::Deeds`]): the next look at its container waits for it.
 //!

@@ -1,10 +1,11 @@
 //! Starting processes that outlive the daemon, without forking the daemon.
 //!
-//! A small, single-threaded *spawner* process (this binary again, started as
-//! `deployd spawner`) starts them on the daemon's behalf. It holds a lock
-//! while it lives, and a child holds it until its `exec` is done: whoever
-//! takes that lock knows that every process asked for by an earlier daemon
-//! either runs with its final environment or was never started.
+//! Small, single-threaded *spawner* processes (this binary again, started as
+//! `deployd spawner`), one for each processor, start them on the daemon's
+//! behalf. Each holds a lock while it lives, and a child holds it until its
+//! `exec` is done: whoever takes these locks knows that every process asked
+//! for by an earlier daemon either runs with its final environment or was
+//! never started.
 
 mod child;
 pub mod client;

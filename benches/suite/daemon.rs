@@ -101,11 +101,11 @@ impl Daemon {
         Ok(self.process.as_ref().context("it is not started")?.id().cast_signed())
     }
 
-    /// Processor time of the daemon, its spawner, and what these have started that has ended.
+    /// Processor time of the daemon, its spawners, and what these have started that has ended.
     pub fn processor_time(&self) -> Result<f64> {
         let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("a number of ticks")?;
         let mut sum = 0;
-        for pid in [self.pid()?, self.spawner()?] {
+        for pid in self.spawners()?.into_iter().chain([self.pid()?]) {
             let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
             let (_, fields) = text.rsplit_once(')').context("a name in parentheses")?;
             let times = fields.split_whitespace().skip(11).take(4).map(str::parse::<i64>);
@@ -115,10 +115,18 @@ impl Daemon {
         Ok(sum as f64 / ticks as f64)
     }
 
-    /// The process of its spawner.
-    pub fn spawner(&self) -> Result<i32> {
-        let text = fs::read_to_string(self.path("state/spawner.lock"))?;
-        text.trim().parse().context("the spawner's lock names it")
+    /// The processes that start its containers.
+    pub fn spawners(&self) -> Result<Vec<i32>> {
+        let mut pids = Vec::new();
+        for entry in fs::read_dir(self.path("state"))? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with("spawner") && name.ends_with(".lock") {
+                let text = fs::read_to_string(path)?;
+                pids.push(text.trim().parse().context("the spawner's lock names it")?);
+            }
+        }
+        Ok(pids)
     }
 
     /// deployctl with these arguments; how long it took.

@@ -33,7 +33,10 @@ pub fn idle(options: &Options) -> Result<()> {
             let seconds = WHILE.as_secs_f64();
             Ok(vec![
                 ("RSS, KiB", resident(pid)?),
-                ("RSS of the spawner, KiB", resident(daemon.spawner()?)?),
+                ("with its spawners, shared pages once, KiB", {
+                    let all = daemon.spawners()?.into_iter().chain([pid]).map(share);
+                    all.sum::<Result<f64>>()?
+                }),
                 ("context switches per s", (self::switches(pid)? - switches) / seconds),
                 ("CPU ms per s", (cpu(pid)? - time) / seconds),
             ])
@@ -41,6 +44,13 @@ pub fn idle(options: &Options) -> Result<()> {
     }
     series.run(options.rounds.min(2));
     Ok(())
+}
+
+/// What a process has in memory in KiB, of shared pages its share (PSS).
+fn share(pid: i32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("a line of smaps_rollup")?;
+    Ok(line.trim_end_matches("kB").trim().parse()?)
 }
 
 /// Context switches of all threads.

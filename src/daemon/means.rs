@@ -32,8 +32,7 @@ pub fn build_executor(
 ) -> Result<(Executor, Arc<ProcessRuntime>), DaemonError> {
     let io = |what| move |source| DaemonError::Io { what, source };
     let state = &config.state_dir;
-    let launcher =
-        Spawner::start(&config.binary, &state.join("spawner.lock")).map_err(io("start the spawner"))?;
+    let launcher = Spawner::start(&config.binary, state).map_err(io("start the spawners"))?;
     let services = state.join("services");
     let releases = Releases::open(services.clone()).map_err(io("open the releases"))?;
     let artifacts = ArtifactStore::open(state.join("artifacts")).map_err(io("open the artifacts"))?;

@@ -7,7 +7,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -20,14 +21,26 @@ use super::outbox::{Message, Outbox};
 use super::server::{Answer, EXEC, Request, encode, read_body};
 use super::{ExitStatus, Launch, SpawnError, Spawned, Spec};
 
-/// The spawner process, started again if it dies.
+/// The spawner processes: what is started goes to the one that has the least to do. Each is started again if it dies.
 pub struct Spawner {
     binary: PathBuf,
-    lock: PathBuf,
-    link: Mutex<Option<Arc<Link>>>,
+    slots: Vec<Slot>,
+    /// Who is asked first when all have equally much to do.
+    turn: AtomicUsize,
 }
 
-/// One life of the spawner process.
+/// The place of one of them.
+struct Slot {
+    lock: PathBuf,
+    link: Mutex<Arc<Link>>,
+}
+
+/// No more are started, on however many processors: each takes half a mebibyte, and what they start runs beside them.
+const MAX_SPAWNERS: usize = 4;
+/// How long it is waited for what a dead spawner was just starting.
+const SETTLING: Duration = Duration::from_secs(30);
+
+/// One life of a spawner process.
 struct Link {
     outbox: Outbox,
     state: Mutex<State>,
@@ -36,7 +49,9 @@ struct Link {
 #[derive(Default)]
 struct State {
     next: u64,
-    /// The spawner hung up: nothing more will be answered.
+    /// The spawner hung up; what it was just starting may still come.
+    ending: bool,
+    /// Nothing more will be answered, and nothing more will come.
     closed: bool,
     starting: HashMap<u64, oneshot::Sender<Result<Spawned, Refused>>>,
     running: HashMap<i32, oneshot::Sender<ExitStatus>>,
@@ -48,52 +63,81 @@ struct Refused {
 }
 
 impl Spawner {
-    /// Starts `binary spawner LOCK`.
-    pub fn start(binary: &Path, lock: &Path) -> io::Result<Arc<Self>> {
-        let link = Link::open(binary, lock)?;
-        let (binary, lock) = (binary.to_path_buf(), lock.to_path_buf());
-        Ok(Arc::new(Self { binary, lock, link: Mutex::new(Some(link)) }))
+    /// Starts `binary spawner LOCK` for each processor, with locks in this directory.
+    ///
+    /// # Errors
+    /// When they can't be started.
+    pub fn start(binary: &Path, directory: &Path) -> io::Result<Arc<Self>> {
+        let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MAX_SPAWNERS);
+        let slots = (0..count).map(|number| {
+            let lock = directory.join(lock_name(number));
+            Ok(Slot { link: Mutex::new(Link::open(binary, &lock)?), lock })
+        });
+        let slots = slots.collect::<io::Result<_>>()?;
+        Ok(Arc::new(Self { binary: binary.to_path_buf(), slots, turn: AtomicUsize::new(0) }))
     }
 
-    /// Waits until the spawner of an earlier daemon is gone: then everything that daemon had asked
+    /// Waits until the spawners of an earlier daemon are gone: then everything that daemon had asked
     /// for either runs with its final environment, or was never started.
     ///
     /// # Errors
-    /// When it is not gone in time; the error names its process.
-    pub fn wait_for_predecessor(lock: &Path, patience: Duration) -> io::Result<()> {
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(lock)?;
-        let begun = Instant::now();
-        let mut file = file;
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(_free) => return Ok(()),
-                Err((mut busy, _)) => {
-                    if begun.elapsed() > patience {
-                        let mut holder = String::new();
-                        busy.read_to_string(&mut holder).ok();
-                        let text = format!(
-                            "the spawner of an earlier daemon (process {}) still starts containers; wait for it, or end it",
-                            holder.trim()
-                        );
-                        return Err(io::Error::other(text));
-                    }
-                    file = busy;
-                    // flock has no way to wait with a time limit.
-                    std::thread::sleep(Duration::from_millis(5));
-                }
+    /// When one is not gone in time; the error names its process.
+    pub fn wait_for_predecessors(directory: &Path, patience: Duration) -> io::Result<()> {
+        for number in 0..MAX_SPAWNERS {
+            let lock = directory.join(lock_name(number));
+            if number == 0 || lock.exists() {
+                wait_until_free(&lock, patience)?;
             }
         }
+        Ok(())
     }
 
     fn link(&self) -> io::Result<Arc<Link>> {
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = &*link
-            && !open.is_closed()
-        {
-            return Ok(open.clone());
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let in_turn = self.slots.iter().cycle().skip(turn % self.slots.len()).take(self.slots.len());
+        let slot = in_turn.min_by_key(|slot| slot.link().waiting()).expect("there is one at least");
+        let mut link = slot.link();
+        if link.is_closed() {
+            tracing::warn!("a spawner process is gone; starting another one");
+            *link = Link::open(&self.binary, &slot.lock)?;
         }
-        tracing::warn!("the spawner process is gone; starting another one");
-        Ok(link.insert(Link::open(&self.binary, &self.lock)?).clone())
+        Ok(link.clone())
+    }
+}
+
+impl Slot {
+    fn link(&self) -> MutexGuard<'_, Arc<Link>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The first one is that of every version.
+fn lock_name(number: usize) -> String {
+    if number == 0 { "spawner.lock".into() } else { format!("spawner-{number}.lock") }
+}
+
+/// Waits until neither a spawner holds its lock nor what it was starting.
+fn wait_until_free(lock: &Path, patience: Duration) -> io::Result<()> {
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(lock)?;
+    let begun = Instant::now();
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(_free) => return Ok(()),
+            Err((mut busy, _)) => {
+                if begun.elapsed() > patience {
+                    let mut holder = String::new();
+                    busy.read_to_string(&mut holder).ok();
+                    let text = format!(
+                        "the spawner of an earlier daemon (process {}) still starts containers; wait for it, or end it",
+                        holder.trim()
+                    );
+                    return Err(io::Error::other(text));
+                }
+                file = busy;
+                // flock has no way to wait with a time limit.
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
     }
 }
 
@@ -133,17 +177,22 @@ impl Link {
             .spawn()?;
         let outbox = Outbox::open(ours.try_clone()?)?;
         let link = Arc::new(Self { outbox, state: Mutex::new(State::default()) });
-        let (reader, readers_link) = (ours, link.clone());
+        let (reader, readers_link, lock) = (ours, link.clone(), lock.to_path_buf());
         std::thread::Builder::new().name("spawner-read".into()).spawn(move || {
             let read = std::panic::AssertUnwindSafe(|| readers_link.read(&reader));
             if std::panic::catch_unwind(read).is_err() {
                 tracing::error!("the reader of the spawner panicked; another spawner takes its place");
             }
-            readers_link.close();
+            readers_link.state().ending = true;
             // Whatever ended the reading: the spawner has to end, too, or another one can't begin.
             reader.shutdown(std::net::Shutdown::Both).ok();
             // It has hung up, so it ends: no zombie is left.
             child.wait().ok();
+            // Whoever is told that it is gone will look what has become of its request: not before that is decided.
+            if let Err(error) = wait_until_free(&lock, SETTLING) {
+                tracing::error!(%error, "a spawner is gone, but not what it was starting");
+            }
+            readers_link.close();
         })?;
         Ok(link)
     }
@@ -152,7 +201,13 @@ impl Link {
         self.state().closed
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    /// How many requests wait for its answer; to one that is ending none is sent if another one is there.
+    fn waiting(&self) -> usize {
+        let state = self.state();
+        if state.ending && !state.closed { usize::MAX } else { state.starting.len() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -160,7 +215,7 @@ impl Link {
         let (tell, told) = oneshot::channel();
         let id = {
             let mut state = self.state();
-            if state.closed {
+            if state.ending {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
             state.next += 1;

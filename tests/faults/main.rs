@@ -27,4 +27,5 @@ mod modes;
 mod panics;
 mod scene;
 mod shutdown;
+mod spawners;
 mod store;
