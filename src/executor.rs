@@ -93,14 +93,6 @@ pub struct Subject {
     pub cancel: CancellationToken,
 }
 
-impl Subject {
-    /// Whether it has a build or hooks, that can outlive the daemon.
-    pub fn has_commands(&self) -> bool {
-        let hooks = &self.service.hooks;
-        hooks.pre_deploy.is_some() || hooks.post_deploy.is_some() || matches!(self.way, Way::Compile { .. })
-    }
-}
-
 /// One operation, as the executor needs it.
 #[derive(Debug, Clone)]
 pub struct Target {

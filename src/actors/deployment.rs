@@ -324,7 +324,7 @@ impl Course {
 
     /// Once it is on disk that nobody will ask for them again.
     async fn end_commands(&self) -> Result<(), Stopped> {
-        if !self.subject.has_commands() {
+        if !self.executor.has_commands(&self.subject) {
             return Ok(());
         }
         self.sync().await?;

@@ -4,6 +4,7 @@
 //! interrupted joins them when it is resumed. One that is over has no use for them.
 
 use super::{Executor, Subject};
+use crate::plan::Way;
 use crate::spawn::command::Identity;
 use crate::task::TaskId;
 use crate::task::deployment::Hook;
@@ -22,7 +23,14 @@ impl Executor {
         }
     }
 
-    /// Ends the build and the hooks of a deployment that [has](Subject::has_commands) any, if they still run, and
+    /// Whether a deployment has a build, or hooks that outlive the daemon: something to be forgotten.
+    pub fn has_commands(&self, subject: &Subject) -> bool {
+        let hooks = &subject.service.hooks;
+        let has_hooks = hooks.pre_deploy.is_some() || hooks.post_deploy.is_some();
+        matches!(subject.way, Way::Compile { .. }) || (has_hooks && self.commands.outlive())
+    }
+
+    /// Ends the build and the hooks of a deployment that [has](Self::has_commands) any, if they still run, and
     /// forgets them.
     pub async fn end_commands(&self, subject: &Subject) {
         self.builder.discard(&self.identity(subject, BUILD).name).await;

@@ -186,7 +186,8 @@ impl Runtime for ProcessRuntime {
         let signal: Signal = signal.parse().map_err(|_| RuntimeError::Signal(signal.to_string()))?;
         let run = self.last_run(container).map_err(|source| io_error("read its run file", source))?;
         let Some(run) = run else { return Ok(StopReport { killed: false, took: Duration::ZERO }) };
-        if self.is_up(&run)? {
+        // What has ended is cleared away even out of a box from which nothing can be ended.
+        if self.is_confined && self.is_up(&run)? {
             self.may_change()?;
         }
         let report = self.end(&run, signal, timeout).await;

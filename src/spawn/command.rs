@@ -101,6 +101,11 @@ pub trait Commands: Send + Sync + 'static {
         Ok(false)
     }
 
+    /// Whether they outlive the daemon, and so have to be abandoned once nobody will ask for them again.
+    fn outlive(&self) -> bool {
+        false
+    }
+
     /// Ends a command, with everything it has started, and forgets that it was begun.
     async fn abandon(&self, _name: &str) -> Result<(), SpawnError> {
         Ok(())

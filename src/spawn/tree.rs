@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -90,14 +91,21 @@ pub struct Ending {
 
 /// Resolves when the process is gone.
 pub async fn gone(pid: i32, start_ticks: u64) -> io::Result<()> {
-    let Some(fd) = pidfd(pid, start_ticks)? else { return Ok(()) };
-    let fd = super::sys::readable(fd)?;
-    drop(fd.readable().await?);
+    match pidfd(pid, start_ticks)? {
+        Some(process) => ended(process).await,
+        None => Ok(()),
+    }
+}
+
+/// Resolves when the process of this descriptor has ended.
+async fn ended(process: OwnedFd) -> io::Result<()> {
+    let process = super::sys::readable(process)?;
+    drop(process.readable().await?);
     Ok(())
 }
 
 /// A descriptor of exactly this process; `None` when it is gone.
-fn pidfd(pid: i32, start_ticks: u64) -> io::Result<Option<std::os::fd::OwnedFd>> {
+fn pidfd(pid: i32, start_ticks: u64) -> io::Result<Option<OwnedFd>> {
     let Some(raw) = rustix::process::Pid::from_raw(pid) else { return Ok(None) };
     let fd = match rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty()) {
         Err(rustix::io::Errno::SRCH) => return Ok(None),
@@ -120,11 +128,11 @@ pub async fn end(
     let begun = Instant::now();
     let mut session = Session { id: pid, start_ticks, lived_at: None, members: Vec::new() };
     let ended_well = tokio::time::timeout(timeout, async {
-        if session.has_leader()? {
+        if let Some(leader) = session.leader()? {
             point("before a signal");
             signal_group(pid, signal)?;
             point("after a signal");
-            gone(pid, start_ticks).await?;
+            ended(leader).await?;
         }
         end_stragglers(&mut session, operation, signal).await
     })
@@ -133,9 +141,9 @@ pub async fn end(
         result?;
         false
     } else {
-        if session.has_leader()? {
+        if let Some(leader) = session.leader()? {
             signal_group(pid, Signal::SIGKILL)?;
-            gone(pid, start_ticks).await?;
+            ended(leader).await?;
         }
         let kill = end_stragglers(&mut session, operation, Signal::SIGKILL);
         tokio::time::timeout(Duration::from_secs(30), kill)
@@ -160,12 +168,12 @@ struct Session {
 }
 
 impl Session {
-    /// Whether its leader lives.
-    fn has_leader(&mut self) -> io::Result<bool> {
+    /// Its leader, if that lives.
+    fn leader(&mut self) -> io::Result<Option<OwnedFd>> {
         let now = proc::ticks()?;
-        let lives = is_alive(self.id, self.start_ticks)?;
-        self.lived_at = if lives { Some(now) } else { self.lived_at };
-        Ok(lives)
+        let leader = pidfd(self.id, self.start_ticks)?;
+        self.lived_at = if leader.is_some() { Some(now) } else { self.lived_at };
+        Ok(leader)
     }
 
     fn grow(&mut self, all: &[Seen]) -> io::Result<()> {

@@ -196,6 +196,10 @@ impl Commands for TransientUnits {
         })
     }
 
+    fn outlive(&self) -> bool {
+        true
+    }
+
     async fn abandon(&self, name: &str) -> Result<(), SpawnError> {
         let notes = Notes::new(&self.directory, name, "");
         if !notes.exist() {
