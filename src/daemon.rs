@@ -1,5 +1,6 @@
 //! The daemon as a library call: everything is put together here.
 
+mod logs;
 mod means;
 mod tasks;
 
@@ -27,18 +28,16 @@ use crate::control::{self, Access, ControlState};
 use crate::executor::Executor;
 use crate::notify;
 use crate::retention::{self, Retention};
-use crate::runtime::process::ProcessRuntime;
 use crate::spawn::client::Spawner;
 use crate::store::{Change, Integrity, StateLock, Store, StoreError};
 use crate::task::admission::Claim;
 use crate::task::host_event::HostEvent;
+use logs::Logs;
 
 /// How long the spawners of an earlier daemon may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(30);
 /// How often old tasks are looked at.
 const HOUSEKEEPING: Duration = Duration::from_mins(1);
-/// How often container logs are: what floods its log fills the disk for no longer.
-const LOGS: Duration = Duration::from_secs(5);
 
 /// Why the daemon does not run, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -168,7 +167,8 @@ async fn serve(
     end_what_is_over(host, &executor, &claims);
     let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
     let claims = claims.into_iter().map(|claim| claim.0);
-    let tidied = executor.clone();
+    let (retention, logs) = (config.retention, Logs::new(runtime));
+    let housekeeping = Housekeeping { store, executor: executor.clone(), retention, logs };
     let supervisor = PlanSupervisor::new(store.clone(), means, catalog_sender, claims, held_sender);
     let (crash, crashed) = watch::channel(None);
     let tell = move |told: ChildCrashed| drop(crash.send_replace(Some(told.panic)));
@@ -196,8 +196,7 @@ async fn serve(
     if config.resume_on_start {
         tasks::resume_all(&commander, resumable).await;
     }
-    let housekeeping = Housekeeping { store, executor: tidied, retention: config.retention, runtime };
-    let told = until_told(signals, &housekeeping, crashed.clone(), held.clone(), &commander);
+    let told = until_told(signals, housekeeping, crashed.clone(), held.clone(), &commander);
     let ended = tokio::select! {
         ended = told => ended,
         failed = until_deaf(&mut control) => Err(failed),
@@ -276,15 +275,10 @@ struct Housekeeping<'a> {
     store: &'a Store,
     executor: Arc<Executor>,
     retention: Retention,
-    runtime: Arc<ProcessRuntime>,
+    logs: Logs,
 }
 
 impl Housekeeping<'_> {
-    async fn rotate_logs(&self) {
-        let runtime = self.runtime.clone();
-        crate::blocking::run(move || runtime.rotate_logs()).await;
-    }
-
     async fn run(&self) {
         match retention::prune_tasks(self.store, &self.executor, self.retention).await {
             Ok(0) => {}
@@ -298,13 +292,13 @@ impl Housekeeping<'_> {
 /// Waits for the end, reloading and tidying up meanwhile.
 async fn until_told(
     signals: &Signals,
-    housekeeping: &Housekeeping<'_>,
+    mut housekeeping: Housekeeping<'_>,
     mut crashed: watch::Receiver<Option<String>>,
     mut held: watch::Receiver<Held>,
     commander: &Arc<Supervised>,
 ) -> Result<(), DaemonError> {
     let mut failed = housekeeping.store.failed();
-    let (mut tick, mut logs) = (tokio::time::interval(HOUSEKEEPING), tokio::time::interval(LOGS));
+    let mut tick = tokio::time::interval(HOUSEKEEPING);
     loop {
         notify::status(&notify::summary(&held.borrow_and_update(), commander.catalog().services().len()));
         tokio::select! {
@@ -320,7 +314,7 @@ async fn until_told(
             // A supervisor that is gone is seen above.
             Ok(()) = held.changed() => {}
             _ = tick.tick() => housekeeping.run().await,
-            _ = logs.tick() => housekeeping.rotate_logs().await,
+            () = housekeeping.logs.due() => housekeeping.logs.look().await,
         }
     }
 }

@@ -16,7 +16,7 @@ pub mod server;
 mod sys;
 pub mod tree;
 
-pub use sys::{expect_children, keep_descriptors};
+pub use sys::{expect_children, keep_descriptors, readable};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -7,10 +7,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FallocateFlags, fallocate};
+use rustix::fs::inotify;
 
 /// When and how far logs are shortened.
 #[derive(Debug, Clone, Copy)]
@@ -57,16 +59,16 @@ fn options() -> OpenOptions {
     options
 }
 
-/// Shortens a log that is too long.
-pub fn rotate(path: &Path, limits: &Limits) -> io::Result<()> {
+/// Shortens a log that is too long; how many bytes it had.
+pub fn rotate(path: &Path, limits: &Limits) -> io::Result<u64> {
     let bytes = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() => metadata.len(),
         Ok(_) => return Err(io::Error::other("it is not a regular file")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         Err(error) => return Err(error),
     };
     if bytes <= limits.max_bytes {
-        return Ok(());
+        return Ok(bytes);
     }
     for number in (1..limits.files).rev() {
         rename_if_there(&numbered(path, number), &numbered(path, number + 1))?;
@@ -85,7 +87,23 @@ pub fn rotate(path: &Path, limits: &Limits) -> io::Result<()> {
         io::copy(&mut log, &mut copy)?;
         log.set_len(0)?;
     }
-    Ok(())
+    Ok(bytes)
+}
+
+/// A descriptor that becomes readable when one of these logs is written to. One that is gone by now is left out.
+///
+/// # Errors
+/// When they can't be watched, for the system's limits or their own sake.
+pub fn growth(logs: &[PathBuf]) -> io::Result<OwnedFd> {
+    let growth = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    for log in logs {
+        match inotify::add_watch(&growth, log, inotify::WatchFlags::MODIFY | inotify::WatchFlags::DONT_FOLLOW)
+        {
+            Ok(_) | Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(growth)
 }
 
 fn numbered(path: &Path, number: u32) -> PathBuf {
@@ -167,6 +185,19 @@ mod tests {
         let numbers: Vec<usize> =
             whole.lines().map(|line| line.split(' ').nth(1).unwrap().parse().unwrap()).collect();
         assert_eq!(numbers, (0..20_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_written_is_noticed_and_what_is_gone_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = open(directory.path()).unwrap();
+        writeln!(log, "before").unwrap();
+        let logs = [directory.path().join("output.log"), directory.path().join("gone")];
+        let growth = growth(&logs).unwrap();
+        let mut room = [std::mem::MaybeUninit::uninit(); 256];
+        assert!(inotify::Reader::new(&growth, &mut room).next().is_err());
+        writeln!(log, "after").unwrap();
+        assert!(inotify::Reader::new(&growth, &mut room).next().is_ok());
     }
 
     #[test]

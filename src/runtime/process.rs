@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport, log};
 use crate::clock;
@@ -55,6 +55,10 @@ pub struct ProcessRuntime {
     is_confined: bool,
     /// Exit statuses of what this daemon has started.
     exits: Mutex<Exits>,
+    /// How many logs there were at the last look, and how long they were together.
+    logs: Mutex<Option<(usize, u64)>>,
+    /// Notified when a container was started, and so has a log.
+    pub has_started: Notify,
 }
 
 impl ProcessRuntime {
@@ -67,6 +71,8 @@ impl ProcessRuntime {
             boot_id,
             is_confined,
             exits: Mutex::new(Exits { all: HashMap::new(), limit: EXITS }),
+            logs: Mutex::default(),
+            has_started: Notify::new(),
         })
     }
 
@@ -94,15 +100,23 @@ impl ProcessRuntime {
     }
 
     /// Shortens the logs that have grown too long. Called now and then by the daemon.
-    pub fn rotate_logs(&self) {
+    ///
+    /// All of them, if nothing was written to any since the last call.
+    pub fn rotate_logs(&self) -> Option<Vec<PathBuf>> {
+        let (mut logs, mut bytes) = (Vec::new(), 0);
         for service in subdirectories(&self.services) {
             for container in subdirectories(&service.join("containers")) {
                 let path = container.join("output.log");
-                if let Err(error) = log::rotate(&path, &log::Limits::default()) {
-                    tracing::warn!(path = %path.display(), %error, "cannot rotate a log");
+                match log::rotate(&path, &log::Limits::default()) {
+                    Ok(length) => bytes += length,
+                    Err(error) => tracing::warn!(path = %path.display(), %error, "cannot rotate a log"),
                 }
+                logs.push(path);
             }
         }
+        let now = Some((logs.len(), bytes));
+        let before = std::mem::replace(&mut *self.logs.lock().unwrap_or_else(PoisonError::into_inner), now);
+        (before == now).then_some(logs)
     }
 
     async fn end(&self, run: &Run, signal: Signal, timeout: Duration) -> io::Result<StopReport> {
@@ -166,6 +180,7 @@ impl Runtime for ProcessRuntime {
                 marker: Some(marker),
             })
             .await?;
+        self.has_started.notify_one();
         let (tell, told) = watch::channel(None);
         let key = (spawned.pid, spawned.start_ticks);
         self.exits().add(key, told);

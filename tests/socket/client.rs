@@ -107,7 +107,10 @@ impl Footprint {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         let memory = line.trim().split(' ').next().unwrap().parse().unwrap();
-        Self { memory, descriptors: std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() }
+        // Its watch over quiet logs comes and goes.
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let open = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        Self { memory, descriptors: open.filter(|path| !path.ends_with("anon_inode:inotify")).count() }
     }
 }
 
