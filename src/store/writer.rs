@@ -136,10 +136,12 @@ impl<'a> Writing<'a> {
                 }
                 count(&mut states, summary.state, 1)?;
             }
-            if summary.state.is_final() {
-                open.remove(id)?;
-            } else {
-                open.insert(id, ())?;
+            // Writing what is there already would write its page anew.
+            let was_open = before.is_some_and(|before| !before.is_final());
+            match (was_open, !summary.state.is_final()) {
+                (true, false) => drop(open.remove(id)?),
+                (false, true) => drop(open.insert(id, ())?),
+                _ => {}
             }
         }
         let mut counters = self.transaction.open_table(COUNTERS)?;
