@@ -7,6 +7,8 @@
 mod address;
 mod command;
 pub mod repositories;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fs;
@@ -62,6 +64,15 @@ pub struct Pin {
     pub commit: String,
     /// The branch's tip.
     pub branch_tip: String,
+}
+
+/// How much of a branch is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Its last commit.
+    Tip,
+    /// All of its commits.
+    History,
 }
 
 /// Why git could not do something.
@@ -192,11 +203,14 @@ impl Git {
             () = cancel.cancelled() => return Err(GitError::Cancelled),
         };
         let shown = origin.shown();
-        let mut fetched = self.fetch(origin, branch, &cache, cancel).await;
+        // Whether a commit is on the branch only its history tells.
+        let depth = if commit.is_some() { Depth::History } else { Depth::Tip };
+        let mut fetched = self.fetch(origin, branch, depth, &cache, cancel).await;
         if matches!(fetched, Err(GitError::Failed { .. })) {
-            // Whatever a crash has left in the cache must not be in the way: once more, from nothing.
+            // Whatever a crash has left in the cache must not be in the way: once more, from nothing. (And there are
+            // servers that can give nothing but the whole history.)
             super::unpack::remove_tree(&cache).ok();
-            fetched = self.fetch(origin, branch, &cache, cancel).await;
+            fetched = self.fetch(origin, branch, Depth::History, &cache, cancel).await;
         }
         if let Err(error) = fetched {
             if !matches!(error, GitError::NoBranch { .. } | GitError::Missing(_)) {
@@ -258,31 +272,66 @@ impl Git {
         &self,
         origin: &Origin,
         branch: &str,
+        depth: Depth,
         cache: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<(), GitError> {
+        // First: of what has no such branch no cache is begun.
+        self.find_branch(origin, branch, cancel).await?;
+        let refspec = format!("+refs/heads/{branch}:refs/deployd/{branch}");
+        self.fetch_into(cache, origin, &refspec, depth, cancel).await
+    }
+
+    async fn fetch_into(
+        &self,
+        cache: &Path,
+        origin: &Origin,
+        refspec: &str,
+        depth: Depth,
         cancel: &CancellationToken,
     ) -> Result<(), GitError> {
         let shown = origin.shown();
         let address = Address::of(&origin.address());
         let git = GitCommand { environment: address.environment(), ..self.command(&shown, cancel) };
-        // First: of what has no such branch no cache is begun.
-        self.find_branch(origin, branch, cancel).await?;
-        if !cache.join("HEAD").exists() {
+        let is_new = !cache.join("HEAD").exists();
+        if is_new {
             let path = cache.to_string_lossy();
             git.line("prepare a cache of", None, &["init", "-q", "--bare", "--template=", "--", &path])
                 .await?;
         }
-        let refspec = format!("+refs/heads/{branch}:refs/deployd/{branch}");
-        let fetch = [
-            "fetch",
-            "-q",
-            "--no-tags",
-            "--no-recurse-submodules",
-            "--force",
-            "--end-of-options",
-            &address.plain,
-            &refspec,
-        ];
+        let is_shallow = cache.join("shallow").exists();
+        let mut fetch = vec!["fetch", "-q", "--no-tags", "--no-recurse-submodules", "--force"];
+        match depth {
+            // A cache that has the history keeps it: what is new is little.
+            Depth::Tip if is_new || is_shallow => fetch.push("--depth=1"),
+            Depth::History if is_shallow => fetch.push("--unshallow"),
+            _ => {}
+        }
+        fetch.extend(["--end-of-options", &address.plain, refspec]);
         git.line("fetch from", Some(cache), &fetch).await.map(|_| ())
+    }
+
+    /// Fetches a commit that was resolved before: the cache was begun anew since, and the branch has moved on.
+    async fn fetch_again(
+        &self,
+        cache: &Path,
+        origin: &Origin,
+        commit: &str,
+        cancel: &CancellationToken,
+    ) -> Result<(), GitError> {
+        let lock = self.lock(cache);
+        let _only = tokio::select! {
+            only = lock.lock() => only,
+            () = cancel.cancelled() => return Err(GitError::Cancelled),
+        };
+        match self.fetch_into(cache, origin, commit, Depth::Tip, cancel).await {
+            // Not all servers give a commit that is no branch's last one.
+            Err(GitError::Failed { .. }) => {
+                let all = "+refs/heads/*:refs/deployd/*";
+                self.fetch_into(cache, origin, all, Depth::History, cancel).await
+            }
+            fetched => fetched,
+        }
     }
 
     /// Writes the files of a commit, which was resolved before, into an empty directory.
@@ -296,7 +345,13 @@ impl Git {
         let cache = self.cache_of(origin);
         let shown = origin.shown();
         let git = self.command(&shown, cancel);
-        let bytes = git.size_of(&cache, commit).await?;
+        let bytes = match git.size_of(&cache, commit).await {
+            Err(GitError::Failed { .. }) => {
+                self.fetch_again(&cache, origin, commit, cancel).await?;
+                git.size_of(&cache, commit).await?
+            }
+            bytes => bytes?,
+        };
         let free = free_space(into).unwrap_or(u64::MAX);
         if bytes > free {
             return Err(GitError::NoSpace { origin: shown, missing: bytes - free });
