@@ -164,7 +164,7 @@ async fn serve(
     let (catalog_sender, catalog) = watch::channel(Arc::new(catalog));
     let (held_sender, held) = watch::channel(Held::default());
     let means = means::means(config, &executor, host);
-    end_what_is_over(host, &executor, &claims);
+    look_around(host, &executor, &claims);
     let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
     let claims = claims.into_iter().map(|claim| claim.0);
     let (retention, logs) = (config.retention, Logs::new(runtime));
@@ -217,11 +217,14 @@ async fn serve(
     ended.and_then(|()| crash.map_or(Ok(()), |panic| Err(DaemonError::Supervisor(panic))))
 }
 
-/// Builds and hooks outlive the daemon; those of tasks that never go on have nobody who would join them.
-fn end_what_is_over(host: &tokio::runtime::Handle, executor: &Arc<Executor>, claims: &[(Claim, bool)]) {
+/// What the start does not wait for.
+fn look_around(host: &tokio::runtime::Handle, executor: &Arc<Executor>, claims: &[(Claim, bool)]) {
+    // Builds and hooks outlive the daemon; those of tasks that never go on have nobody who would join them.
     let open: HashSet<_> = claims.iter().map(|claim| claim.0.task).collect();
     let executor = executor.clone();
     host.spawn(async move { executor.end_commands_of(|task| !open.contains(&task)).await });
+    // The first look at the host's processes looks into each: not only when the first container is stopped.
+    host.spawn(crate::spawn::proc::seen(Instant::now()));
 }
 
 fn refused(error: CatalogError) -> Refused {
