@@ -1,5 +1,7 @@
 //! What a daemon costs that has nothing to do: memory, wake-ups, and memory for each container.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use crate::history::resident;
 use crate::series::Series;
 
 /// How long it is looked at.
-const WHILE: Duration = Duration::from_secs(10);
+const WHILE: Duration = Duration::from_mins(1);
 
 /// All of it.
 pub fn idle(options: &Options) -> Result<()> {
@@ -37,8 +39,8 @@ pub fn idle(options: &Options) -> Result<()> {
                     let all = daemon.spawners()?.into_iter().chain([pid]).map(share);
                     all.sum::<Result<f64>>()?
                 }),
-                ("context switches per s", (self::switches(pid)? - switches) / seconds),
-                ("CPU ms per s", (cpu(pid)? - time) / seconds),
+                ("context switches per s", growth(&switches, &self::switches(pid)?) / seconds),
+                ("CPU ms per s", growth(&time, &cpu(pid)?) / seconds),
             ])
         });
     }
@@ -53,24 +55,39 @@ fn share(pid: i32) -> Result<f64> {
     Ok(line.trim_end_matches("kB").trim().parse()?)
 }
 
-/// Context switches of all threads.
-fn switches(pid: i32) -> Result<f64> {
-    let mut count = 0.0;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(thread?.path().join("status"))?;
-        for line in text.lines().filter(|line| line.contains("ctxt_switches")) {
-            count += line.split_whitespace().nth(1).context("a line of status")?.parse::<f64>()?;
-        }
-    }
-    Ok(count)
+/// A number of each thread.
+type Threads = BTreeMap<OsString, f64>;
+
+/// What a number has grown by. What threads have counted that have ended meanwhile is not known any more.
+fn growth(before: &Threads, after: &Threads) -> f64 {
+    after.iter().map(|(thread, now)| now - before.get(thread).unwrap_or(&0.0)).sum()
 }
 
-/// Processor time in milliseconds, by what the scheduler counts.
-fn cpu(pid: i32) -> Result<f64> {
-    let mut nanoseconds = 0.0;
+/// The context switches of all threads.
+fn switches(pid: i32) -> Result<Threads> {
+    of_threads(pid, "status", |text| {
+        let lines = text.lines().filter(|line| line.contains("ctxt_switches"));
+        lines
+            .map(|line| Ok(line.split_whitespace().nth(1).context("a line of status")?.parse::<f64>()?))
+            .sum()
+    })
+}
+
+/// Their processor time in milliseconds, by what the scheduler counts.
+fn cpu(pid: i32) -> Result<Threads> {
+    of_threads(pid, "schedstat", |text| {
+        Ok(text.split_whitespace().next().context("schedstat")?.parse::<f64>()? / 1e6)
+    })
+}
+
+fn of_threads(pid: i32, file: &str, read: impl Fn(&str) -> Result<f64>) -> Result<Threads> {
+    let mut threads = Threads::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-        nanoseconds += text.split_whitespace().next().context("schedstat")?.parse::<f64>()?;
+        let thread = thread?;
+        // It may have ended by now.
+        if let Ok(text) = fs::read_to_string(thread.path().join(file)) {
+            threads.insert(thread.file_name(), read(&text)?);
+        }
     }
-    Ok(nanoseconds / 1e6)
+    Ok(threads)
 }
