@@ -197,11 +197,7 @@ impl Git {
         cancel: &CancellationToken,
     ) -> Result<Pin, GitError> {
         let cache = self.cache_of(origin);
-        let lock = self.lock(&cache);
-        let _only = tokio::select! {
-            only = lock.lock() => only,
-            () = cancel.cancelled() => return Err(GitError::Cancelled),
-        };
+        let _only = self.alone(&cache, cancel).await?;
         let shown = origin.shown();
         // Whether a commit is on the branch only its history tells.
         let depth = if commit.is_some() { Depth::History } else { Depth::Tip };
@@ -319,11 +315,7 @@ impl Git {
         commit: &str,
         cancel: &CancellationToken,
     ) -> Result<(), GitError> {
-        let lock = self.lock(cache);
-        let _only = tokio::select! {
-            only = lock.lock() => only,
-            () = cancel.cancelled() => return Err(GitError::Cancelled),
-        };
+        let _only = self.alone(cache, cancel).await?;
         match self.fetch_into(cache, origin, commit, Depth::Tip, cancel).await {
             // Not all servers give a commit that is no branch's last one.
             Err(GitError::Failed { .. }) => {
@@ -373,8 +365,19 @@ impl Git {
         self.cache.join(format!("{}.git", &hex(&Sha256::digest(origin.address()))[..24]))
     }
 
-    fn lock(&self, cache: &Path) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        locks.entry(cache.to_path_buf()).or_default().clone()
+    /// Waits until nobody else fetches into this cache.
+    async fn alone(
+        &self,
+        cache: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<tokio::sync::OwnedMutexGuard<()>, GitError> {
+        let lock = {
+            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.entry(cache.to_path_buf()).or_default().clone()
+        };
+        tokio::select! {
+            only = lock.lock_owned() => Ok(only),
+            () = cancel.cancelled() => Err(GitError::Cancelled),
+        }
     }
 }
