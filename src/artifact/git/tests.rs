@@ -1,3 +1,5 @@
+//! Git: how much of a repository is fetched, and what becomes of a commit whose cache is gone.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
