@@ -43,8 +43,9 @@
 //! Two gaps would let a container be started twice, and are closed:
 //! - A process that was asked for may not exist yet when the daemon dies. Processes are started by small
 //!   *spawner* processes ([`spawn`]), each of which holds a lock as long as it lives, and each child until its
-//!   exec. The next daemon waits for these locks before it looks at anything; and when a spawner dies, nobody is
-//!   told that a request was lost before its lock is free.
+//!   exec; the daemon takes it before there is a spawner, and hands it over. The next daemon waits for these
+//!   locks before it looks at anything; and when a spawner dies, nobody is told that a request was lost before
+//!   its lock is free.
 //! - A task whose actors crashed may be resumed at once, in the same daemon. A deed that was begun is
 //!   never cut ([`executor::Deeds`]): the next look at its container waits for it.
 //!

@@ -78,10 +78,7 @@ enum Command {
         directory: PathBuf,
     },
     #[command(hide = true)]
-    Spawner {
-        /// File whose lock says that a spawner lives
-        lock: PathBuf,
-    },
+    Spawner,
     #[command(hide = true)]
     CheckDb {
         /// The store
@@ -93,10 +90,10 @@ fn main() -> ExitCode {
     keep_secrets();
     // The spawner stays small: it parses nothing and starts no thread.
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    if let [_, verb, lock] = arguments.as_slice()
+    if let [_, verb] = arguments.as_slice()
         && verb == "spawner"
     {
-        return deployd::spawn::server::serve(Path::new(lock));
+        return deployd::spawn::server::serve();
     }
     let cli = Cli::parse();
     let overrides = Overrides {
@@ -114,7 +111,7 @@ fn main() -> ExitCode {
         Some(Command::Demo { keep }) => start_log("error").and_then(|()| deployd::demo::run(keep)),
         Some(Command::DemoService { arguments }) => return deployd::demo::service::serve(&arguments),
         Some(Command::Assets { directory }) => write_assets(&directory).map_err(Into::into),
-        Some(Command::Spawner { lock }) => return deployd::spawn::server::serve(&lock),
+        Some(Command::Spawner) => return deployd::spawn::server::serve(),
         Some(Command::CheckDb { file }) => {
             // What it finds is told in one line.
             std::panic::set_hook(Box::new(|_| {}));

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use nix::fcntl::{Flock, FlockArg};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 use crate::crashpoint::{handling, point};
@@ -63,7 +64,7 @@ struct Refused {
 }
 
 impl Spawner {
-    /// Starts `binary spawner LOCK` for each processor, with locks in this directory.
+    /// Starts `binary spawner` for each processor, with locks in this directory.
     ///
     /// # Errors
     /// When they can't be started.
@@ -86,7 +87,7 @@ impl Spawner {
         for number in 0..MAX_SPAWNERS {
             let lock = directory.join(lock_name(number));
             if number == 0 || lock.exists() {
-                wait_until_free(&lock, patience)?;
+                take(&lock, patience)?;
             }
         }
         Ok(())
@@ -116,29 +117,28 @@ fn lock_name(number: usize) -> String {
     if number == 0 { "spawner.lock".into() } else { format!("spawner-{number}.lock") }
 }
 
-/// Waits until neither a spawner holds its lock nor what it was starting.
-fn wait_until_free(lock: &Path, patience: Duration) -> io::Result<()> {
+/// Takes the lock of a spawner, once neither one holds it nor what it was starting. It is held as long as somebody has
+/// this descriptor, or one that was made of it.
+fn take(lock: &Path, patience: Duration) -> io::Result<File> {
     let mut file = File::options().read(true).write(true).create(true).truncate(false).open(lock)?;
     let begun = Instant::now();
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(_free) => return Ok(()),
-            Err((mut busy, _)) => {
-                if begun.elapsed() > patience {
-                    let mut holder = String::new();
-                    busy.read_to_string(&mut holder).ok();
-                    let text = format!(
-                        "the spawner of an earlier daemon (process {}) still starts containers; wait for it, or end it",
-                        holder.trim()
-                    );
-                    return Err(io::Error::other(text));
-                }
-                file = busy;
-                // flock has no way to wait with a time limit.
-                std::thread::sleep(Duration::from_millis(5));
-            }
+    while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if error != Errno::WOULDBLOCK {
+            return Err(error.into());
         }
+        if begun.elapsed() > patience {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder).ok();
+            let text = format!(
+                "an earlier spawner (process {}) still starts containers; wait for it, or end it",
+                holder.trim()
+            );
+            return Err(io::Error::other(text));
+        }
+        // flock has no way to wait with a time limit.
+        std::thread::sleep(Duration::from_millis(5));
     }
+    Ok(file)
 }
 
 #[async_trait]
@@ -167,11 +167,13 @@ impl Launch for Spawner {
 impl Link {
     fn open(binary: &Path, lock: &Path) -> io::Result<Arc<Self>> {
         let (ours, theirs) = UnixStream::pair()?;
+        // Taken here and handed over: whatever we ask for, and whenever we are killed, the lock is held until the
+        // spawner is done with it. Nothing holds it for longer than a fork takes.
+        let held = take(lock, Duration::from_secs(1))?;
         let mut child = Command::new(binary)
             .arg("spawner")
-            .arg(lock)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
+            .stdout(Stdio::from(held))
             .env_clear()
             .current_dir("/")
             .spawn()?;
@@ -189,7 +191,7 @@ impl Link {
             // It has hung up, so it ends: no zombie is left.
             child.wait().ok();
             // Whoever is told that it is gone will look what has become of its request: not before that is decided.
-            if let Err(error) = wait_until_free(&lock, SETTLING) {
+            if let Err(error) = take(&lock, SETTLING) {
                 tracing::error!(%error, "a spawner is gone, but not what it was starting");
             }
             readers_link.close();
@@ -280,5 +282,21 @@ impl Link {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What stands in for a spawner waits for its input, and will never take a lock by itself.
+    #[test]
+    fn the_lock_is_held_before_a_spawner_could_take_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = directory.path().join(lock_name(0));
+        let link = Link::open(Path::new("/bin/grep"), &lock).unwrap();
+        assert!(take(&lock, Duration::ZERO).is_err());
+        assert!(Spawner::wait_for_predecessors(directory.path(), Duration::ZERO).is_err());
+        assert!(!link.is_closed());
     }
 }

@@ -7,18 +7,15 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::ExitCode;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{dup2_stdin, setsid};
+use nix::unistd::{dup2_stdin, dup2_stdout, setsid};
 
 use super::child::{Failed, Image, Streams};
 use super::{ExitStatus, Marker, proc, sys, tree};
@@ -53,10 +50,10 @@ const STACK: usize = 128 << 10;
 /// The step of a [`Answer::Failed`] that means the program itself.
 pub(super) const EXEC: &str = "exec";
 
-/// Serves the daemon on standard input until it hangs up. `lock` is the file whose lock says that
-/// a spawner lives.
-pub fn serve(lock: &Path) -> ExitCode {
-    match Server::new(lock).and_then(Server::run) {
+/// Serves the daemon on standard input until it hangs up. Standard output is the file whose lock says that
+/// a spawner lives; the daemon has taken it for us.
+pub fn serve() -> ExitCode {
+    match Server::new().and_then(Server::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the spawner failed");
@@ -79,7 +76,8 @@ struct Server {
 }
 
 impl Server {
-    fn new(lock: &Path) -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
+        let lock = held()?;
         sys::keep_descriptors()?;
         sys::expect_children()?;
         // A Ctrl-C on the daemon's terminal must not reach us, or containers could be lost before their exec.
@@ -94,6 +92,7 @@ impl Server {
         let null = File::open("/dev/null")?;
         // The socket is ours alone: no child may inherit it as its standard input.
         dup2_stdin(&null)?;
+        dup2_stdout(&null)?;
         Ok(Self {
             socket,
             signals,
@@ -101,7 +100,7 @@ impl Server {
             boot_id: tree::boot_id()?,
             ignored: sys::ignored(),
             stack: vec![0; STACK].into_boxed_slice(),
-            _lock: hold(lock)?,
+            _lock: lock,
         })
     }
 
@@ -183,16 +182,12 @@ impl Server {
     }
 }
 
-fn hold(lock: &Path) -> io::Result<File> {
-    let file =
-        open(lock, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o600))?;
-    let mut file = File::from(file);
-    let held = Flock::lock(file.try_clone()?, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
-    // Dropping the guard would unlock; the lock ends with the last process that has the descriptor.
-    std::mem::forget(held);
-    file.set_len(0)?;
-    file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
-    Ok(file)
+/// The lock that we were given as standard output, with our pid in it.
+fn held() -> io::Result<File> {
+    let mut lock = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    lock.set_len(0)?;
+    lock.write_all(format!("{}\n", std::process::id()).as_bytes())?;
+    Ok(lock)
 }
 
 /// Receives a request and the descriptor beside its length; `None` when the daemon has hung up.

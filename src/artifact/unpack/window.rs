@@ -81,7 +81,10 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         /// It reads what any other reader would.
         #[test]
-        fn wherever_it_is_told_to_go_it_reads_what_is_there(steps in proptest::collection::vec(step(), 1..30), size in prop_oneof![Just(HEADERS), Just(WHOLE)]) {
+        fn wherever_it_is_told_to_go_it_reads_what_is_there(
+            steps in proptest::collection::vec(step(), 1..30),
+            size in prop_oneof![Just(HEADERS), Just(WHOLE)],
+        ) {
             let content: Vec<u8> = (0..LENGTH - 7).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
             let mut file = tempfile::tempfile().unwrap();
             io::Write::write_all(&mut file, &content).unwrap();
