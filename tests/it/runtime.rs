@@ -120,9 +120,18 @@ fn a_pid_that_is_used_again_fools_nobody() {
     let daemon = running("echo $$ > @/leader; touch @/ready; exec sleep 1000", READY);
     start(&daemon);
     let leader = pid(&daemon, "leader");
-    let mut bystander = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
     let run = daemon.path("state/services/s1/containers/c1/run");
     let text = fs::read_to_string(&run).unwrap();
+    // A pid comes back after very many others: never in the hundredth of a second in which it was first given.
+    let mut bystander = loop {
+        let mut somebody = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let stat = Stat::read(somebody.id().cast_signed()).unwrap().unwrap();
+        if !text.contains(&format!("startTicks={}\n", stat.start_ticks)) {
+            break somebody;
+        }
+        somebody.kill().unwrap();
+        somebody.wait().unwrap();
+    };
     // As if the container had ended, and its pid now belonged to somebody else.
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(leader), nix::sys::signal::Signal::SIGKILL).unwrap();
     fs::write(&run, text.replace(&format!("pid={leader}"), &format!("pid={}", bystander.id()))).unwrap();
