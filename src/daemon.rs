@@ -224,7 +224,7 @@ fn look_around(host: &tokio::runtime::Handle, executor: &Arc<Executor>, claims: 
     let executor = executor.clone();
     host.spawn(async move { executor.end_commands_of(|task| !open.contains(&task)).await });
     // The first look at the host's processes looks into each: not only when the first container is stopped.
-    host.spawn(crate::spawn::proc::seen(Instant::now()));
+    host.spawn(crate::spawn::look::look(Instant::now()));
 }
 
 fn refused(error: CatalogError) -> Refused {

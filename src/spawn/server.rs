@@ -8,9 +8,10 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
@@ -47,6 +48,14 @@ pub(super) const MAX_MESSAGE: usize = 16 << 20;
 /// In bytes; what a child does until its `exec` needs a tenth of it.
 const STACK: usize = 128 << 10;
 
+/// It is not looked for ended children again for so many times as long as it took to find no more of them: the kernel
+/// looks at each child for that, and so thousands of ends in a row would cost their square.
+const REST: u32 = 4;
+/// What takes less costs nothing worth mentioning.
+const SHORT: Duration = Duration::from_micros(20);
+/// Nobody is told later than this: that it took so long may have had other reasons.
+const LONG: Duration = Duration::from_millis(5);
+
 /// The step of a [`Answer::Failed`] that means the program itself.
 pub(super) const EXEC: &str = "exec";
 
@@ -71,6 +80,8 @@ struct Server {
     ignored: Vec<nix::libc::c_int>,
     /// Of a child until its `exec`.
     stack: Box<[u8]>,
+    /// Until then it is not looked for ended children.
+    rest: Instant,
     /// Held by this process, and by each child until its `exec`.
     _lock: File,
 }
@@ -100,22 +111,26 @@ impl Server {
             boot_id: tree::boot_id()?,
             ignored: sys::ignored(),
             stack: vec![0; STACK].into_boxed_slice(),
+            rest: Instant::now(),
             _lock: lock,
         })
     }
 
     fn run(mut self) -> io::Result<()> {
         loop {
+            let rest = self.rest.saturating_duration_since(Instant::now());
             let (readable, children) = {
-                let mut polled = [
+                let mut both = [
                     PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
                     PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
                 ];
-                match poll(&mut polled, PollTimeout::NONE) {
+                let (count, time) = if rest.is_zero() { (2, None) } else { (1, Some(rest.into())) };
+                match ppoll(&mut both[..count], time, None) {
                     Err(Errno::EINTR) => continue,
                     result => result?,
                 };
-                (polled[0].any().unwrap_or(false), polled[1].any().unwrap_or(false))
+                let is_ready = |polled: &PollFd<'_>| polled.any().unwrap_or(false);
+                (is_ready(&both[0]), is_ready(&both[1]))
             };
             if children {
                 while let Ok(Some(_)) = self.signals.read_signal() {}
@@ -150,10 +165,17 @@ impl Server {
 
     fn reap(&mut self) -> io::Result<()> {
         loop {
+            let begun = Instant::now();
             let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, code)) => (pid, ExitStatus::Code(code)),
                 Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, ExitStatus::Signal(signal as i32)),
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => {
+                    let took = begun.elapsed();
+                    if took > SHORT {
+                        self.rest = Instant::now() + LONG.min(REST * took);
+                    }
+                    return Ok(());
+                }
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             };

@@ -4,7 +4,7 @@
 //! left the group by the `DEPLOYD_OPERATION` in its environment. Nothing is signalled whose
 //! identity was not verified a moment before.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -15,7 +15,8 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use super::proc::{self, Seen, Stat, is_alive, seen};
+use super::look::{Look, Seen, look};
+use super::proc::{self, Stat, is_alive};
 use crate::crashpoint::point;
 
 /// The id of this boot of the machine, as systemd writes it into units. Where the daemon is one that sees another
@@ -176,9 +177,9 @@ impl Session {
         Ok(leader)
     }
 
-    fn grow(&mut self, all: &[Seen]) -> io::Result<()> {
+    fn grow(&mut self, look: &Look) -> io::Result<()> {
         let mut its = Vec::new();
-        for &Seen { pid, start_ticks, .. } in all.iter().filter(|process| process.session == self.id) {
+        for &Seen { pid, start_ticks, .. } in look.in_session(self.id) {
             // Since it was looked into it may have begun a session of its own, and the id of this one been given again.
             let is_elsewhere = |stat: Stat| stat.session != self.id;
             if !Stat::of_living(pid, start_ticks)?.is_some_and(is_elsewhere) {
@@ -190,10 +191,6 @@ impl Session {
         self.members = if is_ours { its } else { Vec::new() };
         Ok(())
     }
-
-    fn has(&self, process: &Seen) -> bool {
-        self.members.contains(&(process.pid, process.start_ticks))
-    }
 }
 
 /// Ends the members of a session whose leader is gone, and processes that left it.
@@ -202,16 +199,11 @@ async fn end_stragglers(session: &mut Session, operation: &str, signal: Signal) 
     let mut ended = HashSet::from([(session.id, session.start_ticks)]);
     let mut signalled = HashSet::new();
     loop {
-        let all = seen(Instant::now()).await?;
-        session.grow(&all)?;
-        let is_ours =
-            |process: &&Seen| process.operation.as_deref() == Some(operation) || session.has(process);
-        let found: Vec<(i32, u64)> = all
-            .iter()
-            .filter(is_ours)
-            .map(|process| (process.pid, process.start_ticks))
-            .filter(|process| !ended.contains(process))
-            .collect();
+        let look = look(Instant::now()).await?;
+        session.grow(&look)?;
+        let with_operation = look.of_operation(operation).map(|process| (process.pid, process.start_ticks));
+        let ours = with_operation.chain(session.members.iter().copied());
+        let found: BTreeSet<(i32, u64)> = ours.filter(|process| !ended.contains(process)).collect();
         if found.is_empty() {
             return Ok(());
         }
