@@ -3,6 +3,7 @@
 //! A container's unit survives the daemon and, while it is not stopped, the machine's reboot. Which
 //! operation has started a run is told by the `mark`; which run it is, by the unit's InvocationID.
 
+mod durable;
 mod file;
 mod mark;
 mod sweep;
@@ -25,6 +26,7 @@ use crate::systemd::unit::END;
 use crate::systemd::{Scope, Systemd, SystemdError, UnitState};
 use crate::task::Timestamp;
 use crate::task::operation::Incarnation;
+use durable::Durable;
 use mark::{Mark, RunOf};
 
 /// How long a look waits for what is going on in a unit.
@@ -40,6 +42,7 @@ pub struct UnitRuntime {
     systemd: Arc<Systemd>,
     /// As systemd writes it: 32 hex digits.
     boot_id: String,
+    durable: Arc<Durable>,
 }
 
 /// A container's unit.
@@ -54,7 +57,7 @@ impl UnitRuntime {
     /// A runtime whose containers' directories lie below `services`.
     pub fn new(services: PathBuf, systemd: Arc<Systemd>) -> io::Result<Self> {
         let boot_id = tree::boot_id()?.replace('-', "");
-        Ok(Self { services, systemd, boot_id })
+        Ok(Self { services, systemd, boot_id, durable: Arc::default() })
     }
 
     fn unit(&self, container: &ContainerRef) -> Unit {
@@ -125,14 +128,17 @@ impl UnitRuntime {
             shared: self.services.join(&spec.container.service).join("shared"),
         };
         let (text, environment) = (file::unit(spec, &place), environment_file(&spec.environment));
-        let (name, directory) = (unit.name.clone(), unit.directory.clone());
+        let (name, directory, durable) = (unit.name.clone(), unit.directory.clone(), self.durable.clone());
         blocking::run(move || -> io::Result<()> {
             drop(log::open(&directory)?);
             owned_by(&path, &directory)?;
             fs::create_dir_all(scope.unit_directory())?;
             file::write(&directory.join("unit.env"), &environment, 0o600)?;
             file::write(&path, &text, 0o644)?;
-            file::enable(&scope, &name)
+            file::enable(&scope, &name)?;
+            // With the names that lead to the container's own files.
+            let places = [scope.unit_directory(), file::wants(&scope)];
+            durable.settle(directory.ancestors().take(4).chain(places.iter().map(PathBuf::as_path)))
         })
         .await
         .map_err(|source| RuntimeError::Io { what: "write its unit", source })
@@ -228,10 +234,13 @@ impl Runtime for UnitRuntime {
         let unit = self.unit(container);
         let begun = Instant::now();
         if unit.is_generated {
-            let (scope, name) = (self.systemd.scope().clone(), unit.name.clone());
-            blocking::run(move || file::disable(&scope, &name))
-                .await
-                .map_err(|source| io_error("disable its unit", source))?;
+            let (scope, name, durable) =
+                (self.systemd.scope().clone(), unit.name.clone(), self.durable.clone());
+            let disable = move || {
+                file::disable(&scope, &name)?;
+                durable.settle([file::wants(&scope).as_path()])
+            };
+            blocking::run(disable).await.map_err(|source| io_error("disable its unit", source))?;
         }
         let state = self.systemd.state(&unit.name, &[]).await?;
         let mut killed = false;

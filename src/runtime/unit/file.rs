@@ -177,9 +177,14 @@ pub fn write(path: &Path, text: &str, mode: u32) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Where the units are named that are started with the machine.
+pub fn wants(scope: &Scope) -> PathBuf {
+    scope.unit_directory().join(format!("{}.wants", scope.target()))
+}
+
 /// Lets a unit be started with the machine.
 pub fn enable(scope: &Scope, unit: &str) -> io::Result<()> {
-    let wants = scope.unit_directory().join(format!("{}.wants", scope.target()));
+    let wants = wants(scope);
     if !wants.exists() {
         fs::create_dir_all(&wants)?;
         File::open(scope.unit_directory())?.sync_all()?;
@@ -194,7 +199,7 @@ pub fn enable(scope: &Scope, unit: &str) -> io::Result<()> {
 /// What was stopped stays stopped when the machine starts.
 pub fn disable(scope: &Scope, unit: &str) -> io::Result<()> {
     point("before a unit is disabled");
-    let wants = scope.unit_directory().join(format!("{}.wants", scope.target()));
+    let wants = wants(scope);
     match fs::remove_file(wants.join(unit)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
