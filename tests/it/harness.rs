@@ -309,7 +309,7 @@ impl Daemon {
     pub fn try_events(&self, query: &str) -> Option<Events> {
         let mut stream = UnixStream::connect(self.socket()).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET /v1/events?{query} HTTP/1.1\r\nHost: d\r\n\r\n").ok()?;
+        write!(stream, "GET /v1/events?{query} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").ok()?;
         Some(Events::of(stream))
     }
 

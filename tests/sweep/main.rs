@@ -22,6 +22,7 @@ mod check;
 mod refused;
 mod scenes;
 mod stage;
+mod stores;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
