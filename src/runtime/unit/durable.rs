@@ -2,11 +2,10 @@
 //! sync. What is found is made durable before anything is built on it.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-
-use crate::artifact::sync_directory;
 
 /// The directories whose names are on the disk, but for what this daemon writes and syncs itself.
 #[derive(Debug, Default)]
@@ -22,7 +21,7 @@ impl Durable {
             if self.known().contains(directory) {
                 continue;
             }
-            match sync_directory(directory) {
+            match File::open(directory).and_then(|directory| directory.sync_all()) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 synced => {
                     synced?;
