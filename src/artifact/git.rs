@@ -289,8 +289,9 @@ impl Git {
         let shown = origin.shown();
         let address = Address::of(&origin.address());
         let git = GitCommand { environment: address.environment(), ..self.command(&shown, cancel) };
-        let is_new = !cache.join("HEAD").exists();
-        if is_new {
+        // An earlier fetch may have been cut before it had anything.
+        let is_new = !["refs/deployd", "packed-refs"].iter().any(|name| cache.join(name).exists());
+        if !cache.join("HEAD").exists() {
             let path = cache.to_string_lossy();
             git.line("prepare a cache of", None, &["init", "-q", "--bare", "--template=", "--", &path])
                 .await?;
