@@ -187,6 +187,7 @@ async fn ask(probe: &ResolvedProbe, commands: &dyn Commands, time: Duration) -> 
                 limits: Limits::default(),
                 sandbox: Sandbox::Open,
                 identity: None,
+                over: None,
             };
             ask_command(command, commands).await
         }

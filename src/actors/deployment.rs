@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Message, Recipient};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::guard;
@@ -18,8 +19,8 @@ use super::ledger::Ledger;
 use super::prefetch::Prefetch;
 use crate::crashpoint::handling;
 use crate::executor::{Executor, Halt, Subject, Target};
-use crate::store::StoreError;
-use crate::task::deployment::{Deployment, DeploymentStep};
+use crate::store::{Expectation, StoreError};
+use crate::task::deployment::{Deployment, DeploymentStep, Hook};
 use crate::task::event::Event;
 use crate::task::operation::{OperationEnd, OperationState};
 use crate::task::state::TaskState;
@@ -167,11 +168,13 @@ impl Course {
     }
 
     async fn steps(&self) -> Result<(), Stopped> {
-        let index = self.subject.deployment;
         self.note_moved_branch().await?;
         self.restore_release().await?;
+        // Of the operation that follows a hook.
+        let mut intended = None;
         loop {
             let step = self.deployment(Deployment::next_step);
+            intended = intended.filter(|_| matches!(step, DeploymentStep::Operate(_)));
             // An operation waits for its own intent before it acts.
             if !matches!(step, DeploymentStep::Operate(_) | DeploymentStep::Succeed) {
                 self.sync().await?;
@@ -180,15 +183,10 @@ impl Course {
                 DeploymentStep::ResolveCommit
                 | DeploymentStep::ObtainArtifact
                 | DeploymentStep::PrepareRelease => self.prepare().await?,
-                DeploymentStep::RunHook(hook) => {
-                    let release = self.deployment(|deployment| deployment.release.clone());
-                    let run = move |e: Arc<Executor>, s: Subject| async move {
-                        e.run_hook(&s, hook, release.as_deref()).await
-                    };
-                    self.on_host(run).await?;
-                    self.note(Event::HookDone { deployment: index, hook })?;
+                DeploymentStep::RunHook(hook) => intended = self.run_hook(hook).await?,
+                DeploymentStep::Operate(operations) => {
+                    self.operate_all(&operations, intended.take()).await?;
                 }
-                DeploymentStep::Operate(operations) => self.operate_all(&operations).await?,
                 DeploymentStep::Fail(failure) => return Err(Stopped::Failed(failure)),
                 DeploymentStep::Succeed => {
                     self.prune().await;
@@ -198,20 +196,43 @@ impl Course {
         }
     }
 
-    async fn operate_all(&self, operations: &[usize]) -> Result<(), Stopped> {
-        let all = operations.iter().map(|&operation| self.clone().operate(operation));
+    /// Runs a hook. What follows it is expected as soon as its process has ended: those that have a hook each and
+    /// begin together need not end together.
+    async fn run_hook(&self, hook: Hook) -> Result<Option<Expectation>, Stopped> {
+        let release = self.deployment(|deployment| deployment.release.clone());
+        let (over, is_over) = oneshot::channel();
+        let run = move |e: Arc<Executor>, s: Subject| async move {
+            e.run_hook(&s, hook, release.as_deref(), over).await
+        };
+        let expect = async { is_over.await.is_ok().then(|| self.ledger.expect()) };
+        let (run, expected) = join(self.on_host(run), expect).await;
+        run?;
+        self.note(Event::HookDone { deployment: self.subject.deployment, hook })?;
+        Ok(expected)
+    }
+
+    /// The first of them fulfils what is expected of the deployment.
+    async fn operate_all(
+        &self,
+        operations: &[usize],
+        mut intended: Option<Expectation>,
+    ) -> Result<(), Stopped> {
+        let all = operations.iter().map(|&operation| {
+            let intended = intended.take().unwrap_or_else(|| self.ledger.expect());
+            self.clone().operate(operation, intended)
+        });
         join_all(all).await.into_iter().collect()
     }
 
     /// One operation: look, record the intent, act, record the result.
-    async fn operate(self, operation: usize) -> Result<(), Stopped> {
+    async fn operate(self, operation: usize, intended: Expectation) -> Result<(), Stopped> {
         let deployment = self.subject.deployment;
         let Some(target) = self.target(operation) else {
             let text = "the container is no longer part of the service; this is a defect of deployd";
             let failure = Failure { code: "internal".into(), message: text.into(), log: Vec::new() };
             return Err(Stopped::Failed(failure));
         };
-        let (look, intended) = (target.clone(), self.ledger.expect());
+        let look = target.clone();
         let looked = self.on_host(move |e, _| async move { e.look(&look).await.map_err(Halt::from) }).await?;
         let (evidence, to_release) = (looked.evidence.clone(), target.release.clone());
         let intent = Event::OperationBegun { deployment, operation, evidence, to_release };

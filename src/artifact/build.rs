@@ -256,6 +256,7 @@ impl Builder {
                 network: request.definition.network,
             },
             identity: Some(request.identity.clone()),
+            over: None,
         };
         let mut last_lines = VecDeque::new();
         let mut keep = |line: String| {

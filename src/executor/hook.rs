@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::board::Stage;
 use super::{Executor, Halt, Subject, environment, failure};
 use crate::catalog::Limits;
@@ -17,8 +19,15 @@ const TIMEOUT: Duration = Duration::from_mins(30);
 const LOG_LINES: usize = 20;
 
 impl Executor {
-    /// Runs a hook, as the service's user, in the new release (or the one of its first container).
-    pub async fn run_hook(&self, subject: &Subject, hook: Hook, release: Option<&str>) -> Result<(), Halt> {
+    /// Runs a hook, as the service's user, in the new release (or the one of its first container). `over` is told as
+    /// soon as its process has ended, where that is known before what it has left is cleared away.
+    pub async fn run_hook(
+        &self,
+        subject: &Subject,
+        hook: Hook,
+        release: Option<&str>,
+        over: oneshot::Sender<()>,
+    ) -> Result<(), Halt> {
         let service = &subject.service;
         let (Some(argv), Some(run_as)) = (command_of(subject, hook), service.run.as_ref()) else {
             return Ok(());
@@ -44,6 +53,7 @@ impl Executor {
             limits: Limits::default(),
             sandbox: Sandbox::Open,
             identity: Some(identity),
+            over: Some(over),
         };
         let log = self.logs.open(subject.task, service.id);
         let note = self.board.pin(subject.task, subject.deployment, Stage::Hook);

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{ExitStatus, Launch, SpawnError, Spawned, Spec, proc, tree};
@@ -44,6 +45,8 @@ pub struct Command {
     pub sandbox: Sandbox,
     /// By what another daemon knows it; `None`: it is of no use to another one.
     pub identity: Option<Identity>,
+    /// Told when it has ended by itself, before what it has left running is ended.
+    pub over: Option<oneshot::Sender<()>>,
 }
 
 /// What a command may touch beside what its user may.
@@ -163,6 +166,9 @@ async fn run(
         loop {
             tokio::select! {
                 status = &mut exit => {
+                    if let Some(over) = command.over {
+                        over.send(()).ok();
+                    }
                     if reading {
                         tokio::time::timeout(GRACE, &mut lines).await.ok();
                     }
