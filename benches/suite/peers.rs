@@ -65,6 +65,9 @@ pub fn restart(series: &mut Series<'_>, size: usize) {
     if size > 1_000 {
         return;
     }
+    if is_installed("s6-svscan") {
+        series.at_most(2, "s6, its supervisors running", move || s6(size));
+    }
     if is_installed("supervisord") {
         series.at_most(2, "supervisord, startsecs=0", move || supervisord(size));
     }
@@ -90,6 +93,31 @@ pub fn no_op(series: &mut Series<'_>, size: usize) {
             Ok(vec![("all", up[0].1)])
         });
     }
+}
+
+/// A supervisor for each service is there before the time is taken.
+fn s6(size: usize) -> Result<Vec<(&'static str, f64)>> {
+    let directory = tempfile::tempdir()?;
+    let names: Vec<_> = (0..size).map(|id| format!("w{}-s{id}", id * 5 / size)).collect();
+    for name in &names {
+        let service = directory.path().join(name);
+        fs::create_dir(&service)?;
+        fs::write(service.join("down"), "")?;
+        let run = service.join("run");
+        fs::write(&run, "#!/bin/sh\nexec sleep infinity\n")?;
+        fs::set_permissions(&run, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    }
+    let limit = (2 * size + 10).to_string();
+    let _daemon = start(Command::new("s6-svscan").args(["-c", &limit]).arg(directory.path()))?;
+    for name in &names {
+        wait_for(&directory.path().join(name).join("supervise/status"))?;
+    }
+    let up =
+        "for w in 0 1 2 3 4; do for d in w$w-*; do s6-svc -u $d; done; s6-svwait -u -t 60000 w$w-*; done";
+    let up = shell(up, directory.path())?;
+    let down = "for d in w?-*; do s6-svc -d $d; done; s6-svwait -D -t 60000 w?-*";
+    let down = shell(down, directory.path())?;
+    Ok(vec![("up", up), ("down", down)])
 }
 
 fn supervisord(size: usize) -> Result<Vec<(&'static str, f64)>> {
