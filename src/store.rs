@@ -10,6 +10,7 @@
 
 mod backup;
 mod file;
+mod ground;
 mod lock;
 mod open;
 mod overlay;
@@ -334,8 +335,7 @@ impl Store {
         }
     }
 
-    /// Something that will be waited for is about to be queued with [`Urgency::Expected`]: what others wait for is
-    /// kept for it, for less than a commit takes.
+    /// Something is about to be queued with [`Urgency::Expected`]: what others wait for is kept for it a moment.
     pub fn expect(&self) -> Expectation {
         Expectation::of(&self.inner.queue)
     }

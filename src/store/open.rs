@@ -12,6 +12,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend};
 use tokio::sync::watch;
 
 use super::file::{self, Place};
+use super::ground::Ground;
 use super::overlay::Overlay;
 use super::queue::Queue;
 use super::read::Snapshot;
@@ -58,7 +59,7 @@ impl Store {
         file::mark(path)?;
         file::break_seal(path)?;
         let (opened, place) = file::open(path)?;
-        let backend = FileBackend::new(opened).map_err(|error| damaged(path, &error))?;
+        let backend = Ground::new(opened).map_err(|error| damaged(path, &error))?;
         let database = builder().create_with_backend(backend).map_err(|error| unusable(path, error))?;
         Self::start(database, path, Some(place))
     }
