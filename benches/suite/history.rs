@@ -64,11 +64,12 @@ pub fn kept(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that a process had written.
+/// Bytes that a process has written. (What the kernel accounts as `write_bytes` are whole folios, of which far less may
+/// go to the device.)
 fn written(pid: i32) -> Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/io"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-    Ok(line.context("no write_bytes")?.parse()?)
+    let line = text.lines().find_map(|line| line.strip_prefix("wchar: "));
+    Ok(line.context("no wchar")?.parse()?)
 }
 
 /// Memory of a process, in KiB.
