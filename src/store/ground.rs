@@ -1,24 +1,22 @@
-//! The file below redb, with its ground laid ahead.
+//! What lies below redb, with its ground laid ahead.
 //!
 //! redb makes its file longer by holes. What is written into a hole needs a block of the file system first, and a sync
 //! then waits for the file system's own journal, too: some times as long as for the pages. So the blocks are made by
 //! writing zeros, many at a time, before redb writes to the first of them.
 
-use std::fs::File;
 use std::io;
 use std::ops::{Bound, Range};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use redb::backends::FileBackend;
-use redb::{BackendError, DatabaseError, StorageBackend};
+use redb::{BackendError, StorageBackend};
 
 /// So much is laid at once: the pages of some dozens of commits.
 const AHEAD: u64 = 256 << 10;
 
-/// The backend.
+/// The backend, over that of the file.
 #[derive(Debug)]
-pub struct Ground {
-    file: FileBackend,
+pub struct Ground<B> {
+    file: B,
     laid: Mutex<Laid>,
 }
 
@@ -52,14 +50,14 @@ impl Laid {
     }
 }
 
-impl Ground {
-    /// Of a file that is open for reading and writing. What it has is left as it is.
+impl<B: StorageBackend> Ground<B> {
+    /// What the file has is left as it is.
     ///
     /// # Errors
     /// When its length can't be read.
-    pub fn new(file: File) -> Result<Self, DatabaseError> {
-        let len = file.metadata()?.len();
-        Ok(Self { file: FileBackend::new(file)?, laid: Mutex::new(Laid { len, end: len }) })
+    pub fn new(file: B) -> io::Result<Self> {
+        let len = file.len()?;
+        Ok(Self { file, laid: Mutex::new(Laid { len, end: len }) })
     }
 
     fn laid(&self) -> MutexGuard<'_, Laid> {
@@ -67,7 +65,7 @@ impl Ground {
     }
 }
 
-impl StorageBackend for Ground {
+impl<B: StorageBackend> StorageBackend for Ground<B> {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
@@ -132,6 +130,7 @@ impl StorageBackend for Ground {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use redb::backends::FileBackend;
 
     use super::*;
 
@@ -174,7 +173,7 @@ mod tests {
         ) {
             let mut file = tempfile::tempfile().unwrap();
             io::Write::write_all(&mut file, &start).unwrap();
-            let ground = Ground::new(file.try_clone().unwrap()).unwrap();
+            let ground = Ground::new(FileBackend::new(file.try_clone().unwrap()).unwrap()).unwrap();
             let mut expected = start;
             for step in steps {
                 match step {

@@ -59,16 +59,18 @@ impl Store {
         file::mark(path)?;
         file::break_seal(path)?;
         let (opened, place) = file::open(path)?;
-        let backend = Ground::new(opened).map_err(|error| damaged(path, &error))?;
-        let database = builder().create_with_backend(backend).map_err(|error| unusable(path, error))?;
+        let backend = FileBackend::new(opened).map_err(|error| damaged(path, &error))?;
+        let ground = Ground::new(backend).map_err(|error| io_error("read", path, error))?;
+        let database = builder().create_with_backend(ground).map_err(|error| unusable(path, error))?;
         Self::start(database, path, Some(place))
     }
 
     /// Opens a store on a backend, or creates it on an empty one: for tests, which let it fail.
     pub fn open_with_backend(backend: impl StorageBackend) -> Result<Self, StoreError> {
         let path = Path::new("(a backend)");
-        let is_new = backend.len().map_err(|error| io_error("read", path, error))? == 0;
-        let database = builder().create_with_backend(backend).map_err(|error| unusable(path, error))?;
+        let ground = Ground::new(backend).map_err(|error| io_error("read", path, error))?;
+        let is_new = ground.len().map_err(|error| io_error("read", path, error))? == 0;
+        let database = builder().create_with_backend(ground).map_err(|error| unusable(path, error))?;
         if is_new {
             make_tables(&database).map_err(|error| damaged(path, &error))?;
         }
