@@ -31,6 +31,7 @@ use crate::plan::Way;
 use crate::plan::check::Policy;
 use crate::runtime::Runtime;
 use crate::spawn::command::Commands;
+use crate::task::nonce::Nonce;
 use crate::task::{Failure, TaskId};
 
 pub use board::{Board, Preparation};
@@ -83,6 +84,8 @@ pub struct Executor {
 pub struct Subject {
     /// The task.
     pub task: TaskId,
+    /// What the ids of its operations end with.
+    pub nonce: Option<Nonce>,
     /// The deployment's index.
     pub deployment: usize,
     /// The service as the task knows it.

@@ -102,7 +102,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | domain: no runtime, no files, no clock, no network | [`plan`], [`catalog`], [`task`], [`mistake`], [`yaml`], [`reading`] |
-//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`spawn`], [`systemd`], [`engine`], [`blocking`], [`clock`], [`crashpoint`], [`metrics`], [`tls`] |
+//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`spawn`], [`systemd`], [`engine`], [`blocking`], [`clock`], [`random`], [`crashpoint`], [`metrics`], [`tls`] |
 //! | deeds | [`executor`]: an operation becomes calls to the host; evidence is taken before |
 //! | actors: never see a runtime | [`actors`], [`compile`](mod@compile) |
 //! | control | [`control`]: the socket; `deployctl` (the crate beside this one): wire, client, command line |
@@ -159,6 +159,7 @@ pub mod notify;
 pub mod plan;
 pub mod preflight;
 pub mod probe;
+pub mod random;
 pub mod reading;
 pub mod retention;
 pub mod runtime;

@@ -13,6 +13,7 @@ pub mod evidence;
 mod fold;
 pub mod forecast;
 pub mod host_event;
+pub mod nonce;
 pub mod operation;
 pub mod record;
 pub mod retry;
@@ -28,6 +29,7 @@ use std::ops::Range;
 
 use deployment::Deployment;
 pub use fold::Illegal;
+use nonce::Nonce;
 use standing::Standing;
 use state::TaskState;
 
@@ -130,6 +132,8 @@ pub struct Task {
     pub state: TaskState,
     /// Why it is in this state, where there is something to say.
     pub reason: Option<Reason>,
+    /// Part of its operations' ids; `None`: a version that drew none has begun it.
+    pub nonce: Option<Nonce>,
     /// Who executed it.
     pub created_by: Caller,
     /// When it was executed.
@@ -169,10 +173,20 @@ pub struct Progress {
 }
 
 impl Task {
-    /// The name by which a container knows that it was started by this operation, in this task of this daemon:
-    /// `instance` is the store's own id, so that a new store never takes an old process for its own.
-    pub fn operation_id(instance: &str, task: TaskId, deployment: usize, operation: usize) -> String {
-        format!("{instance}.{task}.{deployment}.{operation}")
+    /// The name by which a container knows that it was started by this operation: of this daemon (`instance`), in this
+    /// task, and in no other one that ever had its number (`nonce`). `what` is the operation's index, or a command's name.
+    pub fn operation_id(
+        instance: &str,
+        task: TaskId,
+        nonce: Option<Nonce>,
+        deployment: usize,
+        what: impl fmt::Display,
+    ) -> String {
+        match nonce {
+            Some(nonce) => format!("{instance}.{task}.{deployment}.{what}.{nonce}"),
+            // A version without nonces has begun it: what it left in doubt is known by the id that it gave.
+            None => format!("{instance}.{task}.{deployment}.{what}"),
+        }
     }
 
     /// How many deployments are in which state, and how many operations are done.

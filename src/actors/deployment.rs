@@ -129,7 +129,8 @@ impl actix::Handler<End> for DeploymentActor {
 pub(super) fn subject(ledger: &Ledger, deployment: usize, cancel: CancellationToken) -> Subject {
     let task = ledger.task();
     let spec = &task.deployments[deployment].spec;
-    Subject { task: task.id, deployment, service: spec.service.clone(), way: spec.way.clone(), cancel }
+    let (service, way) = (spec.service.clone(), spec.way.clone());
+    Subject { task: task.id, nonce: task.nonce, deployment, service, way, cancel }
 }
 
 /// The steps of a deployment.
@@ -249,7 +250,8 @@ impl Course {
             let op = deployment.operations.get(operation)?;
             let container = self.subject.service.container(&op.container)?.clone();
             let in_doubt = (op.state == OperationState::Interrupted).then(|| op.evidence.clone()).flatten();
-            let id = Task::operation_id(&self.executor.instance, self.subject.task, index, operation);
+            let Subject { task, nonce, .. } = self.subject;
+            let id = Task::operation_id(&self.executor.instance, task, nonce, index, operation);
             let release = deployment.release.clone();
             Some(Target { subject: self.subject.clone(), container, id, release, in_doubt })
         })

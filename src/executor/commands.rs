@@ -6,8 +6,8 @@
 use super::{Executor, Subject};
 use crate::plan::Way;
 use crate::spawn::command::Identity;
-use crate::task::TaskId;
 use crate::task::deployment::Hook;
+use crate::task::{Task, TaskId};
 
 /// The build of a deployment, beside its hooks.
 pub const BUILD: &str = "build";
@@ -15,11 +15,11 @@ pub const BUILD: &str = "build";
 impl Executor {
     /// By what a build or hook of a deployment is known.
     pub(super) fn identity(&self, subject: &Subject, what: &str) -> Identity {
-        let Subject { task, deployment, service, .. } = subject;
+        let Subject { task, nonce, deployment, service, .. } = subject;
         Identity {
             name: format!("deployd-{what}-{task}-{deployment}-{}", service.id),
             service: service.name.clone(),
-            operation: format!("{}.{task}.{deployment}.{what}", self.instance),
+            operation: Task::operation_id(&self.instance, *task, *nonce, *deployment, what),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Opening the store: never an empty one in the place of one that can't be read.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,6 +19,7 @@ use super::read::Snapshot;
 use super::tables::{COUNTERS, SCHEMA, counter, each_table};
 use super::{Inner, Store, StoreError, writer};
 use crate::metrics::Metrics;
+use crate::random;
 
 /// redb's cache. Its default is a gibibyte.
 const CACHE: usize = 4 << 20;
@@ -153,17 +154,11 @@ fn make_tables(database: &Database) -> Result<(), Box<dyn std::error::Error>> {
         let mut counters = transaction.open_table(COUNTERS)?;
         if counters.get(counter::SCHEMA)?.is_none() {
             counters.insert(counter::SCHEMA, SCHEMA)?;
-            counters.insert(counter::INSTANCE, random()?)?;
+            counters.insert(counter::INSTANCE, random::number()?)?;
         }
     }
     transaction.commit()?;
     Ok(())
-}
-
-fn random() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
 }
 
 /// The instance and the last entry; refuses a layout that is not ours.

@@ -11,6 +11,7 @@ use super::{Change, Integrity, JournalEvent, StateLock, Store, StoreError, verif
 use crate::task::deployment::{Hook, Pin};
 use crate::task::event::{Definition, Event};
 use crate::task::host_event::HostEvent;
+use crate::task::nonce::Nonce;
 use crate::task::operation::{Done, Evidence, Incarnation, OperationEnd, Settled};
 use crate::task::state::TaskState;
 use crate::task::summary::TaskSummary;
@@ -23,7 +24,7 @@ fn by() -> Caller {
 fn started() -> Event {
     let definition =
         Definition { plan: "shop".into(), revision: 2, comment: Some("c".into()), deployments: Vec::new() };
-    Event::Started { by: by(), definition }
+    Event::Started { by: by(), nonce: Some(Nonce(8)), definition }
 }
 
 fn create(at: i64) -> Change {
@@ -48,8 +49,10 @@ fn all_events() -> Vec<Event> {
     let evidence = Evidence { incarnation: Some(incarnation.clone()), release: Some("r".into()) };
     let end = |result, settled| OperationEnd { result, detail: "d".into(), settled };
     let (deployment, operation) = (1, 2);
+    let Event::Started { by: starter, definition, .. } = started() else { unreachable!() };
     vec![
         started(),
+        Event::Started { by: starter, nonce: None, definition },
         Event::StopRequested { by: by() },
         Event::PauseRequested { by: by() },
         Event::Resumed { by: by(), force: true },

@@ -1,6 +1,7 @@
 //! The events of a task. The journal is a list of them, and a task is their fold.
 
 use super::deployment::{DeploymentSpec, Hook, Pin};
+use super::nonce::Nonce;
 use super::operation::{Evidence, OperationEnd};
 use super::{Caller, Failure, Reason};
 
@@ -13,6 +14,8 @@ pub enum Event {
     Started {
         /// Who executed it.
         by: Caller,
+        /// Drawn for this task; `None` in the journals of versions that drew none.
+        nonce: Option<Nonce>,
         /// What is to be done.
         definition: Definition,
     },

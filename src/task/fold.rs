@@ -43,7 +43,9 @@ impl Task {
     /// When the event is not [`Event::Started`].
     pub fn begin(id: TaskId, event: &Event, at: Timestamp) -> Result<Self, Illegal> {
         match event {
-            Event::Started { by, definition } => Ok(Self::started(id, by, definition, at)),
+            Event::Started { by, nonce, definition } => {
+                Ok(Self { nonce: *nonce, ..Self::started(id, by, definition, at) })
+            }
             other => Err(Illegal::NotStarted(other.name())),
         }
     }
@@ -69,6 +71,7 @@ impl Task {
             comment: definition.comment.clone(),
             state: TaskState::Running,
             reason: None,
+            nonce: None,
             created_by: by.clone(),
             started_at: at,
             finished_at: None,

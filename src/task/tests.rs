@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::deployment::DeploymentSpec;
 use super::event::{Definition, Event};
 use super::evidence::{Deeds, Observed, deeds};
+use super::nonce::Nonce;
 use super::operation::{Done, Evidence, Incarnation, OperationEnd};
 use super::state::TaskState;
 use super::{Caller, Failure, Task, TaskId, Timestamp};
@@ -61,7 +62,7 @@ fn by() -> Caller {
 fn task(shapes: &[Shape]) -> Task {
     let deployments = shapes.iter().enumerate().map(|(index, shape)| spec(index, *shape)).collect();
     let definition = Definition { plan: "p".into(), revision: 1, comment: None, deployments };
-    Task::begin(TaskId(1), &Event::Started { by: by(), definition }, Timestamp(0)).unwrap()
+    Task::begin(TaskId(1), &Event::Started { by: by(), nonce: None, definition }, Timestamp(0)).unwrap()
 }
 
 fn begun(deployment: usize, operation: usize) -> Event {
@@ -136,8 +137,18 @@ fn events_that_can_not_be_change_nothing() {
     assert_eq!(task.state, TaskState::Failed);
     let started = Event::Started {
         by: by(),
+        nonce: None,
         definition: Definition { plan: "p".into(), revision: 1, comment: None, deployments: Vec::new() },
     };
     task.apply(&started, Timestamp(1)).unwrap_err();
     assert!(Task::begin(TaskId(1), &Event::Completed, Timestamp(0)).is_err());
+}
+
+#[test]
+fn operation_ids_differ_between_tasks_of_the_same_number() {
+    let id = |nonce| Task::operation_id("ab", TaskId(7), nonce, 0, 1);
+    assert_eq!(id(Some(Nonce(0xf0))), "ab.7.0.1.00000000000000f0");
+    assert_ne!(id(Some(Nonce(1))), id(Some(Nonce(2))));
+    // A task that an older version began keeps its ids, or an upgrade would repeat what it left in doubt.
+    assert_eq!(id(None), "ab.7.0.1");
 }

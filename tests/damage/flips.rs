@@ -22,7 +22,7 @@ async fn commit_tasks(store: &Store, from: i64, to: i64) {
     for at in from..to {
         let definition =
             Definition { plan: "shop".into(), revision: 1, comment: None, deployments: Vec::new() };
-        let started = Event::Started { by: by(), definition };
+        let started = Event::Started { by: by(), nonce: None, definition };
         let change = Change::CreateTask { at: Timestamp(at), event: started.clone(), key: None };
         let id = store.commit(vec![change]).await.unwrap().task.unwrap();
         let mut task = Task::begin(id, &started, Timestamp(at)).unwrap();

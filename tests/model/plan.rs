@@ -66,7 +66,7 @@ impl Scenario {
         let mut deployments: Vec<_> = self.plans[plan].iter().map(spec).collect();
         deployments.sort_by_key(|spec| std::cmp::Reverse(spec.priority));
         let definition = Definition { plan: "p".into(), revision: 1, comment: None, deployments };
-        Event::Started { by: by(), definition }
+        Event::Started { by: by(), nonce: None, definition }
     }
 }
 

@@ -176,7 +176,7 @@ pub fn id(slot: usize) -> TaskId {
 }
 
 pub fn operation_id(place: Place) -> String {
-    Task::operation_id("m", id(place.0), place.1, place.2)
+    Task::operation_id("m", id(place.0), None, place.1, place.2)
 }
 
 /// The deployment that an event is about.

@@ -9,8 +9,10 @@ use crate::actors::{Execute, Refused, Started};
 use crate::clock;
 use crate::compile::compile;
 use crate::crashpoint::handling;
+use crate::random;
 use crate::store::Change;
 use crate::task::event::{Definition, Event};
+use crate::task::nonce::Nonce;
 use crate::task::{Task, TaskId};
 
 impl Message for Execute {
@@ -80,7 +82,10 @@ impl PlanSupervisor {
         let warnings = self.admit(None, &services)?;
         let definition =
             Definition { plan: info.name, revision: info.revision, comment: plan.comment, deployments };
-        let event = Event::Started { by: execute.by.clone(), definition };
+        let nonce = random::number().map_err(|error| {
+            Refused::Host(format!("cannot draw a random number for the task: {error}; check /dev/urandom"))
+        })?;
+        let event = Event::Started { by: execute.by.clone(), nonce: Some(Nonce(nonce)), definition };
         let key = execute.idempotency_key.clone();
         let change = Change::CreateTask { at: clock::now(), event, key };
         Ok(Begun::Now(Box::new(change), warnings))

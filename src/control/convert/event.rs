@@ -139,7 +139,7 @@ impl Known {
 /// What an event says by itself.
 fn own(event: &Event) -> Value {
     match event {
-        Event::Started { by, definition } => json!({
+        Event::Started { by, definition, .. } => json!({
             "by": caller(by.clone()), "plan": definition.plan, "revision": definition.revision,
             "deployments": definition.deployments.len(),
         }),

@@ -9,6 +9,7 @@ use super::{Row, RowError};
 use crate::task::deployment::{Hook, Pin};
 use crate::task::event::{Definition, Event};
 use crate::task::host_event::HostEvent;
+use crate::task::nonce::Nonce;
 use crate::task::operation::{Done, Evidence, OperationEnd, Settled};
 use crate::task::{Caller, Failure, Reason, Timestamp};
 
@@ -44,25 +45,76 @@ pub struct CallerV1 {
 
 #[derive(Debug, Encode, Decode)]
 pub enum EventV1 {
-    Started { by: CallerV1, definition: DefinitionV1 },
-    StopRequested { by: CallerV1 },
-    CutRequested { by: CallerV1 },
-    PauseRequested { by: CallerV1 },
-    Resumed { by: CallerV1, force: bool },
-    DeploymentBegun { deployment: u64 },
-    CommitPinned { deployment: u64, commit: String },
-    ArtifactPinned { deployment: u64, pin: PinV1 },
-    ReleasePrepared { deployment: u64, release: String },
-    HookDone { deployment: u64, post: bool },
-    Noted { deployment: u64, note: String },
-    OperationBegun { deployment: u64, operation: u64, evidence: EvidenceV1, to_release: Option<String> },
-    OperationEnded { deployment: u64, operation: u64, end: EndV1 },
-    DeploymentEnded { deployment: u64, failure: Option<FailureV1> },
-    DeploymentCut { deployment: u64 },
-    Interrupted { reason: ReasonV1 },
+    Started {
+        by: CallerV1,
+        definition: DefinitionV1,
+    },
+    StopRequested {
+        by: CallerV1,
+    },
+    CutRequested {
+        by: CallerV1,
+    },
+    PauseRequested {
+        by: CallerV1,
+    },
+    Resumed {
+        by: CallerV1,
+        force: bool,
+    },
+    DeploymentBegun {
+        deployment: u64,
+    },
+    CommitPinned {
+        deployment: u64,
+        commit: String,
+    },
+    ArtifactPinned {
+        deployment: u64,
+        pin: PinV1,
+    },
+    ReleasePrepared {
+        deployment: u64,
+        release: String,
+    },
+    HookDone {
+        deployment: u64,
+        post: bool,
+    },
+    Noted {
+        deployment: u64,
+        note: String,
+    },
+    OperationBegun {
+        deployment: u64,
+        operation: u64,
+        evidence: EvidenceV1,
+        to_release: Option<String>,
+    },
+    OperationEnded {
+        deployment: u64,
+        operation: u64,
+        end: EndV1,
+    },
+    DeploymentEnded {
+        deployment: u64,
+        failure: Option<FailureV1>,
+    },
+    DeploymentCut {
+        deployment: u64,
+    },
+    Interrupted {
+        reason: ReasonV1,
+    },
     Completed,
     Failed,
     Drained,
+    /// [`EventV1::Started`] of a task that has a nonce.
+    Begun {
+        by: CallerV1,
+        nonce: u64,
+        definition: DefinitionV1,
+    },
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -152,8 +204,12 @@ impl EntryV1 {
 impl From<&Event> for EventV1 {
     fn from(event: &Event) -> Self {
         match event.clone() {
-            Event::Started { by, definition } => {
-                Self::Started { by: by.into(), definition: (&definition).into() }
+            Event::Started { by, nonce, definition } => {
+                let (by, definition) = (by.into(), (&definition).into());
+                match nonce {
+                    Some(Nonce(nonce)) => Self::Begun { by, nonce, definition },
+                    None => Self::Started { by, definition },
+                }
             }
             Event::StopRequested { by } => Self::StopRequested { by: by.into() },
             Event::CutRequested { by } => Self::CutRequested { by: by.into() },
@@ -202,7 +258,11 @@ impl TryFrom<EventV1> for Event {
     fn try_from(row: EventV1) -> Result<Self, RowError> {
         Ok(match row {
             EventV1::Started { by, definition } => {
-                Self::Started { by: by.into(), definition: definition.try_into()? }
+                Self::Started { by: by.into(), nonce: None, definition: definition.try_into()? }
+            }
+            EventV1::Begun { by, nonce, definition } => {
+                let nonce = Some(Nonce(nonce));
+                Self::Started { by: by.into(), nonce, definition: definition.try_into()? }
             }
             EventV1::StopRequested { by } => Self::StopRequested { by: by.into() },
             EventV1::CutRequested { by } => Self::CutRequested { by: by.into() },

@@ -99,7 +99,7 @@ fn event(bytes: &mut impl Iterator<Item = u8>) -> Option<Event> {
         22 => Event::Drained,
         23 => Event::CutRequested { by: by() },
         24 => Event::DeploymentCut { deployment },
-        _ => Event::Started { by: by(), definition: definition(bytes)? },
+        _ => Event::Started { by: by(), nonce: None, definition: definition(bytes)? },
     })
 }
 
@@ -137,7 +137,7 @@ fn adds_up(task: &Task) {
 fuzz_target!(|bytes: &[u8]| {
     let bytes = &mut bytes.iter().copied();
     let Some(definition) = definition(bytes) else { return };
-    let started = Event::Started { by: by(), definition };
+    let started = Event::Started { by: by(), nonce: None, definition };
     let mut task = Task::begin(TaskId(1), &started, Timestamp(0)).expect("it is the first event");
     let mut journal = vec![started];
     while let Some(event) = event(bytes) {
