@@ -7,6 +7,10 @@
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "cli")]
+pub mod page;
+#[cfg(feature = "cli")]
+pub mod view;
 pub mod wire;
 
 /// The JSON Schema of a release plan.

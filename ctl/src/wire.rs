@@ -11,6 +11,7 @@ pub mod problem;
 pub mod report;
 pub mod service;
 pub mod task;
+pub mod words;
 
 use serde::{Deserialize, Serialize};
 

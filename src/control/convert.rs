@@ -60,7 +60,7 @@ pub fn task(summary: TaskSummary) -> Task {
             },
             operations: OperationCounts { total: p.operations, done: p.operations_done },
         },
-        possible: summary.state.possible().iter().map(ToString::to_string).collect(),
+        possible: summary.state.possible().iter().map(|verb| (*verb).into()).collect(),
         warnings: Vec::new(),
     }
 }

@@ -193,7 +193,7 @@ fn exit_codes() -> String {
     page.push_str("\nCommands that wait for a task (`wait`, `watch`, `execute --wait`, `resume --watch`, …) end with its state:\n\n");
     page.push_str("| code | state |\n|---|---|\n");
     for state in TaskState::ALL.into_iter().filter(|state| !state.is_active()) {
-        writeln!(page, "| {} | {state} |", of_state(state.name())).unwrap();
+        writeln!(page, "| {} | {state} |", of_state(&state.name().into())).unwrap();
     }
     writeln!(page, "| {} | Ctrl-C: the task goes on |", deployctl::cli::CTRL_C).unwrap();
     page + "

@@ -2,9 +2,11 @@
 
 use std::io;
 
-use super::terminal::{Terminal, printable};
+use super::terminal::Terminal;
 use crate::client::ClientError;
+use crate::view::text::printable;
 use crate::wire::problem::code;
+use crate::wire::words::TaskState;
 
 /// Wrong usage.
 pub const USAGE: u8 = 2;
@@ -94,13 +96,17 @@ impl Failure {
 }
 
 /// The exit code of a command that has waited for a task.
-pub fn of_state(state: &str) -> u8 {
+pub const fn of_state(state: &TaskState) -> u8 {
     match state {
-        "SUCCEEDED" => 0,
-        "FAILED" => 10,
-        "STOPPED" => 11,
-        "PAUSED" => 12,
-        "INTERRUPTED" => 13,
-        _ => 1,
+        TaskState::Succeeded => 0,
+        TaskState::Failed => 10,
+        TaskState::Stopped => 11,
+        TaskState::Paused => 12,
+        TaskState::Interrupted => 13,
+        TaskState::Queued
+        | TaskState::Running
+        | TaskState::Stopping
+        | TaskState::Pausing
+        | TaskState::Other(_) => 1,
     }
 }

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::args::{Import, Output};
 use super::exit::Failure;
-use super::terminal::{Terminal, printable};
+use super::terminal::Terminal;
+use crate::view::text::printable;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -2,50 +2,47 @@
 
 use hyper::Method;
 
-use super::args::{Output, RepoCommand, ServiceCommand};
+use super::args::{RepoCommand, ServiceCommand};
 use super::exit::Failure;
 use super::import::import;
 use super::plans::escape;
-use super::render;
+use super::session::Session;
 use super::tasks::copy;
-use super::terminal::{Terminal, printable};
-use crate::client::Client;
+use super::terminal::Terminal;
+use crate::view::text::printable;
+use crate::view::{text, time};
 use crate::wire::Info;
 use crate::wire::service::{CreateRepository, Reloaded, Repository, RepositoryList, Service, ServiceList};
+use crate::wire::words::ContainerState;
 
-pub async fn service(
-    command: ServiceCommand,
-    client: &Client,
-    output: Output,
-    terminal: &mut Terminal,
-) -> Result<u8, Failure> {
+pub async fn service(command: ServiceCommand, session: &mut Session<'_>) -> Result<u8, Failure> {
     match command {
         ServiceCommand::List => {
-            let list: ServiceList = client.get("/v1/services").await?;
-            if !terminal.document(output, &list)? {
+            let list: ServiceList = session.client.get("/v1/services").await?;
+            if !session.terminal.document(session.output, &list)? {
                 let rows = list.services.iter().map(summary).collect();
-                terminal.table(&["ID", "NAME", "RUNTIME", "UP", "TASK", "DESCRIPTION"], rows)?;
+                session.terminal.table(&["ID", "NAME", "RUNTIME", "UP", "TASK", "DESCRIPTION"], rows)?;
             }
         }
         ServiceCommand::Show { service } => {
-            let service: Service = client.get(&format!("/v1/services/{}", escape(&service))).await?;
-            if !terminal.document(output, &service)? {
-                show(&service, terminal)?;
+            let service: Service = session.client.get(&format!("/v1/services/{}", escape(&service))).await?;
+            if !session.terminal.document(session.output, &service)? {
+                show(&service, session.terminal)?;
             }
         }
         ServiceCommand::Logs { service, lines } => {
             let path = format!("/v1/services/{}/logs?lines={lines}", escape(&service));
-            return copy(client.text(&path).await?, output, terminal).await;
+            return copy(session.client.text(&path).await?, session.output, session.terminal).await;
         }
-        ServiceCommand::Import(arguments) => return import(&arguments, output, terminal),
+        ServiceCommand::Import(arguments) => return import(&arguments, session.output, session.terminal),
         ServiceCommand::Reload => {
-            let done: Reloaded = client.call(Method::POST, "/v1/services/reload", Vec::new()).await?;
-            if !terminal.document(output, &done)? {
+            let done: Reloaded = session.client.call(Method::POST, "/v1/services/reload", Vec::new()).await?;
+            if !session.terminal.document(session.output, &done)? {
                 let list = |names: &[String]| if names.is_empty() { "none".into() } else { names.join(", ") };
                 let (added, changed, removed) = (list(&done.added), list(&done.changed), list(&done.removed));
-                let services = render::count(done.services, "service");
+                let services = text::count(done.services, "service");
                 let text = format!("{services}; new: {added}; changed: {changed}; gone: {removed}");
-                terminal.line(&printable(&text))?;
+                session.terminal.line(&printable(&text))?;
             }
         }
     }
@@ -53,7 +50,7 @@ pub async fn service(
 }
 
 fn summary(service: &Service) -> Vec<String> {
-    let up = service.containers.iter().filter(|container| container.state == "running").count();
+    let up = service.containers.iter().filter(|container| container.state == ContainerState::Running).count();
     vec![
         service.service_id.to_string(),
         service.name.clone(),
@@ -74,9 +71,9 @@ fn show(service: &Service, terminal: &mut Terminal) -> Result<(), Failure> {
     let rows = service.containers.iter().map(|container| {
         vec![
             container.name.clone(),
-            container.state.clone(),
+            container.state.to_string(),
             container.pid.map(|pid| pid.to_string()).unwrap_or_default(),
-            container.since.as_deref().map(|since| render::time(since, local)).unwrap_or_default(),
+            container.since.as_deref().map(|since| time::time(since, local)).unwrap_or_default(),
             container.release.clone().unwrap_or_default(),
             container.labels.join(","),
             container.detail.clone(),
@@ -87,50 +84,51 @@ fn show(service: &Service, terminal: &mut Terminal) -> Result<(), Failure> {
     Ok(())
 }
 
-pub async fn repo(
-    command: RepoCommand,
-    client: &Client,
-    output: Output,
-    terminal: &mut Terminal,
-) -> Result<u8, Failure> {
+pub async fn repo(command: RepoCommand, session: &mut Session<'_>) -> Result<u8, Failure> {
     match command {
         RepoCommand::Create { name } => {
-            let created: Repository = client.post("/v1/repositories", &CreateRepository { name }).await?;
-            if !terminal.document(output, &created)? {
-                terminal.line(&printable(&created.path))?;
-                terminal.note(&printable(&format!("push to it:  git push {} main", created.path)));
+            let created: Repository =
+                session.client.post("/v1/repositories", &CreateRepository { name }).await?;
+            if !session.terminal.document(session.output, &created)? {
+                session.terminal.line(&printable(&created.path))?;
+                session.terminal.note(&printable(&format!("push to it:  git push {} main", created.path)));
             }
         }
         RepoCommand::List => {
-            let list: RepositoryList = client.get("/v1/repositories").await?;
-            if !terminal.document(output, &list)? {
+            let list: RepositoryList = session.client.get("/v1/repositories").await?;
+            if !session.terminal.document(session.output, &list)? {
                 let row =
                     |repo: &Repository| vec![repo.name.clone(), repo.path.clone(), repo.branches.join(", ")];
-                terminal.table(
+                session.terminal.table(
                     &["REPOSITORY", "PATH", "BRANCHES"],
                     list.repositories.iter().map(row).collect(),
                 )?;
             }
         }
         RepoCommand::Delete { name } => {
-            client.bytes(Method::DELETE, &format!("/v1/repositories/{}", escape(&name)), Vec::new()).await?;
-            terminal.document(output, &serde_json::json!({ "repository": name, "deleted": true }))?;
+            session
+                .client
+                .bytes(Method::DELETE, &format!("/v1/repositories/{}", escape(&name)), Vec::new())
+                .await?;
+            session
+                .terminal
+                .document(session.output, &serde_json::json!({ "repository": name, "deleted": true }))?;
         }
     }
     Ok(0)
 }
 
-pub async fn info(client: &Client, output: Output, terminal: &mut Terminal) -> Result<u8, Failure> {
-    let info: Info = client.get("/v1/info").await?;
-    if terminal.document(output, &info)? {
+pub async fn info(session: &mut Session<'_>) -> Result<u8, Failure> {
+    let info: Info = session.client.get("/v1/info").await?;
+    if session.terminal.document(session.output, &info)? {
         return Ok(0);
     }
-    let since = render::time(&info.started_at, terminal.is_terminal);
-    terminal.line(&format!("deployd {} (process {}), up since {since}", info.version, info.pid))?;
+    let since = time::time(&info.started_at, session.terminal.is_terminal);
+    session.terminal.line(&format!("deployd {} (process {}), up since {since}", info.version, info.pid))?;
     let c = info.counts;
-    let (services, plans) = (render::count(c.services, "service"), render::count(c.plans, "plan"));
-    let tasks = render::count(c.tasks, "task");
-    terminal.line(&format!("  {services}, {plans}, {tasks}, {} of them active", c.active))?;
-    terminal.line(&printable(&format!("  you are {} ({})", info.caller.user, info.role)))?;
+    let (services, plans) = (text::count(c.services, "service"), text::count(c.plans, "plan"));
+    let tasks = text::count(c.tasks, "task");
+    session.terminal.line(&format!("  {services}, {plans}, {tasks}, {} of them active", c.active))?;
+    session.terminal.line(&printable(&format!("  you are {} ({})", info.caller.user, info.role)))?;
     Ok(0)
 }

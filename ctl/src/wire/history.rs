@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::words::OperationState;
+
 /// `GET /v1/history`: newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -28,7 +30,8 @@ pub struct Entry {
     /// How: `START`, `STOP`, …
     pub deployment: String,
     /// `SUCCEEDED` or `FAILED`.
-    pub state: String,
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub state: OperationState,
     /// The release before.
     pub from_release: Option<String>,
     /// The release since.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Event;
 use super::task::{Task, Usual};
+use super::words::{DeploymentState, OperationState, Settled};
 
 /// `GET /v1/tasks/{id}/report`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,7 +36,8 @@ pub struct Deployment {
     /// The labels that chose the containers; empty: all.
     pub labels: Vec<String>,
     /// `PENDING`, `RUNNING`, `SUCCEEDED`, `FAILED`, `SKIPPED`, `INTERRUPTED`.
-    pub state: String,
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub state: DeploymentState,
     /// When it began.
     pub started_at: Option<String>,
     /// When it ended.
@@ -77,7 +79,8 @@ pub struct Operation {
     /// The container's name.
     pub container: String,
     /// As for deployments, and `UNCHANGED`.
-    pub state: String,
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub state: OperationState,
     /// When it began.
     pub started_at: Option<String>,
     /// When it ended.
@@ -90,7 +93,8 @@ pub struct Operation {
     pub detail: String,
     /// `foundDone` or `completed`, when a crash had left it in doubt.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub settled: Option<String>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub settled: Option<Settled>,
     /// Why it failed.
     pub error: Option<Failure>,
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::words::ContainerState;
+
 /// `GET /v1/services`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -39,7 +41,8 @@ pub struct Container {
     /// Its labels.
     pub labels: Vec<String>,
     /// `running`, `stopped`, `exited`, `unknown`.
-    pub state: String,
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub state: ContainerState,
     /// The process id of what runs.
     pub pid: Option<i32>,
     /// Since when it runs.

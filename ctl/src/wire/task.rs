@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Caller;
+use super::words::{Reason, Stage, TaskState, Verb};
 
 /// `POST /v1/tasks`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,10 +54,12 @@ pub struct Task {
     /// The plan's comment.
     pub comment: Option<String>,
     /// `RUNNING`, `STOPPING`, `PAUSING`, `SUCCEEDED`, `FAILED`, `STOPPED`, `PAUSED`, `INTERRUPTED`.
-    pub state: String,
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub state: TaskState,
     /// Why, for programs: `failing`, `deploymentFailed`, `stoppedByUser`, `pausedByUser`,
     /// `daemonDied`, `daemonShutDown`, `actorCrashed`, `storeFailed`.
-    pub reason: Option<String>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub reason: Option<Reason>,
     /// Who executed it.
     pub created_by: Caller,
     /// When it was executed.
@@ -68,7 +71,8 @@ pub struct Task {
     /// How far it is.
     pub progress: Progress,
     /// The commands that are possible now: `stop`, `pause`, `resume`, `delete`.
-    pub possible: Vec<String>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub possible: Vec<Verb>,
     /// Warnings for whoever executes or resumes: paused tasks over the same services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -185,7 +189,8 @@ pub struct Waiting {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Preparation {
     /// `awaitDownload`, `download`, `awaitBuild`, `build`, `hook`.
-    pub stage: String,
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub stage: Stage,
     /// Since when.
     pub since: String,
     /// How many bytes of a download have come.

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::super::args::Output;
 use super::super::exit::Failure;
-use super::super::terminal::{Terminal, printable};
+use super::super::terminal::Terminal;
+use crate::view::text::printable;
 
 /// What opens a page says within this time if it can't; a browser that is started by it may stay.
 const OPENED: Duration = Duration::from_secs(3);

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::render;
-use super::terminal::printable;
+use crate::view::text;
+use crate::view::text::printable;
 use crate::wire::event::Event;
 
 /// One line about an event; `None` when there is nothing to say to people.
@@ -15,8 +15,8 @@ pub fn in_words(event: &Event) -> Option<String> {
     let words = match &*event.kind {
         "task.started" => {
             let count = |key: &str| event.details.get(key).and_then(Value::as_u64).unwrap_or(0);
-            let services = render::count(count("deployments"), "service");
-            let batches = render::count(count("batches"), "batch");
+            let services = text::count(count("deployments"), "service");
+            let batches = text::count(count("batches"), "batch");
             format!("task started by {}: {services} in {batches}", by())
         }
         "task.stopRequested" => format!("{} asked to stop: {}", by(), text("state")),
