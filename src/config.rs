@@ -1,17 +1,18 @@
 //! The daemon's configuration: `/etc/deployd/deployd.yaml`, every key optional.
 
 mod file;
+pub mod keys;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::artifact::fetch::{Limits, Timeouts};
 use crate::catalog::Engine;
-use crate::catalog::parse::{duration, size};
+use crate::mistake::Mistake;
+use crate::reading::Mistakes;
 use crate::retention::Retention;
 use crate::systemd::Scope;
 use crate::yaml;
-use file::File;
 
 /// Where the system's daemon finds its configuration.
 pub const SYSTEM_FILE: &str = "/etc/deployd/deployd.yaml";
@@ -208,81 +209,15 @@ impl Config {
         })
     }
 
-    fn merge(&mut self, bytes: &[u8]) -> Result<(), Vec<String>> {
-        let texts = |mistakes: Vec<crate::mistake::Mistake>| {
-            mistakes.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
+    fn merge(&mut self, bytes: &[u8]) -> Result<(), Vec<Mistake>> {
         let says_nothing = |line: &[u8]| matches!(line.trim_ascii_start().first(), None | Some(b'#'));
-        let file: File = if bytes.split(|&byte| byte == b'\n').all(says_nothing) {
-            File::default()
-        } else {
-            yaml::parse(bytes, MAX_BYTES).map_err(texts)?;
-            serde_yaml::from_slice(bytes).map_err(|error| vec![error.to_string()])?
-        };
-        let mut wrong = Vec::new();
-        self.take(file, &mut wrong);
-        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
-    }
-
-    fn take(&mut self, file: File, wrong: &mut Vec<String>) {
-        let mut time = |place: &mut Duration, key: &str, text: Option<String>| {
-            let Some(text) = text else { return };
-            match duration(&text) {
-                Some(value) => *place = value,
-                None => wrong.push(format!(" {key}: `{text}` is no duration; write it like 30s or 10m")),
-            }
-        };
-        time(&mut self.shutdown_grace, "shutdownGrace", file.shutdown_grace);
-        time(&mut self.timeouts.fetch, "timeouts.fetch", file.timeouts.fetch);
-        time(&mut self.git_timeout, "timeouts.git", file.timeouts.git);
-        let mut bytes = |place: &mut u64, key: &str, value: Option<serde_yaml::Value>| {
-            let Some(value) = value else { return };
-            let read = value.as_u64().or_else(|| size(value.as_str()?));
-            match read {
-                Some(value) => *place = value,
-                None => wrong.push(format!(" {key}: a size is written like 512M or 4G")),
-            }
-        };
-        bytes(&mut self.limits.max_bytes, "packages.maxBytes", file.packages.max_bytes);
-        bytes(
-            &mut self.limits.max_unpacked_bytes,
-            "packages.maxUnpackedBytes",
-            file.packages.max_unpacked_bytes,
-        );
-        let set = |place: &mut PathBuf, value: Option<PathBuf>| {
-            if let Some(value) = value {
-                *place = value;
-            }
-        };
-        set(&mut self.socket, file.socket);
-        set(&mut self.state_dir, file.state_dir);
-        set(&mut self.services_dir, file.services_dir);
-        set(&mut self.podman, file.engines.podman);
-        set(&mut self.docker, file.engines.docker);
-        let mut count = |place: &mut usize, key: &str, value: Option<usize>| match value {
-            Some(0) => wrong.push(format!(" concurrency.{key}: at least 1")),
-            Some(value) => *place = value.min(tokio::sync::Semaphore::MAX_PERMITS),
-            None => {}
-        };
-        count(&mut self.concurrency.services, "services", file.concurrency.services);
-        count(&mut self.concurrency.downloads, "downloads", file.concurrency.downloads);
-        count(&mut self.concurrency.builds, "builds", file.concurrency.builds);
-        match file.notify.command {
-            Some(command) if command.first().is_none_or(|program| !program.starts_with('/')) => {
-                wrong.push(" notify.command: a program with its whole path, and its arguments".into());
-            }
-            command => self.notify = command.unwrap_or_default(),
+        if bytes.split(|&byte| byte == b'\n').all(says_nothing) {
+            return Ok(());
         }
-        self.limits.max_entries = file.packages.max_entries.unwrap_or(self.limits.max_entries);
-        self.operators = file.access.operators.unwrap_or_else(|| std::mem::take(&mut self.operators));
-        self.viewers = file.access.viewers;
-        self.allowed_repositories = file.git.allowed_repositories;
-        self.allowed_uris = file.packages.allowed_uris;
-        self.prefetch = file.prefetch;
-        self.resume_on_start = file.resume_on_start;
-        self.retention.tasks = file.retention.tasks.unwrap_or(self.retention.tasks);
-        let days = file.retention.days.map(|days| Duration::from_hours(24) * days);
-        self.retention.age = days.or(self.retention.age);
+        let root = yaml::parse(bytes, MAX_BYTES)?;
+        let mut mistakes = Mistakes::default();
+        file::read(&root, self, &mut mistakes);
+        mistakes.or(())
     }
 }
 
@@ -292,7 +227,8 @@ mod tests {
 
     fn merged(text: &str) -> Result<Config, Vec<String>> {
         let mut config = Config::of_system("deployd".into());
-        config.merge(text.as_bytes()).map(|()| config)
+        let texts = |mistakes: Vec<Mistake>| mistakes.iter().map(ToString::to_string).collect();
+        config.merge(text.as_bytes()).map(|()| config).map_err(texts)
     }
 
     #[test]

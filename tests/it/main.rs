@@ -18,6 +18,7 @@ mod commands;
 mod crash;
 mod drift;
 mod dry_run;
+mod empty;
 mod followups;
 mod harness;
 mod history;

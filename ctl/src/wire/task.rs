@@ -12,8 +12,9 @@ use super::words::{Reason, Stage, TaskState, Verb};
 pub struct Execute {
     /// The plan's name.
     pub plan: String,
-    /// Its revision; the newest when absent.
+    /// Its revision; the newest when absent. `null` is refused: it could be a value that got lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub revision: Option<u32>,
     /// Only show what would be done.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
