@@ -43,6 +43,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How long a git command may take.
     pub git_timeout: Duration,
+    /// How long each start or stop of a unit may take; `None`: as the unit says itself.
+    pub unit_timeout: Option<Duration>,
     /// How many deployments, downloads and builds go on at the same time.
     pub concurrency: Concurrency,
     /// What later batches need is fetched, built and unpacked while an earlier one runs.
@@ -168,6 +170,7 @@ impl Config {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             git_timeout: crate::artifact::git::TIMEOUT,
+            unit_timeout: None,
             concurrency: Concurrency { services: 512, downloads: 4, builds: 2 },
             prefetch: false,
             resume_on_start: false,
@@ -242,8 +245,10 @@ mod tests {
     fn values_are_taken() {
         let text = "access: {operators: [ops], viewers: [dev]}\ngit: {allowedRepositories: [https://g/]}\n\
                     packages: {allowedUris: [https://p/], maxBytes: 1G, maxEntries: 5}\n\
-                    concurrency: {services: 3}\nshutdownGrace: 5s\ntimeouts: {fetch: 1m}\n";
+                    concurrency: {services: 3}\nshutdownGrace: 5s\ntimeouts: {fetch: 1m, unit: 90s}\n";
         let config = merged(text).unwrap();
+        assert_eq!(config.unit_timeout, Some(Duration::from_secs(90)));
+        assert_eq!(merged("timeouts: {fetch: 1m}").unwrap().unit_timeout, None);
         assert_eq!(config.operators, ["ops"]);
         assert_eq!(config.limits.max_bytes, 1 << 30);
         assert_eq!(config.limits.max_entries, 5);
@@ -256,6 +261,7 @@ mod tests {
     fn mistakes_are_named() {
         assert!(merged("soket: /x").unwrap_err()[0].contains("soket"));
         assert!(merged("shutdownGrace: soon").unwrap_err()[0].contains("shutdownGrace"));
+        assert!(merged("timeouts: {unit: 0s}").unwrap_err()[0].contains("timeouts.unit"));
         assert!(merged("concurrency: {builds: 0}").unwrap_err()[0].contains("builds"));
         assert!(merged("notify: {command: [mail]}").unwrap_err()[0].contains("notify.command"));
         assert!(merged("a: 1\na: 2").unwrap_err()[0].contains("duplicate"));

@@ -39,7 +39,7 @@ pub fn build_executor(
     let artifacts = Arc::new(artifacts);
     let git = Git::open(state.join("git"), state.join("git-cache"), config.git_timeout);
     let git = Arc::new(git.map_err(io("open the repositories"))?);
-    let systemd = config.systemd.clone().map(|scope| Arc::new(Systemd::new(scope)));
+    let systemd = config.systemd.clone().map(|scope| Arc::new(Systemd::new(scope, config.unit_timeout)));
     let processes: Arc<dyn Commands> = Arc::new(Processes(launcher.clone()));
     let commands = match &systemd {
         Some(systemd) => {

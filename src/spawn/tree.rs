@@ -142,11 +142,14 @@ pub async fn end(
         result?;
         false
     } else {
-        if let Some(leader) = session.leader()? {
-            signal_group(pid, Signal::SIGKILL)?;
-            ended(leader).await?;
-        }
-        let kill = end_stragglers(&mut session, operation, Signal::SIGKILL);
+        let kill = async {
+            if let Some(leader) = session.leader()? {
+                signal_group(pid, Signal::SIGKILL)?;
+                ended(leader).await?;
+            }
+            end_stragglers(&mut session, operation, Signal::SIGKILL).await
+        };
+        // One that waits for a dead disk, say, takes no signal at all.
         tokio::time::timeout(Duration::from_secs(30), kill)
             .await
             .map_err(|_| io::Error::other("processes are left that SIGKILL does not end"))??;

@@ -56,7 +56,7 @@ impl TransientUnits {
     async fn is_up(&self, identity: &Identity) -> Result<bool, SystemdError> {
         let unit = unit_of(&identity.name);
         let state = self.systemd.state(&unit, &[]).await?;
-        if !state.is_up() && !state.has_job {
+        if state.is_down() {
             return Ok(false);
         }
         if state.description == description(identity) {
@@ -103,8 +103,7 @@ impl TransientUnits {
     ) -> Result<bool, SystemdError> {
         let unit = unit_of(&identity.name);
         let mut output = Output::of(&self.notes(identity));
-        let is_over = |state: &UnitState| !state.is_up() && !state.has_job;
-        let over = self.systemd.until(&unit, &[], is_over);
+        let over = self.systemd.until(&unit, &[], UnitState::is_down);
         let over = tokio::time::timeout(command.timeout + PATIENCE + MARGIN, over);
         tokio::pin!(over);
         let mut tick = tokio::time::interval(OUTPUT);
@@ -129,7 +128,7 @@ impl TransientUnits {
     }
 
     async fn end(&self, name: &str) -> Result<(), SystemdError> {
-        match self.systemd.stop(&unit_of(name)).await {
+        match self.systemd.stop(&unit_of(name), None).await {
             // It is not loaded: nothing of it runs.
             Err(SystemdError::Refused { name, .. }) if name.ends_with(".NoSuchUnit") => Ok(()),
             stopped => stopped,

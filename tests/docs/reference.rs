@@ -14,13 +14,13 @@ use deployd::task::host_event::HostEvent;
 use deployd::task::state::{TaskState, Transition};
 use serde_json::Value;
 
-use super::reading::{CONFIGURATION, FILES, PLAN_RULES, file, named, problems, variants};
+use super::reading::{CONFIGURATION, FILES, PLAN_RULES, file, named, problems, variants, words};
 use super::{root, source, updates};
 
 const MADE: &str = "<!-- Made from the program by a test (tests/docs). DEPLOYD_UPDATE=1 cargo test --test docs writes it. -->\n\n";
 
 /// Why a deployment or an operation failed, by the code in the report.
-const FAILURES: [(&str, &str); 26] = [
+const FAILURES: [(&str, &str); 27] = [
     (
         "artifactGone",
         "What was fetched or built before is gone, and what was made again differs. Execute the plan anew.",
@@ -53,6 +53,11 @@ const FAILURES: [(&str, &str); 26] = [
     ("startFailed", "The container can't be started."),
     ("stopFailed", "The container can't be stopped."),
     ("switchFailed", "The container can't be pointed to its release."),
+    (
+        "unhealthy",
+        "START found it running, and it did not answer its health check, or hangs on its way up or down. Nothing was \
+         touched: RESTART it.",
+    ),
 ];
 
 fn plan() -> String {
@@ -255,6 +260,10 @@ fn states() -> String {
         for (variant, doc) in of(text, name) {
             writeln!(page, "| {} | {doc} |", variant.to_uppercase()).unwrap();
         }
+    }
+    page.push_str("\n## Of a container\n\nAs `deployctl service show` and `GET /v1/services` tell it.\n\n| state | |\n|---|---|\n");
+    for (word, doc) in words("ContainerState") {
+        writeln!(page, "| `{word}` | {doc} |").unwrap();
     }
     page
 }

@@ -180,7 +180,12 @@ fn systemd() -> Vec<SystemdError> {
             message: text("access denied"),
         },
         SystemdError::Job { verb: "start", unit: unit(), result: text("failed"), detail: text("exit-code") },
-        SystemdError::JobHangs { verb: "start", unit: unit(), seconds: 90 },
+        SystemdError::JobHangs {
+            verb: "start",
+            unit: unit(),
+            limit: std::time::Duration::from_secs(90),
+            state: "it is activating (start-pre)".into(),
+        },
     ]
 }
 
