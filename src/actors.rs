@@ -29,7 +29,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::catalog::{Catalog, ServiceId};
-pub use crate::executor::{ContainerView, Preparation};
+pub use crate::executor::{ContainerView, Preparation, Wait};
 use crate::mistake::{FileMistake, Mistake};
 pub use crate::task::command::Command;
 use crate::task::drift::Drift;
@@ -70,6 +70,8 @@ pub trait Commander: Send + Sync + 'static {
     async fn artifact_bytes(&self) -> Result<u64, Refused>;
     /// What the deployments of a task are about before they touch a container, by their index.
     fn preparations(&self, task: TaskId) -> BTreeMap<usize, Preparation>;
+    /// What the operations of a task wait for at their containers.
+    fn waits(&self, task: TaskId) -> Vec<Wait>;
     /// The active task that holds a service.
     fn holder(&self, service: ServiceId) -> Option<TaskId>;
     /// Whether the daemon is shutting down.

@@ -30,7 +30,7 @@ use crate::notify;
 use crate::retention::{self, Retention};
 use crate::spawn::client::Spawner;
 use crate::store::{Change, Integrity, StateLock, Store, StoreError};
-use crate::task::TaskId;
+use crate::task::admission::Claim;
 use crate::task::host_event::HostEvent;
 use logs::Logs;
 
@@ -164,7 +164,7 @@ async fn serve(
     let (catalog_sender, catalog) = watch::channel(Arc::new(catalog));
     let (held_sender, held) = watch::channel(Held::default());
     let means = means::means(config, &executor, host);
-    look_around(host, &executor, tasks::unfinished(store)?);
+    look_around(host, &executor, &claims);
     let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
     let claims = claims.into_iter().map(|claim| claim.0);
     let (retention, logs) = (config.retention, Logs::new(runtime));
@@ -218,17 +218,11 @@ async fn serve(
 }
 
 /// What the start does not wait for.
-fn look_around(
-    host: &tokio::runtime::Handle,
-    executor: &Arc<Executor>,
-    unfinished: HashSet<(TaskId, usize)>,
-) {
-    // Builds and hooks outlive the daemon; those of deployments that are over have nobody who would join them.
+fn look_around(host: &tokio::runtime::Handle, executor: &Arc<Executor>, claims: &[(Claim, bool)]) {
+    // Builds and hooks outlive the daemon; those of tasks that never go on have nobody who would join them.
+    let open: HashSet<_> = claims.iter().map(|claim| claim.0.task).collect();
     let executor = executor.clone();
-    host.spawn(async move {
-        executor.end_commands_of(|task, deployment| !unfinished.contains(&(task, deployment))).await;
-        executor.tell_commands().await;
-    });
+    host.spawn(async move { executor.end_commands_of(|task| !open.contains(&task)).await });
     // The first look at the host's processes looks into each: not only when the first container is stopped.
     host.spawn(crate::spawn::look::look(Instant::now()));
 }

@@ -10,8 +10,10 @@ mod container;
 mod deeds;
 mod environment;
 mod foresee;
+mod health;
 mod hook;
 mod operate;
+mod patience;
 mod prepare;
 mod tasklog;
 
@@ -34,7 +36,7 @@ use crate::spawn::command::Commands;
 use crate::task::nonce::Nonce;
 use crate::task::{Failure, TaskId};
 
-pub use board::{Board, Preparation};
+pub use board::{Board, Preparation, Wait};
 pub use container::{ContainerView, Looked};
 pub use deeds::Deeds;
 pub use foresee::{Foreseen, NewRelease};
@@ -118,6 +120,8 @@ pub enum Halt {
     Failed(Failure),
     /// It was cut off by the cancellation token: whether it was done is in doubt.
     Cut,
+    /// It was cut off by the cancellation token while a deed was under way, which goes on: what, for people.
+    Left(String),
     /// What was to carry it out is gone, and with it the answer: whether it was done is in doubt.
     Lost(String),
 }

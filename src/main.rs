@@ -87,15 +87,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    keep_secrets();
+    // The spawner stays small: it parses nothing and starts no thread.
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    // These stay small: they parse nothing and start no thread.
-    match arguments.as_slice() {
-        [_, verb, rest @ ..] if verb == "relay" => return deployd::spawn::relay::serve(rest),
-        [_, verb, name] if verb == "shim" => {
-            return deployd::spawn::shim::serve(&name.to_string_lossy());
-        }
-        _ => keep_secrets(),
-    }
     if let [_, verb] = arguments.as_slice()
         && verb == "spawner"
     {

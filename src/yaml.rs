@@ -1,14 +1,19 @@
 //! YAML with positions, in bounded time and memory.
 //!
-//! saphyr-parser gives the structure with the position of everything, and what must not be there
-//! is refused on the way: duplicate keys, aliases, anchors, tags, merge keys, a second document,
-//! too much depth. serde_yaml says what a plain scalar means (`5` is a number, `no` is text, …).
+//! saphyr-parser gives the structure with the position of everything. What must not be there is refused on the
+//! way: duplicate keys, aliases, anchors, foreign tags, merge keys, a second document, too much depth. `core` says
+//! what a scalar means (`5` is a number, `no` is text, …).
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+mod core;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use crate::mistake::{MAX_MISTAKES, Mistake};
+
+pub use core::Meaning;
 
 /// Deeper nesting is refused.
 const MAX_DEPTH: usize = 32;
@@ -43,12 +48,12 @@ pub struct Node {
 /// What a node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// Text; `plain` when it stands without quotes.
+    /// A single value.
     Scalar {
         /// As written, quotes and escapes resolved.
         text: String,
-        /// Without quotes.
-        plain: bool,
+        /// What it means.
+        meaning: Meaning,
     },
     /// `- …`
     List(Vec<Node>),
@@ -56,56 +61,50 @@ pub enum Kind {
     Map(Vec<(Spanned<String>, Node)>),
 }
 
-/// What a scalar means.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Meaning {
-    /// Nothing stands there, or `null`.
-    Null,
-    /// A whole number.
-    Integer(i128),
-    /// Another number, or a truth value.
-    Other(&'static str),
-    /// Text.
-    Text,
-}
-
 impl Node {
     /// What it is, for messages.
-    pub fn describe(&self) -> &'static str {
+    pub const fn describe(&self) -> &'static str {
         match &self.kind {
             Kind::List(_) => "a list",
             Kind::Map(_) => "a map",
-            Kind::Scalar { .. } => match self.meaning() {
+            Kind::Scalar { meaning, .. } => match meaning {
                 Meaning::Null => "nothing",
-                Meaning::Integer(_) => "a number",
-                Meaning::Other(what) => what,
+                Meaning::Integer => "an integer",
+                Meaning::Fraction => "a number with a fraction",
+                Meaning::Truth => "true or false",
                 Meaning::Text => "text",
             },
         }
     }
 
-    /// What a scalar means; text for anything else.
-    pub fn meaning(&self) -> Meaning {
-        let Kind::Scalar { text, plain: true } = &self.kind else { return Meaning::Text };
-        if text.is_empty() {
-            return Meaning::Null;
+    /// Whether no value stands there: null, or text of nothing but blanks.
+    pub fn is_empty(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar { text, meaning } if *meaning == Meaning::Null || text.trim().is_empty())
+    }
+
+    /// Whether it is a list of nothing.
+    pub const fn is_empty_list(&self) -> bool {
+        matches!(&self.kind, Kind::List(nodes) if nodes.is_empty())
+    }
+
+    /// Whether it is null, however that is written.
+    pub const fn is_null(&self) -> bool {
+        matches!(self.kind, Kind::Scalar { meaning: Meaning::Null, .. })
+    }
+
+    /// Its value, if it is an integer.
+    pub fn integer(&self) -> Option<i128> {
+        match &self.kind {
+            Kind::Scalar { text, meaning: Meaning::Integer } => Some(core::integer(text)),
+            _ => None,
         }
-        // Only what begins like a number, a truth value or null needs a second look.
-        if !text.starts_with(|c: char| c.is_ascii_digit() || "+-.tTfFnN~".contains(c)) || text.len() > 64 {
-            return Meaning::Text;
-        }
-        match serde_yaml::from_str::<serde_yaml::Value>(text) {
-            Ok(serde_yaml::Value::Null) => Meaning::Null,
-            Ok(serde_yaml::Value::Bool(_)) => Meaning::Other("true or false"),
-            Ok(serde_yaml::Value::Number(number)) => match text.trim_start_matches('+').parse() {
-                Ok(integer) => Meaning::Integer(integer),
-                Err(_) => number
-                    .as_i64()
-                    .map(i128::from)
-                    .or_else(|| number.as_u64().map(i128::from))
-                    .map_or(Meaning::Other("a number with a fraction"), Meaning::Integer),
-            },
-            _ => text.parse().map_or(Meaning::Text, Meaning::Integer),
+    }
+
+    /// Its value, if it is `true` or `false`.
+    pub fn truth(&self) -> Option<bool> {
+        match &self.kind {
+            Kind::Scalar { text, meaning: Meaning::Truth } => Some(text.eq_ignore_ascii_case("true")),
+            _ => None,
         }
     }
 }
@@ -201,16 +200,22 @@ impl Builder {
     fn take(&mut self, event: Event<'_>, place: Place) -> Result<(), Mistake> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                self.refuse_extras(anchor, tag.is_some(), place);
-                let plain = style == ScalarStyle::Plain;
-                self.node(Node { place, kind: Kind::Scalar { text: text.into_owned(), plain } })?;
+                self.refuse_anchor(anchor, place);
+                let meaning = match tag {
+                    Some(tag) => self.allowed(core::tagged(&text, &tag), place).unwrap_or(Meaning::Text),
+                    None if style == ScalarStyle::Plain => core::meaning(&text),
+                    None => Meaning::Text,
+                };
+                self.node(Node { place, kind: Kind::Scalar { text: text.into_owned(), meaning } })?;
             }
             Event::SequenceStart(anchor, tag) => {
-                self.refuse_extras(anchor, tag.is_some(), place);
+                self.refuse_anchor(anchor, place);
+                self.check_collection("seq", tag.as_ref(), place);
                 self.open(Open::List(place, Vec::new()))?;
             }
             Event::MappingStart(anchor, tag) => {
-                self.refuse_extras(anchor, tag.is_some(), place);
+                self.refuse_anchor(anchor, place);
+                self.check_collection("map", tag.as_ref(), place);
                 let (entries, seen) = (Vec::new(), HashMap::new());
                 self.open(Open::Map { place, entries, seen, key: None })?;
             }
@@ -260,9 +265,13 @@ impl Builder {
                 if let Some(key) = key.take() {
                     entries.push((key, node));
                 } else {
-                    let Kind::Scalar { text, .. } = node.kind else {
+                    let Kind::Scalar { text, meaning } = node.kind else {
                         return Err(mistake(node.place, &path, "a key must be text".into()));
                     };
+                    if meaning == Meaning::Null {
+                        let text = "this key is null: write its name, in quotes if that is `null` or `~`";
+                        self.mistakes.push(mistake(node.place, &path, text.into()));
+                    }
                     if text == "<<" {
                         return Err(mistake(
                             node.place,
@@ -282,13 +291,21 @@ impl Builder {
         Ok(())
     }
 
-    fn refuse_extras(&mut self, anchor: usize, tag: bool, place: Place) {
+    fn refuse_anchor(&mut self, anchor: usize, place: Place) {
         if anchor != 0 {
             self.mistakes.push(mistake(place, &self.path(), "anchors (&…) are not allowed".into()));
         }
-        if tag {
-            self.mistakes.push(mistake(place, &self.path(), "tags (!…) are not allowed".into()));
+    }
+
+    fn check_collection(&mut self, kind: &str, tag: Option<&Cow<'_, Tag>>, place: Place) {
+        if let Some(tag) = tag {
+            self.allowed(core::check_collection(kind, tag), place);
         }
+    }
+
+    /// What a tag says, if it may stand there.
+    fn allowed<T>(&mut self, said: Result<T, String>, place: Place) -> Option<T> {
+        said.map_err(|text| self.mistakes.push(mistake(place, &self.path(), text))).ok()
     }
 
     /// The path of what is being read.

@@ -14,7 +14,7 @@ use super::preview::preview;
 use super::stored_plan::{policy, stored_plan, unavailable};
 use super::{
     Command, Commanded, Commander, ContainerView, Execute, PlanSize, Preparation, Preview, Refused, Reloaded,
-    Repository, Started, StoredPlan,
+    Repository, Started, StoredPlan, Wait,
 };
 use crate::catalog::{Catalog, Service, ServiceId};
 use crate::clock;
@@ -279,6 +279,10 @@ impl Commander for Handle {
 
     fn preparations(&self, task: TaskId) -> BTreeMap<usize, Preparation> {
         self.executor.board.of(task)
+    }
+
+    fn waits(&self, task: TaskId) -> Vec<Wait> {
+        self.executor.board.waits_of(task)
     }
 
     fn holder(&self, service: ServiceId) -> Option<TaskId> {

@@ -101,7 +101,8 @@ pub async fn show(
     let usual = |spec: &DeploymentSpec| {
         Forecast::of(snapshot.durations(spec.service.id, &spec.way, u64::MAX).unwrap_or_default())
     };
-    Ok(web::Json(convert::status(&task, usual, &state.commander.preparations(id))))
+    let (preparations, waits) = (state.commander.preparations(id), state.commander.waits(id));
+    Ok(web::Json(convert::status(&task, usual, &preparations, &waits)))
 }
 
 /// Resolves when a task has come to rest.

@@ -21,7 +21,6 @@ use crate::runtime::process::ProcessRuntime;
 use crate::runtime::unit::UnitRuntime;
 use crate::spawn::client::Spawner;
 use crate::spawn::command::{Commands, Processes};
-use crate::spawn::lasting::Lasting;
 use crate::store::Store;
 use crate::systemd::Systemd;
 use crate::systemd::transient::TransientUnits;
@@ -40,20 +39,16 @@ pub fn build_executor(
     let artifacts = Arc::new(artifacts);
     let git = Git::open(state.join("git"), state.join("git-cache"), config.git_timeout);
     let git = Arc::new(git.map_err(io("open the repositories"))?);
-    let systemd = config.systemd.clone().map(|scope| Arc::new(Systemd::new(scope)));
+    let systemd = config.systemd.clone().map(|scope| Arc::new(Systemd::new(scope, config.unit_timeout)));
     let processes: Arc<dyn Commands> = Arc::new(Processes(launcher.clone()));
-    let notes = state.join("commands");
-    let commands: Arc<dyn Commands> = match &systemd {
+    let commands = match &systemd {
         Some(systemd) => {
-            Arc::new(TransientUnits::new(systemd.clone(), notes).map_err(io("prepare commands"))?)
+            let units = TransientUnits::new(systemd.clone(), state.join("commands"));
+            Arc::new(units.map_err(io("prepare commands"))?)
         }
-        None => {
-            let lasting = Lasting::new(launcher.clone(), &config.binary, notes);
-            Arc::new(lasting.map_err(io("prepare commands"))?)
-        }
+        None => processes.clone(),
     };
-    let work = state.join("builds");
-    let builder = Builder::open(commands.clone(), artifacts.clone(), git.clone(), work, config.limits)
+    let builder = Builder::open(commands.clone(), artifacts.clone(), git.clone(), state.join("builds"))
         .map_err(io("prepare builds"))?;
     // All these directories may be new.
     File::open(state).and_then(|state| state.sync_all()).map_err(io("sync the state directory"))?;
@@ -85,7 +80,7 @@ pub fn build_executor(
         git,
         builder: Arc::new(builder),
         releases: Arc::new(releases),
-        logs: TaskLogs::new(state.join("tasks"), config.printed),
+        logs: TaskLogs::new(state.join("tasks")),
         limits: config.limits,
         policy,
         services_dir: services,

@@ -127,6 +127,7 @@ impl Runtime for EngineRuntime {
                 release,
                 status: Some(ExitStatus::Code(state.exit_code)),
                 rebooted,
+                restarts: found.restart_count,
             }
         })
     }
@@ -185,6 +186,19 @@ impl Runtime for EngineRuntime {
         }
         self.note(container, false).await?;
         Ok(StopReport { killed, took: begun.elapsed() })
+    }
+
+    /// The engine starts again what has ended, until it is told to stop it.
+    async fn give_up(
+        &self,
+        container: &ContainerRef,
+        _signal: &str,
+        timeout: Duration,
+    ) -> Result<(), RuntimeError> {
+        match self.find(container).await? {
+            Some(found) => Ok(self.connection.stop(&found.id, timeout).await?),
+            None => Ok(()),
+        }
     }
 
     async fn exited(&self, container: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus> {

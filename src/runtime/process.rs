@@ -144,6 +144,7 @@ impl Runtime for ProcessRuntime {
                 release: run.release,
                 status,
                 rebooted,
+                restarts: 0,
             });
         }
         let since = started_at(run.start_ticks);
@@ -218,6 +219,20 @@ impl Runtime for ProcessRuntime {
         point("after a run file was removed");
         self.exits().all.remove(&(run.pid, run.start_ticks));
         Ok(report)
+    }
+
+    async fn give_up(
+        &self,
+        container: &ContainerRef,
+        signal: &str,
+        timeout: Duration,
+    ) -> Result<(), RuntimeError> {
+        let signal: Signal = signal.parse().map_err(|_| RuntimeError::Signal(signal.to_string()))?;
+        let run = self.last_run(container).map_err(|source| io_error("read its run file", source))?;
+        let Some(run) = run else { return Ok(()) };
+        // The run file stays: it says which operation has started what has ended.
+        let ended = self.end(&run, signal, timeout).await;
+        ended.map(|_| ()).map_err(|source| io_error("end what it has left running", source))
     }
 
     async fn exited(&self, _: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus> {

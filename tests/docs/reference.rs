@@ -14,7 +14,7 @@ use deployd::task::host_event::HostEvent;
 use deployd::task::state::{TaskState, Transition};
 use serde_json::Value;
 
-use super::reading::{CONFIGURATION, FILES, PLAN_RULES, file, named, problems, variants};
+use super::reading::{CONFIGURATION, FILES, PLAN_RULES, file, named, problems, variants, words};
 use super::{root, source, updates};
 
 const MADE: &str = "<!-- Made from the program by a test (tests/docs). DEPLOYD_UPDATE=1 cargo test --test docs writes it. -->\n\n";
@@ -38,15 +38,8 @@ const FAILURES: [(&str, &str); 27] = [
     ("imageFailed", "The engine has no such image, and can't pull it."),
     ("internal", "A defect of deployd."),
     ("noRelease", "The container has no release yet; its command lies in one."),
-    (
-        "noSpace",
-        "The disk has too little room, or a build has filled it; the text says how much is missing or left.",
-    ),
+    ("noSpace", "The disk has too little room; the text says how much is missing."),
     ("observe", "The container can't be looked at."),
-    (
-        "outputTooLarge",
-        "A build's output has more bytes than `packages.maxUnpackedBytes` (an archive: `packages.maxBytes`), or more files than `packages.maxEntries`.",
-    ),
     ("packageDiffers", "The package has another sha256 than the plan says, or than this task has pinned."),
     ("packageIo", "The package can't be written, or a `file://` address can't be read."),
     ("packageNotFound", "The server answers 404 or 410."),
@@ -60,6 +53,11 @@ const FAILURES: [(&str, &str); 27] = [
     ("startFailed", "The container can't be started."),
     ("stopFailed", "The container can't be stopped."),
     ("switchFailed", "The container can't be pointed to its release."),
+    (
+        "unhealthy",
+        "START found it running, and it did not answer its health check, or hangs on its way up or down. Nothing was \
+         touched: RESTART it.",
+    ),
 ];
 
 fn plan() -> String {
@@ -262,6 +260,10 @@ fn states() -> String {
         for (variant, doc) in of(text, name) {
             writeln!(page, "| {} | {doc} |", variant.to_uppercase()).unwrap();
         }
+    }
+    page.push_str("\n## Of a container\n\nAs `deployctl service show` and `GET /v1/services` tell it.\n\n| state | |\n|---|---|\n");
+    for (word, doc) in words("ContainerState") {
+        writeln!(page, "| `{word}` | {doc} |").unwrap();
     }
     page
 }

@@ -26,8 +26,12 @@ fn each_class_of_mistake_has_its_own_message_at_its_own_place() {
             item.replace("Id: 1", "Id: 7"),
             "2:14: deployPlanItems[0].serviceId: service 7 is not in the catalog; services: 1 (s1)",
         ),
-        ("service 0", item.replace("Id: 1", "Id: 0"), "0 is not between 1 and"),
-        ("service as text", item.replace("Id: 1", "Id: one"), "a whole number must stand here, not text"),
+        (
+            "service 0",
+            item.replace("Id: 1", "Id: 0"),
+            "expected an integer between 1 and 9223372036854775807, found 0",
+        ),
+        ("service as text", item.replace("Id: 1", "Id: one"), "expected an integer, found text"),
         ("no way", "deployPlanItems:\n- serviceId: 1\n".into(), "`deployment` is missing"),
         (
             "misspelt way",
@@ -40,7 +44,11 @@ fn each_class_of_mistake_has_its_own_message_at_its_own_place() {
             format!("{item}  Priority: 3\n"),
             "4:3: deployPlanItems[0].Priority: unknown key; did you mean `priority`?",
         ),
-        ("fraction", format!("{item}  priority: 1.5\n"), "a whole number must stand here"),
+        (
+            "fraction",
+            format!("{item}  priority: 1.5\n"),
+            "expected an integer, found a number with a fraction",
+        ),
         ("order", format!("{item}  containerExecMethod: PARALEL\n"), "did you mean `PARALLEL`?"),
         (
             "label",

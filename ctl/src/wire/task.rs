@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Caller;
-use super::words::{Reason, Stage, TaskState, Verb};
+use super::words::{Doing, Reason, Stage, TaskState, Verb};
 
 /// `POST /v1/tasks`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,8 +12,9 @@ use super::words::{Reason, Stage, TaskState, Verb};
 pub struct Execute {
     /// The plan's name.
     pub plan: String,
-    /// Its revision; the newest when absent.
+    /// Its revision; the newest when absent. `null` is refused: it could be a value that got lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub revision: Option<u32>,
     /// Only show what would be done.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -181,6 +182,44 @@ pub struct Waiting {
     /// How far its download, build or hook is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preparation: Option<Preparation>,
+    /// What it waits for at each container. Not kept: it is as it is now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operations: Vec<OperationWait>,
+}
+
+/// What an operation waits for at its container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OperationWait {
+    /// The container.
+    pub container: String,
+    /// `look`, `stop`, `start`, `health`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub doing: Doing,
+    /// Since when.
+    pub since: String,
+    /// What its systemd unit says, once that takes longer than a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitStanding>,
+}
+
+/// What a systemd unit says while it is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UnitStanding {
+    /// Its name.
+    pub name: String,
+    /// `ActiveState`: `activating`, `deactivating`, …
+    pub active_state: String,
+    /// `SubState`: `start-pre`, `stop-sigterm`, …
+    pub sub_state: String,
+    /// `StatusText`: what its program says of itself, cut; empty when it says nothing.
+    pub status_text: String,
+    /// `start`, `stop`, …: its job waits for other jobs (`systemctl list-jobs`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_job: Option<String>,
 }
 
 /// What a deployment does before or after it touches containers. Not kept: it is as it is now.

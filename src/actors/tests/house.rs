@@ -170,14 +170,11 @@ impl House {
             processes: commands.clone(),
             fetcher: Fetcher::new(artifacts.clone(), Limits::default(), policy.clone(), Timeouts::default())
                 .unwrap(),
-            builder: Arc::new(
-                Builder::open(commands, artifacts.clone(), git.clone(), at("builds"), Limits::default())
-                    .unwrap(),
-            ),
+            builder: Arc::new(Builder::open(commands, artifacts.clone(), git.clone(), at("builds")).unwrap()),
             artifacts,
             git,
             releases: Arc::new(Releases::open(at("services")).unwrap()),
-            logs: TaskLogs::new(at("tasks"), 1 << 20),
+            logs: TaskLogs::new(at("tasks")),
             limits: Limits::default(),
             policy,
             services_dir: at("services"),
