@@ -38,12 +38,12 @@ pub fn read(root: &Node, config: &mut Config, mistakes: &mut Mistakes) {
     file.section("timeouts", &keys::TIMEOUTS, |timeouts| {
         timeouts.time_to("fetch", &mut config.timeouts.fetch);
         timeouts.time_to("git", &mut config.git_timeout);
-        let mut unit = config.unit_timeout.unwrap_or_default();
+        let mut unit = config.unit_timeout.unwrap_or(Duration::MAX);
         timeouts.time_to("unit", &mut unit);
-        if unit.is_zero() && timeouts.get("unit").is_some() {
+        if unit.is_zero() {
             timeouts.wrong("unit", "expected a duration of 1s or more");
         }
-        config.unit_timeout = Some(unit).filter(|unit| !unit.is_zero());
+        config.unit_timeout = Some(unit).filter(|unit| *unit < Duration::MAX);
     });
     config.prefetch = file.truth("prefetch").unwrap_or(config.prefetch);
     config.resume_on_start = file.truth("resumeOnStart").unwrap_or(config.resume_on_start);

@@ -29,9 +29,13 @@ impl Executor {
         let container = reference(&target.subject.service, &target.container.name);
         let observed = self.runtime.observe(&container).await;
         let observed = observed.map_err(|error| super::container::not_seen(&container.container, &error))?;
-        let (incarnation, since) = match observed {
-            Observation::Running { incarnation, since, .. } => (incarnation, since),
-            Observation::Changing { phase: Phase::Reloading, incarnation, .. } => (incarnation, None),
+        let (incarnation, since, operation, release) = match observed {
+            Observation::Running { incarnation, since, operation, release, .. } => {
+                (incarnation, since, operation, release)
+            }
+            Observation::Changing { phase: Phase::Reloading, incarnation, operation, release, .. } => {
+                (incarnation, None, operation, release)
+            }
             Observation::Changing { phase, detail, .. } => return Err(held_up(target, phase, &detail).into()),
             Observation::Absent | Observation::Exited { .. } | Observation::Restarting { .. } => {
                 return Ok(None);
@@ -40,16 +44,19 @@ impl Executor {
         let resolved = match &target.subject.service.health.probe {
             None => ResolvedProbe::Alive,
             Some(_) => {
+                // As what runs would be asked by the operation that started it.
                 let run = run_of(target)?;
-                let release = self.current(&target.subject.service.name, &target.container.name)?;
-                let environment = environment_of(target, run, release.as_deref())?;
-                self.resolve_probe(target, run, &environment, release.as_deref())?
+                let current = self.current(&target.subject.service.name, &target.container.name)?;
+                let (release, by) = (release.or(current), Some(operation).filter(|by| !by.is_empty()));
+                let id = by.unwrap_or_else(|| target.id.clone());
+                let asked = Target { id, ..target.clone() };
+                let environment = environment_of(&asked, run, release.as_deref())?;
+                self.resolve_probe(&asked, run, &environment, release.as_deref())?
             }
         };
         let health = of_what_runs(&target.subject.service.health, since);
         match self.ask(target, &health, &resolved, &incarnation).await? {
-            Ok(()) if health.probe.is_none() => Ok(Some("already running".into())),
-            Ok(()) => Ok(Some("already running, and healthy".into())),
+            Ok(()) => Ok(Some("already running".into())),
             Err(ProbeFailure::Exited { .. }) => Ok(None),
             Err(ProbeFailure::TimedOut { timeout, last }) => {
                 let failure = unhealthy(target, since, timeout, &last);
@@ -233,7 +240,7 @@ fn held_up(target: &Target, phase: Phase, detail: &str) -> Failure {
     failure(
         "unhealthy",
         format!(
-            "container {name} is {phase} and does not come to an end with it: {detail}. RESTART it, or STOP it"
+            "container {name} is {phase} and did not finish in time: {detail}. Wait for it, or STOP it and START it"
         ),
     )
 }

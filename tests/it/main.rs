@@ -31,3 +31,4 @@ mod push;
 mod repositories;
 mod runtime;
 mod socket;
+mod up;
