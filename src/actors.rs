@@ -15,6 +15,7 @@ pub mod commander;
 pub mod deployment;
 pub mod guard;
 pub mod ledger;
+pub mod once;
 pub mod plan_supervisor;
 pub mod prefetch;
 pub mod preview;
@@ -33,6 +34,7 @@ pub use crate::executor::{ContainerView, Preparation, Wait};
 use crate::mistake::{FileMistake, Mistake};
 pub use crate::task::command::Command;
 use crate::task::drift::Drift;
+use crate::task::request::FirstRequest;
 use crate::task::state::{Refusal, TaskState};
 use crate::task::{Caller, TaskId, Timestamp};
 pub use preview::Preview;
@@ -44,8 +46,15 @@ pub trait Commander: Send + Sync + 'static {
     fn catalog(&self) -> Arc<Catalog>;
     /// Checks a plan as [`Commander::put_plan`] would, without storing it: how many items and batches.
     async fn check_plan(&self, text: Vec<u8>) -> Result<PlanSize, Refused>;
-    /// Stores the next revision of a plan.
-    async fn put_plan(&self, name: String, text: Vec<u8>, by: Caller) -> Result<StoredPlan, Refused>;
+    /// Stores the next revision of a plan, unless its text is the newest one's. With a key a repeated call is answered
+    /// with what the first one stored.
+    async fn put_plan(
+        &self,
+        name: String,
+        text: Vec<u8>,
+        idempotency_key: Option<String>,
+        by: Caller,
+    ) -> Result<StoredPlan, Refused>;
     /// Deletes all revisions of a plan. Tasks keep what they need of it.
     async fn delete_plan(&self, name: String, by: Caller) -> Result<(), Refused>;
     /// Executes a plan.
@@ -92,8 +101,8 @@ pub struct PlanSize {
 pub struct StoredPlan {
     /// Its revision.
     pub revision: u32,
-    /// Its size.
-    pub size: PlanSize,
+    /// It was stored by this call: it was not there before.
+    pub is_new: bool,
 }
 
 /// What to execute.
@@ -166,6 +175,15 @@ pub struct Holder {
     pub since: Timestamp,
 }
 
+/// The request that an idempotency key names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstUse {
+    /// The key.
+    pub key: String,
+    /// The request.
+    pub first: FirstRequest,
+}
+
 /// Why a command was not carried out. Nothing has changed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Refused {
@@ -226,6 +244,24 @@ pub enum Refused {
         /// What differs.
         drifts: Vec<Drift>,
     },
+    /// An idempotency key comes with another request than before.
+    #[error(
+        "cannot use the idempotency key `{}` for another request: it names {}. Use a new key for each request",
+        .0.key, first_use(&.0.first)
+    )]
+    KeyReused(Box<FirstUse>),
+    /// A request comes again after its task was deleted.
+    #[error(
+        "task {} was deleted: this request started it, and is not executed a second time. Use a new idempotency key to execute plan {}@{} once more",
+        .0.first.task.unwrap_or(TaskId(0)), .0.first.plan, .0.first.revision
+    )]
+    TaskDeleted(Box<FirstUse>),
+    /// A request comes again after the plan that it stored was deleted.
+    #[error(
+        "plan {}@{} was deleted: this request stored it, and does not store it a second time. Use a new idempotency key to store it once more",
+        .0.first.plan, .0.first.revision
+    )]
+    PlanDeleted(Box<FirstUse>),
     /// Active tasks hold the services.
     #[error("{}", conflict_text(.0))]
     Conflict(Vec<Holder>),
@@ -254,6 +290,14 @@ fn mistakes(mistakes: &[Mistake]) -> String {
         [] => "see its mistakes by `deployctl plan check`".into(),
         [only] => format!("{only}; mend it and store it again"),
         [first, rest @ ..] => format!("{first} (and {} more); mend them and store it again", rest.len()),
+    }
+}
+
+fn first_use(first: &FirstRequest) -> String {
+    let FirstRequest { plan, revision, .. } = first;
+    match first.task {
+        Some(task) => format!("task {task}, which executed plan {plan}@{revision}"),
+        None => format!("the request that stored plan {plan}@{revision}"),
     }
 }
 

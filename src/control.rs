@@ -12,6 +12,7 @@ mod history;
 pub mod listen;
 mod logs;
 mod metrics;
+mod once;
 pub mod peer;
 mod places;
 mod plans;

@@ -288,6 +288,9 @@ impl Housekeeping<'_> {
             Ok(tasks) => tracing::info!(tasks, "old tasks were forgotten (retention)"),
             Err(error) => tracing::error!(%error, "cannot forget old tasks"),
         }
+        if let Err(error) = retention::prune_keys(self.store).await {
+            tracing::error!(%error, "cannot forget old idempotency keys");
+        }
         retention::prune_artifacts(self.store, &self.executor).await;
     }
 }

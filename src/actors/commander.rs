@@ -9,7 +9,8 @@ use actix::{Addr, MailboxError};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::plan_supervisor::{CommandTask, Held, PlanSupervisor, ReplaceCatalog};
+use super::once::Once;
+use super::plan_supervisor::{CommandTask, ExecutePlan, Held, PlanSupervisor, ReplaceCatalog};
 use super::preview::preview;
 use super::stored_plan::{policy, stored_plan, unavailable};
 use super::{
@@ -23,9 +24,10 @@ use crate::executor::Executor;
 use crate::mistake::Mistake;
 use crate::plan::check::is_repository_name;
 use crate::plan::{Plan, check};
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, Put, Store, StoreError};
 use crate::task::forecast::Forecast;
 use crate::task::host_event::HostEvent;
+use crate::task::request::FirstRequest;
 use crate::task::{Caller, TaskId};
 
 /// How the catalog is read: the daemon knows.
@@ -77,6 +79,12 @@ impl Handle {
         let (catalog, executor) = (self.catalog.borrow().clone(), self.executor.clone());
         let work = move || check::read(&text, &catalog, &policy(&executor)).map(|plan| (plan, text));
         crate::blocking::run(work).await
+    }
+
+    /// What the first request with this key did, if this one repeats it.
+    fn first(&self, once: Option<&Once>) -> Result<Option<FirstRequest>, Refused> {
+        let Some(once) = once else { return Ok(None) };
+        once.first(&self.store.snapshot().map_err(|error| unavailable(&error))?)
     }
 
     /// The active tasks that hold any of these services, in words.
@@ -142,13 +150,28 @@ impl Commander for Handle {
         self.check(text).await.map(|(plan, _)| size(&plan)).map_err(Refused::PlanInvalid)
     }
 
-    async fn put_plan(&self, name: String, text: Vec<u8>, by: Caller) -> Result<StoredPlan, Refused> {
+    async fn put_plan(
+        &self,
+        name: String,
+        text: Vec<u8>,
+        idempotency_key: Option<String>,
+        by: Caller,
+    ) -> Result<StoredPlan, Refused> {
         if self.is_draining() {
             return Err(Refused::Draining);
         }
         if !is_plan_name(&name) {
             let text = format!("`{}` is no name for a plan: letters, digits, . _ and -", name.escape_debug());
             return Err(Refused::BadName(text));
+        }
+        let (plan, uid) = (name.clone(), by.uid);
+        let named = move || {
+            let once = idempotency_key.map(|key| Once::of_plan(uid, key, &plan, &text));
+            (once, text)
+        };
+        let (once, text) = crate::blocking::run(named).await;
+        if let Some(first) = self.first(once.as_ref())? {
+            return Ok(StoredPlan { revision: first.revision, is_new: false });
         }
         let (plan, text) = self.check(text).await.map_err(Refused::PlanInvalid)?;
         let size = size(&plan);
@@ -160,9 +183,16 @@ impl Commander for Handle {
             items: size.items,
             batches: size.batches,
             text,
+            key: once.clone().and_then(Once::keyed),
         };
         let committed = self.store.commit(vec![change]).await.map_err(|error| unavailable(&error))?;
-        Ok(StoredPlan { revision: committed.revision.unwrap_or_default(), size })
+        if committed.put == Put::KeyReused {
+            // Another request with the key came in between.
+            self.first(once.as_ref())?;
+            return Err(Refused::Unavailable("the idempotency key was just used; try again".into()));
+        }
+        let (revision, is_new) = (committed.revision.unwrap_or_default(), committed.put == Put::Stored);
+        Ok(StoredPlan { revision, is_new })
     }
 
     async fn delete_plan(&self, name: String, by: Caller) -> Result<(), Refused> {
@@ -174,8 +204,19 @@ impl Commander for Handle {
         self.store.commit(vec![change]).await.map(|_| ()).map_err(|error| unavailable(&error))
     }
 
-    async fn execute(&self, execute: Execute) -> Result<Started, Refused> {
-        Self::mailbox(self.supervisor.send(execute).await)
+    async fn execute(&self, mut execute: Execute) -> Result<Started, Refused> {
+        let once = if execute.idempotency_key.is_some() {
+            let (store, asked) = (self.store.clone(), execute.clone());
+            let named = move || Once::of_execution(&store.snapshot()?, &asked);
+            crate::blocking::run(named).await.map_err(|error| unavailable(&error))?
+        } else {
+            None
+        };
+        let once = once.map(|(once, revision)| {
+            execute.revision = revision;
+            once
+        });
+        Self::mailbox(self.supervisor.send(ExecutePlan { execute, once }).await)
     }
 
     async fn dry_run(&self, plan: String, revision: Option<u32>) -> Result<Preview, Refused> {

@@ -61,6 +61,7 @@ pub fn task(summary: TaskSummary) -> Task {
             operations: OperationCounts { total: p.operations, done: p.operations_done },
         },
         possible: summary.state.possible().iter().map(|verb| (*verb).into()).collect(),
+        idempotency_key: None,
         warnings: Vec::new(),
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use deployd::actors::{Holder, Refused};
+use deployd::actors::{FirstUse, Holder, Refused};
 use deployd::artifact::build::BuildError;
 use deployd::artifact::fetch::FetchError;
 use deployd::artifact::git::GitError;
@@ -25,6 +25,7 @@ use deployd::spawn::{ExitStatus, SpawnError};
 use deployd::store::StoreError;
 use deployd::systemd::SystemdError;
 use deployd::task::drift::Drift;
+use deployd::task::request::FirstRequest;
 use deployd::task::state::{Refusal, TaskState};
 use deployd::task::{Illegal, TaskId, Timestamp};
 
@@ -73,6 +74,15 @@ fn refused() -> Vec<Refused> {
         by: None,
     };
     let file = FileMistake { file: text("web.yaml"), mistake: mistake() };
+    let first = FirstRequest {
+        at: Timestamp(0),
+        plan: text("shop"),
+        revision: 3,
+        task: Some(TaskId(7)),
+        deleted_at: None,
+        fingerprint: None,
+    };
+    let first = Box::new(FirstUse { key: text("build-42"), first });
     vec![
         Refused::NoSuchTask(TaskId(7)),
         Refused::NoSuchPlan(text("shop")),
@@ -89,6 +99,9 @@ fn refused() -> Vec<Refused> {
         },
         Refused::NothingToDo(text("…")),
         Refused::Drifted { task: TaskId(7), drifts: vec![drift] },
+        Refused::KeyReused(first.clone()),
+        Refused::TaskDeleted(first.clone()),
+        Refused::PlanDeleted(first),
         Refused::Conflict(vec![holder]),
         Refused::PlanInvalid(vec![mistake(), mistake()]),
         Refused::CatalogInvalid(vec![file]),
@@ -252,6 +265,7 @@ fn edges() -> Said {
         Fault::Refused(Refused::Draining),
         Fault::Store(StoreError::Closed),
         Fault::NotFound(text("…")),
+        Fault::Deleted(TaskId(7), text("build-42")),
         Fault::BadRequest(text("…")),
         Fault::TooLarge(text("…")),
         Fault::Busy("…"),

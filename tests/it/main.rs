@@ -24,6 +24,7 @@ mod harness;
 mod history;
 mod http;
 mod notify;
+mod once;
 mod order;
 mod plans;
 mod prefetch;

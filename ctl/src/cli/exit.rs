@@ -61,6 +61,7 @@ impl Failure {
             Self::Client(ClientError::Problem(problem)) => match &*problem.code {
                 code::NOT_FOUND => 3,
                 code::NOT_POSSIBLE | code::DRIFTED | code::CONFLICT | code::EXISTS | code::NOTHING_TO_DO => 4,
+                code::IDEMPOTENCY_KEY_REUSED | code::TASK_DELETED | code::PLAN_DELETED => 4,
                 code::PLAN_INVALID | code::CATALOG_INVALID => 5,
                 code::NOT_PERMITTED => 7,
                 _ => 1,

@@ -24,7 +24,7 @@ const MAX_WAITS: usize = 10;
 pub async fn execute(execute: Execute, session: &mut Session<'_>) -> Result<u8, Failure> {
     let (plan, revision) = match (&execute.file, &execute.plan) {
         (Some(file), _) => {
-            let plan = plans::store(file, execute.name.clone(), session.client, session.terminal).await?;
+            let plan = plans::create(file, execute.name.clone(), session.client, session.terminal).await?;
             (plan.name, Some(plan.revision))
         }
         (None, Some(plan)) => {
@@ -72,7 +72,10 @@ async fn start(
     if !wait {
         return Ok(client.post_once("/v1/tasks", key, request).await?);
     }
-    let own = || std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let own = || {
+        let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+        format!("deployctl-{}", uuid.trim())
+    };
     let key = key.map_or_else(own, str::to_string);
     let mut holder = None;
     let mut lost = None;
@@ -191,6 +194,9 @@ pub async fn status(id: u64, session: &mut Session<'_>) -> Result<u8, Failure> {
     session
         .terminal
         .line(&format!("  services {services}, containers {}/{}", operations.done, operations.total))?;
+    if let Some(key) = &task.idempotency_key {
+        session.terminal.line(&format!("  idempotency key {}", printable(key)))?;
+    }
     for batch in &status.batches {
         let counts = &batch.deployments;
         session.terminal.line(&format!(

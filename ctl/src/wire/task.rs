@@ -74,6 +74,9 @@ pub struct Task {
     /// The commands that are possible now: `stop`, `pause`, `resume`, `delete`.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub possible: Vec<Verb>,
+    /// The idempotency key of the request that started it, if it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
     /// Warnings for whoever executes or resumes: paused tasks over the same services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

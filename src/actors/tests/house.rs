@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::actors::batch::Means;
 use crate::actors::commander::Handle;
-use crate::actors::plan_supervisor::{CommandTask, Held, PlanSupervisor};
+use crate::actors::plan_supervisor::{CommandTask, ExecutePlan, Held, PlanSupervisor};
 use crate::actors::{Command, Execute, Refused, Started};
 use crate::artifact::ArtifactStore;
 use crate::artifact::build::Builder;
@@ -229,10 +229,12 @@ impl House {
             items: 0,
             batches: 0,
             text: format!("deployPlanItems:\n{}", items.concat()).into_bytes(),
+            key: None,
         };
         self.store.commit(vec![change]).await.unwrap();
         let (plan, revision) = (name.to_string(), None);
-        self.supervisor.send(Execute { plan, revision, idempotency_key: None, by: by() }).await.unwrap()
+        let execute = Execute { plan, revision, idempotency_key: None, by: by() };
+        self.supervisor.send(ExecutePlan { execute, once: None }).await.unwrap()
     }
 
     pub async fn command(&self, task: TaskId, command: Command) -> Result<crate::actors::Commanded, Refused> {
