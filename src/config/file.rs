@@ -117,7 +117,11 @@ impl Fields<'_, '_> {
         }
     }
 
+    /// What is empty was told of by the section that holds it.
     fn wrong(&mut self, key: &str, text: &str) {
+        if self.is_empty(key) {
+            return;
+        }
         let path = self.path_of(key);
         let place = self.get(key).map_or(self.place, |node| node.place);
         self.mistakes.add(place, &path, text);

@@ -9,7 +9,6 @@ use crate::task::{Caller, TaskId, Timestamp};
 
 /// One change.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "nearly all changes are of the largest kind")]
 pub enum Change {
     /// A task begins. The store gives it its number.
     CreateTask {

@@ -256,12 +256,8 @@ fn daemon() -> Vec<DaemonError> {
     ]
 }
 
-fn edges() -> Said {
-    let config = || ConfigError::Read { path: "/etc/deployd/deployd.yaml".into(), source: no_entry() };
-    let catalog =
-        || CatalogError::Read { path: "/etc/deployd/services.d".into(), why: no_entry().to_string() };
-    let socket = || PathBuf::from("/run/deployd/deployd.sock");
-    let fault = vec![
+fn faults() -> Vec<Fault> {
+    vec![
         Fault::Refused(Refused::Draining),
         Fault::Store(StoreError::Closed),
         Fault::NotFound(text("…")),
@@ -271,7 +267,14 @@ fn edges() -> Said {
         Fault::Busy("…"),
         Fault::MethodNotAllowed(text("GET, POST")),
         Fault::NotPermitted(text("…")),
-    ];
+    ]
+}
+
+fn edges() -> Said {
+    let config = || ConfigError::Read { path: "/etc/deployd/deployd.yaml".into(), source: no_entry() };
+    let catalog =
+        || CatalogError::Read { path: "/etc/deployd/services.d".into(), why: no_entry().to_string() };
+    let socket = || PathBuf::from("/run/deployd/deployd.sock");
     let listen = vec![
         ListenError::Taken(socket()),
         ListenError::NoSocket(socket()),
@@ -304,7 +307,7 @@ fn edges() -> Said {
         Illegal::NotStarted("task.paused"),
     ];
     BTreeMap::from([
-        ("Fault", said(fault)),
+        ("Fault", said(faults())),
         ("ListenError", said(listen)),
         ("CheckError", said(check)),
         ("SpawnError", said(spawn)),

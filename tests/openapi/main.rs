@@ -142,7 +142,6 @@ fn plans(route: &Route) -> Call {
             body: Some((YAML, "", true)),
             answers: &[("201", JSON, "Plan"), ("200", JSON, "Plan")],
             problems: &["410", "413", "422"],
-            ..Call::default()
         },
         ("GET", "/v1/plans") => gives(&[("200", JSON, "PlanList")]),
         ("GET", "/v1/plans/{name}") => Call { query: &[REVISION], ..found(&[("200", JSON, "Plan")]) },
