@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::artifact::fetch::{Limits, Timeouts};
 use crate::catalog::Engine;
+use crate::foreign::{Cancel, Reader, Unread, Wanted};
 use crate::mistake::Mistake;
 use crate::reading::Mistakes;
 use crate::retention::Retention;
@@ -101,8 +102,8 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        /// What is wrong.
+        source: Unread,
     },
     /// The file has mistakes.
     #[error("the configuration is not valid; mend this, and try `deployd check`:\n{0}")]
@@ -114,16 +115,21 @@ pub enum ConfigError {
 
 impl Config {
     /// The configuration of this command line.
-    pub fn load(overrides: &Overrides, binary: PathBuf) -> Result<Self, ConfigError> {
+    pub fn load(overrides: &Overrides, binary: PathBuf, reader: &Reader) -> Result<Self, ConfigError> {
         let (mut config, default_file) = if overrides.user {
             Self::of_user(binary)?
         } else {
             (Self::of_system(binary), PathBuf::from(SYSTEM_FILE))
         };
-        match &overrides.config {
-            Some(path) => config.read(path)?,
-            None if default_file.exists() => config.read(&default_file)?,
-            None => {}
+        let (path, is_optional) = match &overrides.config {
+            Some(path) => (path, false),
+            None => (&default_file, true),
+        };
+        let wanted = Wanted { path: path.clone(), max: MAX_BYTES as u64, account: None };
+        match reader.read_now(&wanted, &Cancel::default()) {
+            Ok(bytes) => config.read(path, &bytes)?,
+            Err(error) if is_optional && error.is_absent() => {}
+            Err(source) => return Err(ConfigError::Read { path: path.clone(), source }),
         }
         let set = |place: &mut PathBuf, value: &Option<PathBuf>| {
             if let Some(value) = value {
@@ -202,10 +208,8 @@ impl Config {
         Ok((config, config_dir.join("deployd.yaml")))
     }
 
-    fn read(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
-        self.merge(&bytes).map_err(|mistakes| {
+    fn read(&mut self, path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
+        self.merge(bytes).map_err(|mistakes| {
             let lines: Vec<_> =
                 mistakes.iter().map(|mistake| format!("{}:{mistake}", path.display())).collect();
             ConfigError::Invalid(lines.join("\n"))

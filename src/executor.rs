@@ -29,6 +29,7 @@ use crate::artifact::fetch::{Fetcher, Limits};
 use crate::artifact::git::Git;
 use crate::artifact::releases::Releases;
 use crate::catalog::{Container, Service};
+use crate::foreign::Reader;
 use crate::plan::Way;
 use crate::plan::check::Policy;
 use crate::runtime::Runtime;
@@ -47,6 +48,8 @@ pub use tasklog::TaskLogs;
 pub struct Executor {
     /// The store's id: part of every operation's id.
     pub instance: String,
+    /// Reads what others own.
+    pub reader: Reader,
     /// Containers.
     pub runtime: Arc<dyn Runtime>,
     /// Hooks and health checks; as units where systemd runs.

@@ -102,7 +102,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | domain: no runtime, no files, no clock, no network | [`plan`], [`catalog`], [`task`], [`mistake`], [`yaml`], [`reading`] |
-//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`spawn`], [`systemd`], [`engine`], [`blocking`], [`clock`], [`random`], [`crashpoint`], [`metrics`], [`tls`] |
+//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`foreign`], [`spawn`], [`systemd`], [`engine`], [`blocking`], [`clock`], [`random`], [`crashpoint`], [`metrics`], [`tls`] |
 //! | deeds | [`executor`]: an operation becomes calls to the host; evidence is taken before |
 //! | actors: never see a runtime | [`actors`], [`compile`](mod@compile) |
 //! | control | [`control`]: the socket; `deployctl` (the crate beside this one): wire, client, command line |
@@ -152,6 +152,7 @@ pub mod daemon;
 pub mod demo;
 pub mod engine;
 pub mod executor;
+pub mod foreign;
 pub mod log;
 pub mod metrics;
 pub mod mistake;

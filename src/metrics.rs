@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -12,6 +12,19 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+
+/// Number of lost lines of the log: the log begins before there are [`Metrics`], and needs none to go on.
+static LOG_LINES_LOST: LazyLock<Counter> = LazyLock::new(Counter::default);
+
+/// A line of the log could not be written.
+pub fn log_line_lost() {
+    LOG_LINES_LOST.inc();
+}
+
+/// Number of lines of the log that could not be written since this process started.
+pub fn log_lines_lost() -> u64 {
+    LOG_LINES_LOST.get()
+}
 
 type Label = (&'static str, &'static str);
 
@@ -119,6 +132,8 @@ impl Metrics {
             "How many containers a service has in each state (running, restarting, exited, …)",
             containers.clone(),
         );
+        let help = "How many lines of the log could not be written";
+        registry.register("log_lines_lost", help, LOG_LINES_LOST.clone());
         let reading = Mutex::default();
         Self {
             registry,

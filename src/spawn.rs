@@ -17,7 +17,7 @@ pub mod server;
 mod sys;
 pub mod tree;
 
-pub use sys::{expect_children, keep_descriptors, readable};
+pub use sys::{expect_children, keep_descriptors, outlive_full_files, readable};
 
 use std::collections::BTreeMap;
 use std::fmt;

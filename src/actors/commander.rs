@@ -31,7 +31,7 @@ use crate::task::request::FirstRequest;
 use crate::task::{Caller, TaskId};
 
 /// How the catalog is read: the daemon knows.
-pub type ReadCatalog = Box<dyn Fn() -> Result<Catalog, Refused> + Send + Sync>;
+pub type ReadCatalog = Arc<dyn Fn() -> Result<Catalog, Refused> + Send + Sync>;
 
 /// The way to the supervisor.
 pub struct Handle {
@@ -47,8 +47,10 @@ pub struct Handle {
     pub catalog: watch::Receiver<Arc<Catalog>>,
     /// Which active task holds which service.
     pub held: watch::Receiver<Held>,
-    /// Reads it anew.
+    /// Reads it anew. Blocking.
     pub read_catalog: ReadCatalog,
+    /// Held while it is read and replaced: the last one to be read stays.
+    pub reloading: tokio::sync::Mutex<()>,
     /// Set when the daemon shuts down.
     pub draining: Arc<AtomicBool>,
 }
@@ -248,7 +250,9 @@ impl Commander for Handle {
     }
 
     async fn reload(&self, by: Option<Caller>) -> Result<Reloaded, Refused> {
-        let catalog = Arc::new((self.read_catalog)()?);
+        let _only_one = self.reloading.lock().await;
+        let read = self.read_catalog.clone();
+        let catalog = Arc::new(crate::blocking::run(move || read()).await?);
         let reloaded = Self::mailbox(self.supervisor.send(ReplaceCatalog { catalog, by }).await)?;
         self.sweep_containers();
         Ok(reloaded)

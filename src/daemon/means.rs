@@ -15,6 +15,7 @@ use crate::artifact::git::Git;
 use crate::artifact::releases::Releases;
 use crate::config::Config;
 use crate::executor::{Board, Deeds, Executor, TaskLogs};
+use crate::foreign::Reader;
 use crate::plan::check::Policy;
 use crate::runtime::either::EitherRuntime;
 use crate::runtime::process::ProcessRuntime;
@@ -29,7 +30,8 @@ use crate::systemd::transient::TransientUnits;
 pub fn build_executor(
     config: &Config,
     store: &Store,
-) -> Result<(Executor, Arc<ProcessRuntime>), DaemonError> {
+    reader: &Reader,
+) -> Result<(Arc<Executor>, Arc<ProcessRuntime>), DaemonError> {
     let io = |what| move |source| DaemonError::Io { what, source };
     let state = &config.state_dir;
     let launcher = Spawner::start(&config.binary, state).map_err(io("start the spawners"))?;
@@ -62,16 +64,13 @@ pub fn build_executor(
         [&config.podman, &config.docker],
     );
     let either = either.map_err(DaemonError::Tls)?;
-    let policy = Policy {
-        repositories: None,
-        repository_dir: state.join("git").to_string_lossy().into_owned(),
-        allowed_repositories: config.allowed_repositories.clone(),
-        allowed_uris: config.allowed_uris.clone(),
-    };
-    let fetcher = Fetcher::new(artifacts.clone(), config.limits, policy.clone(), config.timeouts)
-        .map_err(|error| DaemonError::Tls(error.to_string()))?;
+    let policy = policy(config);
+    let fetcher =
+        Fetcher::new(artifacts.clone(), config.limits, policy.clone(), config.timeouts, reader.clone())
+            .map_err(|error| DaemonError::Tls(error.to_string()))?;
     let executor = Executor {
         instance: store.instance().to_string(),
+        reader: reader.clone(),
         runtime: Arc::new(either),
         commands,
         processes,
@@ -89,7 +88,16 @@ pub fn build_executor(
         downloads: Arc::new(Semaphore::new(config.concurrency.downloads)),
         builds: Arc::new(Semaphore::new(config.concurrency.builds)),
     };
-    Ok((executor, runtime))
+    Ok((Arc::new(executor), runtime))
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy {
+        repositories: None,
+        repository_dir: config.state_dir.join("git").to_string_lossy().into_owned(),
+        allowed_repositories: config.allowed_repositories.clone(),
+        allowed_uris: config.allowed_uris.clone(),
+    }
 }
 
 /// What all tasks share.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::board::Doing;
 use super::container::reference;
-use super::operate::{died_unseen, environment_of, run_of, seconds};
+use super::operate::{died_unseen, run_of, seconds};
 use super::patience::Only;
 use super::{Executor, Halt, Target, environment, failure};
 use crate::catalog::{Health, Probe, Run, expand};
@@ -50,7 +50,7 @@ impl Executor {
                 let (release, by) = (release.or(current), Some(operation).filter(|by| !by.is_empty()));
                 let id = by.unwrap_or_else(|| target.id.clone());
                 let asked = Target { id, ..target.clone() };
-                let environment = environment_of(&asked, run, release.as_deref())?;
+                let environment = self.environment_of(&asked, run, release.as_deref()).await?;
                 self.resolve_probe(&asked, run, &environment, release.as_deref())?
             }
         };
@@ -69,7 +69,7 @@ impl Executor {
     pub(super) async fn await_found(&self, target: &Target, only: &Only) -> Result<(Done, String), Halt> {
         let run = run_of(target)?;
         let release = self.current(&target.subject.service.name, &target.container.name)?;
-        let environment = environment_of(target, run, release.as_deref())?;
+        let environment = self.environment_of(target, run, release.as_deref()).await?;
         let resolved = self.resolve_probe(target, run, &environment, release.as_deref())?;
         let container = reference(&target.subject.service, &target.container.name);
         let observed = self.runtime.observe(&container).await;

@@ -128,7 +128,7 @@ impl Executor {
         {
             return Err(no_release(target, run).into());
         }
-        let environment = environment_of(target, run, release.as_deref())?;
+        let environment = self.environment_of(target, run, release.as_deref()).await?;
         let resolved = self.resolve_probe(target, run, &environment, release.as_deref())?;
         let spec = self.spec(target, run, environment, release)?;
 
@@ -162,9 +162,11 @@ impl Executor {
         release: Option<String>,
     ) -> Result<StartSpec, Failure> {
         let argv = run.map(|run| environment::argv(&run.command, &environment)).transpose()?;
+        let argv = argv.unwrap_or_default();
+        environment::check_size(&argv, &environment)?;
         Ok(StartSpec {
             container: reference(&target.subject.service, &target.container.name),
-            argv: argv.unwrap_or_default(),
+            argv,
             environment,
             directory: self.directory_of(target, release.as_deref()),
             user: run.and_then(|run| run.user.clone()),
@@ -231,20 +233,21 @@ impl Executor {
         }
     }
 
+    pub(super) async fn environment_of(
+        &self,
+        target: &Target,
+        run: Option<&Run>,
+        release: Option<&str>,
+    ) -> Result<BTreeMap<String, String>, Halt> {
+        let ours = environment::deployd(&target.subject, Some(&target.container.name), release, &target.id);
+        self.whole_environment(&target.subject, run, Some(&target.container), ours).await
+    }
+
     pub(super) async fn with_output(&self, target: &Target, mut failure: Failure) -> Failure {
         let container = reference(&target.subject.service, &target.container.name);
         failure.log = self.runtime.last_lines(&container, LOG_LINES).await;
         failure
     }
-}
-
-pub(super) fn environment_of(
-    target: &Target,
-    run: Option<&Run>,
-    release: Option<&str>,
-) -> Result<BTreeMap<String, String>, Failure> {
-    let ours = environment::deployd(&target.subject, Some(&target.container.name), release, &target.id);
-    environment::whole(run, Some(&target.container), ours)
 }
 
 fn whose(target: &Target) -> ContainerRef {

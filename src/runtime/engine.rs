@@ -18,6 +18,7 @@ use super::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopRep
 use crate::blocking;
 use crate::catalog::Engine;
 use crate::engine::{Connection, EngineError, Inspected};
+use crate::foreign;
 use crate::spawn::ExitStatus;
 use crate::task::Timestamp;
 use crate::task::operation::Incarnation;
@@ -57,7 +58,7 @@ impl EngineRuntime {
     /// The engine that has, or may have, a container for this one.
     pub fn noted(services: &Path, container: &ContainerRef) -> Option<Engine> {
         let note = directory(services, container).join(NOTE);
-        Engine::from_name(fs::read_to_string(note).ok()?.trim())
+        Engine::from_name(String::from_utf8_lossy(&foreign::read_own(&note, 64).ok()?).trim())
     }
 
     fn directory(&self, container: &ContainerRef) -> PathBuf {

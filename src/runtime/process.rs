@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use super::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport, log};
 use crate::clock;
 use crate::crashpoint::point;
+use crate::foreign;
 use crate::spawn::proc;
 use crate::spawn::tree::{self, Run};
 use crate::spawn::{ExitStatus, Launch, Marker, Spec, is_confined};
@@ -82,10 +83,10 @@ impl ProcessRuntime {
 
     /// What the marker says; `None` when there is none, or none that is complete.
     fn last_run(&self, container: &ContainerRef) -> io::Result<Option<Run>> {
-        match fs::read_to_string(self.directory(container).join("run")) {
-            Ok(text) => Ok(Run::from_text(&text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        match foreign::read_own(&self.directory(container).join("run"), tree::MAX_MARKER) {
+            Ok(text) => Ok(Run::from_text(&String::from_utf8_lossy(&text))),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 

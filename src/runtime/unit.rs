@@ -23,6 +23,7 @@ use super::{
     ContainerRef, Form, Observation, Runtime, RuntimeError, Standing, StartSpec, StopReport, Tell, log,
 };
 use crate::blocking;
+use crate::foreign;
 use crate::spawn::{ExitStatus, tree};
 use crate::systemd::transient::environment_file;
 use crate::systemd::unit::ENDED;
@@ -350,8 +351,8 @@ async fn journalctl(arguments: &[&str]) -> io::Result<Vec<u8>> {
 
 /// A unit of that name may be somebody else's, or another daemon's.
 fn owned_by(path: &Path, directory: &Path) -> io::Result<()> {
-    let text = match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+    let text = match foreign::read_text(path, file::MAX_BYTES) {
+        Err(error) if error.is_absent() => return Ok(()),
         text => text?,
     };
     match file::owner(&text) {

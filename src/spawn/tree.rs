@@ -34,6 +34,9 @@ fn with_dashes(id: &str) -> Option<String> {
     is_id.then(|| [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]].join("-"))
 }
 
+/// Maximum number of bytes of a marker.
+pub const MAX_MARKER: u64 = 64 << 10;
+
 /// The content of a marker: one run of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {

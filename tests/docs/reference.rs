@@ -201,6 +201,12 @@ fn exit_codes() -> String {
         writeln!(page, "| {} | {state} |", of_state(&state.name().into())).unwrap();
     }
     writeln!(page, "| {} | Ctrl-C: the task goes on |", deployctl::cli::CTRL_C).unwrap();
+    writeln!(
+        page,
+        "| {} | nobody reads the output (`… \\| head`): the task goes on |",
+        deployctl::cli::UNREAD
+    )
+    .unwrap();
     page + "
 ## deployd
 

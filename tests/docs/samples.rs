@@ -271,7 +271,7 @@ fn faults() -> Vec<Fault> {
 }
 
 fn edges() -> Said {
-    let config = || ConfigError::Read { path: "/etc/deployd/deployd.yaml".into(), source: no_entry() };
+    let config = || ConfigError::Read { path: "/etc/deployd/deployd.yaml".into(), source: no_entry().into() };
     let catalog =
         || CatalogError::Read { path: "/etc/deployd/services.d".into(), why: no_entry().to_string() };
     let socket = || PathBuf::from("/run/deployd/deployd.sock");

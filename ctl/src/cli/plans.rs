@@ -2,13 +2,13 @@
 
 mod new;
 
-use std::io::Read;
 use std::path::Path;
 
 use hyper::Method;
 
 use super::args::PlanCommand;
 use super::exit::Failure;
+use super::given;
 use super::render;
 use super::session::Session;
 use super::terminal::Terminal;
@@ -136,13 +136,7 @@ async fn list(session: &mut Session<'_>) -> Result<u8, Failure> {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    let mut text = Vec::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin().read_to_end(&mut text).map(|_| ())
-    } else {
-        std::fs::read(file).map(|bytes| text = bytes)
-    };
-    read.map(|()| text).map_err(|source| Failure::Read { file: file.display().to_string(), source })
+    given::read(file).map_err(|source| Failure::Read { file: file.display().to_string(), source })
 }
 
 fn size(items: u32, batches: u32) -> String {

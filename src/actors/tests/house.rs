@@ -19,6 +19,7 @@ use crate::artifact::git::Git;
 use crate::artifact::releases::Releases;
 use crate::catalog::{Catalog, Container, Health, Hooks, Run, RuntimeKind, Service, ServiceId};
 use crate::executor::{Board, Deeds, Executor, TaskLogs};
+use crate::foreign::Reader;
 use crate::plan::check::Policy;
 use crate::runtime::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport};
 use crate::spawn::command::{Commands, Processes};
@@ -165,11 +166,18 @@ impl House {
         let policy = Policy::default();
         let executor = Executor {
             instance: store.instance().into(),
+            reader: Reader::in_threads(),
             runtime: stage.clone(),
             commands: commands.clone(),
             processes: commands.clone(),
-            fetcher: Fetcher::new(artifacts.clone(), Limits::default(), policy.clone(), Timeouts::default())
-                .unwrap(),
+            fetcher: Fetcher::new(
+                artifacts.clone(),
+                Limits::default(),
+                policy.clone(),
+                Timeouts::default(),
+                Reader::in_threads(),
+            )
+            .unwrap(),
             builder: Arc::new(Builder::open(commands, artifacts.clone(), git.clone(), at("builds")).unwrap()),
             artifacts,
             git,
@@ -208,7 +216,8 @@ impl House {
             host: tokio::runtime::Handle::current(),
             catalog: self.catalog.clone(),
             held: watch::channel(Arc::new(held.collect())).1,
-            read_catalog: Box::new(|| Err(Refused::Host("there is no file".into()))),
+            read_catalog: Arc::new(|| Err(Refused::Host("there is no file".into()))),
+            reloading: tokio::sync::Mutex::default(),
             draining: Arc::default(),
         }
     }

@@ -11,9 +11,13 @@ use std::path::{Path, PathBuf};
 
 use super::mark::{self, remove_file};
 use crate::crashpoint::point;
+use crate::foreign;
 use crate::runtime::StartSpec;
 use crate::systemd::Scope;
 use crate::systemd::transient::program;
+
+/// Maximum number of bytes of a unit, or of its environment, that is read.
+pub const MAX_BYTES: u64 = 4 << 20;
 
 /// What makes a unit run in the release of a container.
 pub struct Place<'a> {
@@ -175,7 +179,7 @@ fn word(text: &str) -> String {
 
 /// Writes a file in one piece, durably. False: it was so already.
 pub fn write(path: &Path, text: &str, mode: u32) -> io::Result<bool> {
-    if fs::read_to_string(path).is_ok_and(|there| there == text) {
+    if foreign::read_own(path, MAX_BYTES).is_ok_and(|there| there == text.as_bytes()) {
         return Ok(false);
     }
     let Some(directory) = path.parent() else { return Err(io::ErrorKind::InvalidFilename.into()) };
