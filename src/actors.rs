@@ -25,10 +25,12 @@ pub mod task;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use crate::artifact::git::serve::{Request as GitRequest, Service as GitService};
 use crate::catalog::{Catalog, ServiceId};
 pub use crate::executor::{ContainerView, Preparation, Wait};
 use crate::mistake::{FileMistake, Mistake};
@@ -71,6 +73,8 @@ pub trait Commander: Send + Sync + 'static {
     async fn delete_repository(&self, name: String, by: Caller) -> Result<(), Refused>;
     /// The built-in repositories.
     async fn repositories(&self) -> Result<Vec<Repository>, Refused>;
+    /// Lets git answer whoever holds the other end of the stream; dropping the future ends that.
+    async fn serve_git(&self, request: GitRequest, stream: UnixStream) -> Result<(), Refused>;
     /// Each container of a service, as it is now.
     async fn containers(&self, service: ServiceId) -> Result<Vec<ContainerView>, Refused>;
     /// The last `lines` lines of output of each container of a service: (container, line).
@@ -158,6 +162,8 @@ pub struct Repository {
     pub path: String,
     /// Its branches.
     pub branches: Vec<String>,
+    /// Whether a push to its path works for every operator of this host.
+    pub takes_pushes: bool,
 }
 
 /// An active task that is in the way.

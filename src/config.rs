@@ -18,6 +18,9 @@ use crate::yaml;
 /// Where the system's daemon finds its configuration.
 pub const SYSTEM_FILE: &str = "/etc/deployd/deployd.yaml";
 
+/// Where the system's daemon listens.
+const SYSTEM_SOCKET: &str = "/run/deployd/deployd.sock";
+
 /// A longer file is refused.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -148,6 +151,11 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether this is the daemon that all users of the host find without being told where it listens.
+    pub fn is_of_host(&self) -> bool {
+        nix::unistd::geteuid().is_root() && self.socket == Path::new(SYSTEM_SOCKET)
+    }
+
     /// Where an engine listens.
     pub fn engine(&self, engine: Engine) -> &Path {
         match engine {
@@ -166,7 +174,7 @@ impl Config {
     /// The defaults of the system's daemon.
     pub fn of_system(binary: PathBuf) -> Self {
         Self {
-            socket: "/run/deployd/deployd.sock".into(),
+            socket: SYSTEM_SOCKET.into(),
             state_dir: "/var/lib/deployd".into(),
             services_dir: "/etc/deployd/services.d".into(),
             operators: vec!["deployd".into()],

@@ -228,8 +228,15 @@ fn read_catalog(config: &Config, reader: Reader) -> ReadCatalog {
 fn look_around(host: &tokio::runtime::Handle, executor: &Arc<Executor>, claims: &[(Claim, bool)]) {
     // Builds and hooks outlive the daemon; those of tasks that never go on have nobody who would join them.
     let open: HashSet<_> = claims.iter().map(|claim| claim.0.task).collect();
+    let ending = executor.clone();
+    host.spawn(async move { ending.end_commands_of(|task| !open.contains(&task)).await });
     let executor = executor.clone();
-    host.spawn(async move { executor.end_commands_of(|task| !open.contains(&task)).await });
+    host.spawn(async move {
+        // Before the first repository is created, there is nothing to publish.
+        if executor.git.repositories().names().is_ok_and(|names| !names.is_empty()) {
+            executor.publish_repositories().await;
+        }
+    });
     // The first look at the host's processes looks into each: not only when the first container is stopped.
     host.spawn(crate::spawn::look::look(Instant::now()));
 }
@@ -266,6 +273,7 @@ fn control_state(config: &Config, store: &Store, commander: Arc<dyn Commander>) 
         store: store.clone(),
         access: Access { operators: config.operators.clone(), viewers: config.viewers.clone() },
         state_dir: config.state_dir.clone(),
+        repositories: config.state_dir.join("git").to_string_lossy().into_owned(),
         tasks_dir: config.state_dir.join("tasks"),
         started: clock::now(),
         runtimes: {

@@ -15,6 +15,7 @@ mod hook;
 mod operate;
 mod patience;
 mod prepare;
+mod repositories;
 mod tasklog;
 
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ pub use container::{ContainerView, Looked};
 pub use deeds::Deeds;
 pub use foresee::{Foreseen, NewRelease};
 pub use prepare::Resolved;
+pub use repositories::Published;
 pub use tasklog::TaskLogs;
 
 /// Everything through which the host is touched.
@@ -62,6 +64,8 @@ pub struct Executor {
     pub fetcher: Fetcher,
     /// Repositories.
     pub git: Arc<Git>,
+    /// Whether git leads from the repositories' paths to this daemon.
+    pub published: Published,
     /// Builds.
     pub builder: Arc<Builder>,
     /// Unpacked artifacts, and which one a container has.

@@ -78,6 +78,15 @@ enum Command {
         /// Where to
         directory: PathBuf,
     },
+    /// Let paths of the built-in repositories lead to the daemon, in the host's configuration of git
+    #[command(hide = true)]
+    GitPaths {
+        /// Where the repositories are
+        directory: PathBuf,
+        /// Take it back
+        #[arg(long)]
+        withdraw: bool,
+    },
     #[command(hide = true)]
     CheckDb {
         /// The store
@@ -113,6 +122,11 @@ fn main() -> ExitCode {
         Some(Command::Demo { keep }) => start_log("error").and_then(|_| deployd::demo::run(keep)),
         Some(Command::DemoService { arguments }) => return deployd::demo::service::serve(&arguments),
         Some(Command::Assets { directory }) => write_assets(&directory).map_err(Into::into),
+        Some(Command::GitPaths { directory, withdraw }) => {
+            use deployd::artifact::git::publish;
+            let change = if withdraw { publish::withdraw } else { publish::publish };
+            change(&directory).map_err(anyhow::Error::msg)
+        }
         Some(Command::CheckDb { file }) => {
             // What it finds is told in one line.
             std::panic::set_hook(Box::new(|_| {}));

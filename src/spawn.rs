@@ -10,6 +10,7 @@
 mod child;
 pub mod client;
 pub mod command;
+pub mod dialogue;
 pub mod look;
 mod outbox;
 pub mod proc;

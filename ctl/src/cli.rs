@@ -4,6 +4,7 @@ mod args;
 mod backup;
 mod complete;
 mod exit;
+mod git;
 mod given;
 mod history;
 mod import;
@@ -38,6 +39,9 @@ pub use terminal::Terminal;
 pub fn main() -> ExitCode {
     if complete::answered() {
         return ExitCode::SUCCESS;
+    }
+    if let Some(code) = git::answered() {
+        return code;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -1,22 +1,24 @@
 //! What the rest of the program asks of the supervisor, and what it can find out by itself.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::{Addr, MailboxError};
 use async_trait::async_trait;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::once::Once;
 use super::plan_supervisor::{CommandTask, ExecutePlan, Held, PlanSupervisor, ReplaceCatalog};
 use super::preview::preview;
 use super::stored_plan::{policy, stored_plan, unavailable};
 use super::{
-    Command, Commanded, Commander, ContainerView, Execute, PlanSize, Preparation, Preview, Refused, Reloaded,
-    Repository, Started, StoredPlan, Wait,
+    Command, Commanded, Commander, ContainerView, Execute, GitRequest, PlanSize, Preparation, Preview,
+    Refused, Reloaded, Repository, Started, StoredPlan, Wait,
 };
+use crate::artifact::git::repositories::RepositoryInfo;
 use crate::catalog::{Catalog, Service, ServiceId};
 use crate::clock;
 use crate::compile::compile;
@@ -275,7 +277,8 @@ impl Commander for Handle {
             let created = repositories.create(&name).await;
             let created = created.map_err(|error| Refused::Host(error.to_string()))?;
             host_event(&store, HostEvent::RepositoryCreated { name, by }).await?;
-            Ok(repository(created))
+            executor.publish_repositories().await;
+            Ok(repository(created, &executor))
         };
         self.on_host(create).await?
     }
@@ -298,8 +301,25 @@ impl Commander for Handle {
 
     async fn repositories(&self) -> Result<Vec<Repository>, Refused> {
         let executor = self.executor.clone();
-        let list = self.on_host(async move { executor.git.repositories().list().await }).await?;
-        Ok(list.map_err(|error| Refused::Host(error.to_string()))?.into_iter().map(repository).collect())
+        let work = move || {
+            let list =
+                executor.git.repositories().list().map_err(|error| Refused::Host(error.to_string()))?;
+            Ok(list.into_iter().map(|info| repository(info, &executor)).collect())
+        };
+        self.on_host(crate::blocking::run(work)).await?
+    }
+
+    async fn serve_git(&self, request: GitRequest, stream: UnixStream) -> Result<(), Refused> {
+        if !is_repository_name(&request.repository)
+            || !self.executor.git.repositories().path(&request.repository).exists()
+        {
+            return Err(Refused::NoSuchRepository(request.repository.escape_debug().to_string()));
+        }
+        let (executor, cancel) = (self.executor.clone(), CancellationToken::new());
+        // Whoever asked may hang up.
+        let _end = cancel.clone().drop_guard();
+        let served = self.on_host(async move { executor.git.serve(request, stream, &cancel).await }).await?;
+        served.map_err(|error| Refused::Host(error.to_string()))
     }
 
     async fn containers(&self, service: ServiceId) -> Result<Vec<ContainerView>, Refused> {
@@ -347,7 +367,11 @@ async fn host_event(store: &Store, event: HostEvent) -> Result<(), Refused> {
     store.commit(vec![change]).await.map(|_| ()).map_err(|error| unavailable(&error))
 }
 
-fn repository(info: crate::artifact::git::repositories::RepositoryInfo) -> Repository {
-    let path: PathBuf = info.path;
-    Repository { name: info.name, path: path.to_string_lossy().into_owned(), branches: info.branches }
+fn repository(info: RepositoryInfo, executor: &Executor) -> Repository {
+    Repository {
+        name: info.name,
+        path: info.path.to_string_lossy().into_owned(),
+        branches: info.branches,
+        takes_pushes: executor.published.is_done(),
+    }
 }

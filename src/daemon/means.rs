@@ -14,7 +14,7 @@ use crate::artifact::fetch::Fetcher;
 use crate::artifact::git::Git;
 use crate::artifact::releases::Releases;
 use crate::config::Config;
-use crate::executor::{Board, Deeds, Executor, TaskLogs};
+use crate::executor::{Board, Deeds, Executor, Published, TaskLogs};
 use crate::foreign::Reader;
 use crate::plan::check::Policy;
 use crate::runtime::either::EitherRuntime;
@@ -22,9 +22,10 @@ use crate::runtime::process::ProcessRuntime;
 use crate::runtime::unit::UnitRuntime;
 use crate::spawn::client::Spawner;
 use crate::spawn::command::{Commands, Processes};
+use crate::spawn::dialogue::{Children, Dialogues};
 use crate::store::Store;
 use crate::systemd::Systemd;
-use crate::systemd::transient::TransientUnits;
+use crate::systemd::transient::{DialogueUnits, TransientUnits};
 
 /// The executor, and the runtime of plain processes, whose logs the daemon rotates.
 pub fn build_executor(
@@ -39,9 +40,8 @@ pub fn build_executor(
     let releases = Releases::open(services.clone()).map_err(io("open the releases"))?;
     let artifacts = ArtifactStore::open(state.join("artifacts")).map_err(io("open the artifacts"))?;
     let artifacts = Arc::new(artifacts);
-    let git = Git::open(state.join("git"), state.join("git-cache"), config.git_timeout);
-    let git = Arc::new(git.map_err(io("open the repositories"))?);
     let systemd = config.systemd.clone().map(|scope| Arc::new(Systemd::new(scope, config.unit_timeout)));
+    let git = Arc::new(open_git(config, systemd.as_ref()).map_err(io("open the repositories"))?);
     let processes: Arc<dyn Commands> = Arc::new(Processes(launcher.clone()));
     let commands = match &systemd {
         Some(systemd) => {
@@ -77,6 +77,7 @@ pub fn build_executor(
         artifacts,
         fetcher,
         git,
+        published: Published::new(config.is_of_host()),
         builder: Arc::new(builder),
         releases: Arc::new(releases),
         logs: TaskLogs::new(state.join("tasks")),
@@ -98,6 +99,16 @@ fn policy(config: &Config) -> Policy {
         allowed_repositories: config.allowed_repositories.clone(),
         allowed_uris: config.allowed_uris.clone(),
     }
+}
+
+/// The repositories. Where the daemon's unit may not become another user, systemd runs git as one.
+fn open_git(config: &Config, systemd: Option<&Arc<Systemd>>) -> std::io::Result<Git> {
+    let dialogues: Arc<dyn Dialogues> = match systemd {
+        Some(systemd) if crate::spawn::is_confined()? => Arc::new(DialogueUnits(systemd.clone())),
+        _ => Arc::new(Children),
+    };
+    let state = &config.state_dir;
+    Git::open(state.join("git"), state.join("git-cache"), config.git_timeout, dialogues)
 }
 
 /// What all tasks share.

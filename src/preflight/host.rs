@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::unistd::{AccessFlags, Group, User, access, geteuid};
 
 use super::{Finding, Verdict, confinement};
+use crate::artifact::git::GIT_USER;
 use crate::artifact::{free_space, hex};
 use crate::catalog::{Catalog, Engine, RuntimeKind};
 use crate::config::Config;
@@ -45,6 +46,7 @@ pub fn look(config: &Config, catalog: &Catalog) -> Vec<Finding> {
         let own_builds = own_builds.filter(|build| build.user.is_none()).count() > 0;
         findings.extend(groups(config, is_group));
         findings.push(build_user(own_builds, is_user));
+        findings.push(git_user(is_user(GIT_USER)));
         if let Some(Scope::System) = config.systemd {
             findings.extend(confinement::look(catalog));
         }
@@ -263,6 +265,16 @@ fn build_user(needed: bool, is_user: impl Fn(&str) -> bool) -> Finding {
         Finding::fail(SUBJECT, format!("not there, nor is nobody: nothing can be built; {make}"))
     } else {
         Finding::warn(SUBJECT, format!("not there, nor is nobody; before something is built: {make}"))
+    }
+}
+
+fn git_user(is_there: bool) -> Finding {
+    let subject = format!("user {GIT_USER}");
+    if is_there {
+        Finding::ok(subject, "there")
+    } else {
+        let text = "not there: nobody but root can push to the built-in repositories";
+        Finding::warn(subject, format!("{text}; useradd --system {GIT_USER}"))
     }
 }
 

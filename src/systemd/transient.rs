@@ -4,6 +4,7 @@
 //! does is to note how it has ended: whichever daemon looks for it finds it running, or finds the note
 //! (`notes`). It is told by its name, and by the operation in its description.
 
+mod dialogue;
 mod notes;
 mod properties;
 
@@ -20,6 +21,7 @@ use super::{Systemd, SystemdError, UnitState};
 use crate::blocking;
 use crate::spawn::command::{Command, Commands, Ended, Identity};
 use crate::spawn::{ExitStatus, SpawnError};
+pub use dialogue::DialogueUnits;
 pub use notes::environment_file;
 use notes::{Notes, Output};
 pub use properties::program;

@@ -143,6 +143,10 @@ fn git() -> Vec<GitError> {
             said: text("fatal: could not read Username"),
         },
         GitError::TimedOut { what: "fetch from", origin: origin(), seconds: 900 },
+        GitError::Unfit {
+            origin: text("shop"),
+            why: text("/var/lib/deployd/git/shop.git/commondir makes git read another repository. Remove it"),
+        },
         GitError::TooLarge { origin: origin() },
         GitError::NoSpace { origin: origin(), missing: 4096 },
         GitError::Io { what: "write git's configuration", why: text("read-only file system") },

@@ -29,6 +29,7 @@ mod order;
 mod plans;
 mod prefetch;
 mod push;
+mod push_over_socket;
 mod repositories;
 mod runtime;
 mod socket;

@@ -103,7 +103,7 @@ pub async fn repo(command: RepoCommand, session: &mut Session<'_>) -> Result<u8,
                 session.client.post("/v1/repositories", &CreateRepository { name }).await?;
             if !session.terminal.document(session.output, &created)? {
                 session.terminal.line(&printable(&created.path))?;
-                session.terminal.note(&printable(&format!("push to it:  git push {} main", created.path)));
+                session.terminal.note(&printable(&format!("push to it:  {}", created.push)));
             }
         }
         RepoCommand::List => {

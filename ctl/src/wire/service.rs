@@ -87,6 +87,9 @@ pub struct Repository {
     pub path: String,
     /// Its branches.
     pub branches: Vec<String>,
+    /// The command by which the caller pushes the branch `main` to it.
+    #[serde(default)]
+    pub push: String,
 }
 
 /// `POST /v1/repositories`

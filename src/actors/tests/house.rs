@@ -18,11 +18,12 @@ use crate::artifact::fetch::{Fetcher, Limits, Timeouts};
 use crate::artifact::git::Git;
 use crate::artifact::releases::Releases;
 use crate::catalog::{Catalog, Container, Health, Hooks, Run, RuntimeKind, Service, ServiceId};
-use crate::executor::{Board, Deeds, Executor, TaskLogs};
+use crate::executor::{Board, Deeds, Executor, Published, TaskLogs};
 use crate::foreign::Reader;
 use crate::plan::check::Policy;
 use crate::runtime::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport};
 use crate::spawn::command::{Commands, Processes};
+use crate::spawn::dialogue::Children;
 use crate::spawn::{ExitStatus, Launch, SpawnError, Spawned, Spec};
 use crate::store::{Change, Store};
 use crate::task::operation::Incarnation;
@@ -162,7 +163,9 @@ impl House {
         let stage = Arc::new(stage);
         let commands: Arc<dyn Commands> = Arc::new(Processes(Arc::new(NoLaunch)));
         let artifacts = Arc::new(ArtifactStore::open(at("artifacts")).unwrap());
-        let git = Arc::new(Git::open(at("git"), at("git-cache"), crate::artifact::git::TIMEOUT).unwrap());
+        let git = Arc::new(
+            Git::open(at("git"), at("git-cache"), crate::artifact::git::TIMEOUT, Arc::new(Children)).unwrap(),
+        );
         let policy = Policy::default();
         let executor = Executor {
             instance: store.instance().into(),
@@ -181,6 +184,7 @@ impl House {
             builder: Arc::new(Builder::open(commands, artifacts.clone(), git.clone(), at("builds")).unwrap()),
             artifacts,
             git,
+            published: Published::new(false),
             releases: Arc::new(Releases::open(at("services")).unwrap()),
             logs: TaskLogs::new(at("tasks")),
             limits: Limits::default(),
