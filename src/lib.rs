@@ -57,6 +57,14 @@
 //! An engine's container ([`runtime::engine`]) is made anew for each start, with the operation as a label, and
 //! started by its id: the start that a dead daemon had asked for can start nothing but what that label names.
 //!
+//! # Up
+//!
+//! A container is up while its own main process runs and is not on its way down ([`runtime::Observation`]): what
+//! restarts, starts or stops has states of its own. START leaves alone what runs once it has answered well; a start
+//! that failed is given up, so that nothing of it runs on or restarts ([`runtime::Runtime::give_up`]). Each deed has
+//! a limit of its runtime, and a user can end the waiting at any time (`executor::patience`): the deed is never cut,
+//! it goes on alone and keeps its container until it is over.
+//!
 //! Builds and hooks are transient units where systemd runs ([`systemd::transient`]). They outlive the daemon, and
 //! the last thing a unit does is to note how it ended, so that the next daemon joins it, running or over. Only when
 //! what came of it is recorded, or its task is over, is the note forgotten. Cancelling a task for a fault leaves

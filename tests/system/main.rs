@@ -19,4 +19,5 @@ mod repositories;
 mod runtime;
 mod speed;
 mod unit;
+mod up;
 mod user;
