@@ -10,7 +10,6 @@
 mod child;
 pub mod client;
 pub mod command;
-pub mod dialogue;
 pub mod look;
 mod outbox;
 pub mod proc;
@@ -18,7 +17,7 @@ pub mod server;
 mod sys;
 pub mod tree;
 
-pub use sys::{expect_children, keep_descriptors, outlive_full_files, readable};
+pub use sys::{expect_children, keep_descriptors, readable};
 
 use std::collections::BTreeMap;
 use std::fmt;

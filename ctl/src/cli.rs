@@ -4,8 +4,6 @@ mod args;
 mod backup;
 mod complete;
 mod exit;
-mod git;
-mod given;
 mod history;
 mod import;
 mod live;
@@ -29,8 +27,7 @@ use crate::client::{Client, default_socket};
 pub use crate::view::text::printable;
 use args::{Cli, Command, Output};
 pub use complete::script as completions;
-pub use exit::{CTRL_C, Failure, UNREAD, of_state};
-pub use given::read as read_given;
+pub use exit::{CTRL_C, Failure, of_state};
 use session::Session;
 use tasks::{Request, Then};
 pub use terminal::Terminal;
@@ -39,9 +36,6 @@ pub use terminal::Terminal;
 pub fn main() -> ExitCode {
     if complete::answered() {
         return ExitCode::SUCCESS;
-    }
-    if let Some(code) = git::answered() {
-        return code;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -82,13 +76,11 @@ where
 }
 
 async fn finish(cli: Cli, terminal: &mut Terminal) -> u8 {
-    let waits = cli.command.as_ref().is_some_and(Command::waits_for_task);
     match dispatch(cli, terminal).await {
         Ok(code) => code,
         Err(failure) => {
             failure.show(terminal);
-            // `deployctl execute shop --watch | head`: how the task ends is not known.
-            if waits && failure.is_unread() { exit::UNREAD } else { failure.code() }
+            failure.code()
         }
     }
 }

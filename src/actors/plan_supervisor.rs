@@ -29,7 +29,6 @@ use crate::task::{Reason, TaskId};
 
 pub use catalog::ReplaceCatalog;
 pub use commands::CommandTask;
-pub use execute::ExecutePlan;
 
 /// Which active task holds which service.
 pub type Held = Arc<HashMap<ServiceId, TaskId>>;

@@ -145,9 +145,7 @@ async fn look((place, service): (Place, &Service), executor: &Executor) -> Optio
 impl From<ContainerView> for Found {
     fn from(view: ContainerView) -> Self {
         let unseen = (view.state == "unknown").then_some(view.detail);
-        // One that is reloading its configuration runs all the while.
-        let running = matches!(view.state, "running" | "reloading");
-        Self { running, release: view.release.map(Release::Is), unseen }
+        Self { running: view.state == "running", release: view.release.map(Release::Is), unseen }
     }
 }
 

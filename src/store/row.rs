@@ -11,7 +11,6 @@ mod host_event;
 mod incarnation;
 pub mod plan;
 pub mod record;
-pub mod request;
 pub mod service;
 pub mod task;
 

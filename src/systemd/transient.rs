@@ -4,7 +4,6 @@
 //! does is to note how it has ended: whichever daemon looks for it finds it running, or finds the note
 //! (`notes`). It is told by its name, and by the operation in its description.
 
-mod dialogue;
 mod notes;
 mod properties;
 
@@ -21,7 +20,6 @@ use super::{Systemd, SystemdError, UnitState};
 use crate::blocking;
 use crate::spawn::command::{Command, Commands, Ended, Identity};
 use crate::spawn::{ExitStatus, SpawnError};
-pub use dialogue::DialogueUnits;
 pub use notes::environment_file;
 use notes::{Notes, Output};
 pub use properties::program;
@@ -58,7 +56,7 @@ impl TransientUnits {
     async fn is_up(&self, identity: &Identity) -> Result<bool, SystemdError> {
         let unit = unit_of(&identity.name);
         let state = self.systemd.state(&unit, &[]).await?;
-        if state.is_down() {
+        if !state.is_up() && !state.has_job {
             return Ok(false);
         }
         if state.description == description(identity) {
@@ -105,7 +103,8 @@ impl TransientUnits {
     ) -> Result<bool, SystemdError> {
         let unit = unit_of(&identity.name);
         let mut output = Output::of(&self.notes(identity));
-        let over = self.systemd.until(&unit, &[], UnitState::is_down);
+        let is_over = |state: &UnitState| !state.is_up() && !state.has_job;
+        let over = self.systemd.until(&unit, &[], is_over);
         let over = tokio::time::timeout(command.timeout + PATIENCE + MARGIN, over);
         tokio::pin!(over);
         let mut tick = tokio::time::interval(OUTPUT);
@@ -130,7 +129,7 @@ impl TransientUnits {
     }
 
     async fn end(&self, name: &str) -> Result<(), SystemdError> {
-        match self.systemd.stop(&unit_of(name), None).await {
+        match self.systemd.stop(&unit_of(name)).await {
             // It is not loaded: nothing of it runs.
             Err(SystemdError::Refused { name, .. }) if name.ends_with(".NoSuchUnit") => Ok(()),
             stopped => stopped,

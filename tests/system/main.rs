@@ -15,7 +15,6 @@ mod harness;
 mod leftover;
 mod machine;
 mod package;
-mod repositories;
 mod runtime;
 mod speed;
 mod unit;

@@ -71,8 +71,7 @@ impl Toned for ContainerState {
         match self {
             Self::Running => Tone::Good,
             Self::Exited => Tone::Bad,
-            Self::Restarting | Self::Paused => Tone::Held,
-            Self::Starting | Self::Reloading | Self::Stopping => Tone::Active,
+            Self::Restarting => Tone::Held,
             Self::Stopped | Self::Unknown | Self::Other(_) => Tone::Quiet,
         }
     }
