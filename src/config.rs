@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::artifact::fetch::{Limits, Timeouts};
 use crate::catalog::Engine;
+use crate::foreign::{Cancel, Reader, Unread, Wanted};
 use crate::mistake::Mistake;
 use crate::reading::Mistakes;
 use crate::retention::Retention;
@@ -16,6 +17,9 @@ use crate::yaml;
 
 /// Where the system's daemon finds its configuration.
 pub const SYSTEM_FILE: &str = "/etc/deployd/deployd.yaml";
+
+/// Where the system's daemon listens.
+const SYSTEM_SOCKET: &str = "/run/deployd/deployd.sock";
 
 /// A longer file is refused.
 const MAX_BYTES: usize = 1 << 20;
@@ -43,6 +47,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How long a git command may take.
     pub git_timeout: Duration,
+    /// How long each start or stop of a unit may take; `None`: as the unit says itself.
+    pub unit_timeout: Option<Duration>,
     /// How many deployments, downloads and builds go on at the same time.
     pub concurrency: Concurrency,
     /// What later batches need is fetched, built and unpacked while an earlier one runs.
@@ -99,8 +105,8 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        /// What is wrong.
+        source: Unread,
     },
     /// The file has mistakes.
     #[error("the configuration is not valid; mend this, and try `deployd check`:\n{0}")]
@@ -112,16 +118,21 @@ pub enum ConfigError {
 
 impl Config {
     /// The configuration of this command line.
-    pub fn load(overrides: &Overrides, binary: PathBuf) -> Result<Self, ConfigError> {
+    pub fn load(overrides: &Overrides, binary: PathBuf, reader: &Reader) -> Result<Self, ConfigError> {
         let (mut config, default_file) = if overrides.user {
             Self::of_user(binary)?
         } else {
             (Self::of_system(binary), PathBuf::from(SYSTEM_FILE))
         };
-        match &overrides.config {
-            Some(path) => config.read(path)?,
-            None if default_file.exists() => config.read(&default_file)?,
-            None => {}
+        let (path, is_optional) = match &overrides.config {
+            Some(path) => (path, false),
+            None => (&default_file, true),
+        };
+        let wanted = Wanted { path: path.clone(), max: MAX_BYTES as u64, account: None };
+        match reader.read_now(&wanted, &Cancel::default()) {
+            Ok(bytes) => config.read(path, &bytes)?,
+            Err(error) if is_optional && error.is_absent() => {}
+            Err(source) => return Err(ConfigError::Read { path: path.clone(), source }),
         }
         let set = |place: &mut PathBuf, value: &Option<PathBuf>| {
             if let Some(value) = value {
@@ -138,6 +149,11 @@ impl Config {
             }
         }
         Ok(config)
+    }
+
+    /// Whether this is the daemon that all users of the host find without being told where it listens.
+    pub fn is_of_host(&self) -> bool {
+        nix::unistd::geteuid().is_root() && self.socket == Path::new(SYSTEM_SOCKET)
     }
 
     /// Where an engine listens.
@@ -158,7 +174,7 @@ impl Config {
     /// The defaults of the system's daemon.
     pub fn of_system(binary: PathBuf) -> Self {
         Self {
-            socket: "/run/deployd/deployd.sock".into(),
+            socket: SYSTEM_SOCKET.into(),
             state_dir: "/var/lib/deployd".into(),
             services_dir: "/etc/deployd/services.d".into(),
             operators: vec!["deployd".into()],
@@ -168,6 +184,7 @@ impl Config {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             git_timeout: crate::artifact::git::TIMEOUT,
+            unit_timeout: None,
             concurrency: Concurrency { services: 512, downloads: 4, builds: 2 },
             prefetch: false,
             resume_on_start: false,
@@ -199,10 +216,8 @@ impl Config {
         Ok((config, config_dir.join("deployd.yaml")))
     }
 
-    fn read(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
-        self.merge(&bytes).map_err(|mistakes| {
+    fn read(&mut self, path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
+        self.merge(bytes).map_err(|mistakes| {
             let lines: Vec<_> =
                 mistakes.iter().map(|mistake| format!("{}:{mistake}", path.display())).collect();
             ConfigError::Invalid(lines.join("\n"))
@@ -242,8 +257,10 @@ mod tests {
     fn values_are_taken() {
         let text = "access: {operators: [ops], viewers: [dev]}\ngit: {allowedRepositories: [https://g/]}\n\
                     packages: {allowedUris: [https://p/], maxBytes: 1G, maxEntries: 5}\n\
-                    concurrency: {services: 3}\nshutdownGrace: 5s\ntimeouts: {fetch: 1m}\n";
+                    concurrency: {services: 3}\nshutdownGrace: 5s\ntimeouts: {fetch: 1m, unit: 90s}\n";
         let config = merged(text).unwrap();
+        assert_eq!(config.unit_timeout, Some(Duration::from_secs(90)));
+        assert_eq!(merged("timeouts: {fetch: 1m}").unwrap().unit_timeout, None);
         assert_eq!(config.operators, ["ops"]);
         assert_eq!(config.limits.max_bytes, 1 << 30);
         assert_eq!(config.limits.max_entries, 5);
@@ -256,6 +273,7 @@ mod tests {
     fn mistakes_are_named() {
         assert!(merged("soket: /x").unwrap_err()[0].contains("soket"));
         assert!(merged("shutdownGrace: soon").unwrap_err()[0].contains("shutdownGrace"));
+        assert!(merged("timeouts: {unit: 0s}").unwrap_err()[0].contains("timeouts.unit"));
         assert!(merged("concurrency: {builds: 0}").unwrap_err()[0].contains("builds"));
         assert!(merged("notify: {command: [mail]}").unwrap_err()[0].contains("notify.command"));
         assert!(merged("a: 1\na: 2").unwrap_err()[0].contains("duplicate"));

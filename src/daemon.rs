@@ -17,7 +17,7 @@ use actix_rt::task::JoinHandle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::actors::commander::Handle as Supervised;
+use crate::actors::commander::{Handle as Supervised, ReadCatalog};
 use crate::actors::guard::{self, ChildCrashed};
 use crate::actors::plan_supervisor::{Held, PlanSupervisor};
 use crate::actors::{Commander, Refused};
@@ -26,6 +26,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::control::{self, Access, ControlState};
 use crate::executor::Executor;
+use crate::foreign::Reader;
 use crate::notify;
 use crate::retention::{self, Retention};
 use crate::spawn::client::Spawner;
@@ -115,6 +116,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), DaemonError> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     crate::spawn::keep_descriptors()
         .and_then(|()| crate::spawn::expect_children())
+        .and_then(|()| crate::spawn::outlive_full_files())
         .map_err(|source| DaemonError::Io { what: "prepare for children", source })?;
     let _lock = prepare_state(&config.state_dir)?;
     let store =
@@ -157,9 +159,9 @@ async fn serve(
 ) -> Result<(), DaemonError> {
     let hook = notify::hook::Hook::start(&config.notify, store, host);
     let claims = tasks::interrupt_what_was_active(store).await?;
-    let catalog = catalog_dir::read(&config.services_dir, config.systemd.is_some())?;
-    let (executor, runtime) = means::build_executor(config, store)?;
-    let executor = Arc::new(executor);
+    let reader = Reader::new(config.binary.clone());
+    let catalog = catalog_dir::read(&config.services_dir, config.systemd.is_some(), &reader)?;
+    let (executor, runtime) = means::build_executor(config, store, &reader)?;
     retention::prune_logs(store, &executor)?;
     let (catalog_sender, catalog) = watch::channel(Arc::new(catalog));
     let (held_sender, held) = watch::channel(Held::default());
@@ -174,7 +176,6 @@ async fn serve(
     let tell = move |told: ChildCrashed| drop(crash.send_replace(Some(told.panic)));
     let supervisor = guard::start("the plan supervisor".into(), tell, supervisor);
     let draining = Arc::new(AtomicBool::new(false));
-    let (services_dir, has_systemd) = (config.services_dir.clone(), config.systemd.is_some());
     let commander = Arc::new(Supervised {
         supervisor: supervisor.clone(),
         store: store.clone(),
@@ -182,7 +183,8 @@ async fn serve(
         host: host.clone(),
         catalog,
         held: held.clone(),
-        read_catalog: Box::new(move || catalog_dir::read(&services_dir, has_systemd).map_err(refused)),
+        read_catalog: read_catalog(config, reader),
+        reloading: tokio::sync::Mutex::default(),
         draining: draining.clone(),
     });
     let end_of_control = CancellationToken::new();
@@ -217,12 +219,24 @@ async fn serve(
     ended.and_then(|()| crash.map_or(Ok(()), |panic| Err(DaemonError::Supervisor(panic))))
 }
 
+fn read_catalog(config: &Config, reader: Reader) -> ReadCatalog {
+    let (directory, has_systemd) = (config.services_dir.clone(), config.systemd.is_some());
+    Arc::new(move || catalog_dir::read(&directory, has_systemd, &reader).map_err(refused))
+}
+
 /// What the start does not wait for.
 fn look_around(host: &tokio::runtime::Handle, executor: &Arc<Executor>, claims: &[(Claim, bool)]) {
     // Builds and hooks outlive the daemon; those of tasks that never go on have nobody who would join them.
     let open: HashSet<_> = claims.iter().map(|claim| claim.0.task).collect();
+    let ending = executor.clone();
+    host.spawn(async move { ending.end_commands_of(|task| !open.contains(&task)).await });
     let executor = executor.clone();
-    host.spawn(async move { executor.end_commands_of(|task| !open.contains(&task)).await });
+    host.spawn(async move {
+        // Before the first repository is created, there is nothing to publish.
+        if executor.git.repositories().names().is_ok_and(|names| !names.is_empty()) {
+            executor.publish_repositories().await;
+        }
+    });
     // The first look at the host's processes looks into each: not only when the first container is stopped.
     host.spawn(crate::spawn::look::look(Instant::now()));
 }
@@ -259,6 +273,7 @@ fn control_state(config: &Config, store: &Store, commander: Arc<dyn Commander>) 
         store: store.clone(),
         access: Access { operators: config.operators.clone(), viewers: config.viewers.clone() },
         state_dir: config.state_dir.clone(),
+        repositories: config.state_dir.join("git").to_string_lossy().into_owned(),
         tasks_dir: config.state_dir.join("tasks"),
         started: clock::now(),
         runtimes: {
@@ -288,6 +303,9 @@ impl Housekeeping<'_> {
             Ok(tasks) => tracing::info!(tasks, "old tasks were forgotten (retention)"),
             Err(error) => tracing::error!(%error, "cannot forget old tasks"),
         }
+        if let Err(error) = retention::prune_keys(self.store).await {
+            tracing::error!(%error, "cannot forget old idempotency keys");
+        }
         retention::prune_artifacts(self.store, &self.executor).await;
     }
 }
@@ -313,7 +331,10 @@ async fn until_told(
                 let panic = crash.ok().and_then(|panic| panic.clone());
                 return Err(DaemonError::Supervisor(panic.unwrap_or_default()));
             }
-            () = signals.reload.notified() => reload(commander).await,
+            () = signals.reload.notified() => tokio::select! {
+                () = reload(commander) => {}
+                () = signals.shutdown.cancelled() => {}
+            },
             // A supervisor that is gone is seen above.
             Ok(()) = held.changed() => {}
             _ = tick.tick() => housekeeping.run().await,

@@ -55,8 +55,7 @@
 //! not ours the note is made before its start is asked for, and says which run was there before: any other
 //! one is this operation's. A look waits first until no job of the unit is under way.
 //! An engine's container ([`runtime::engine`]) is made anew for each start, with the operation as a label, and
-//! started by its id: the start that a dead daemon had asked for can start nothing but what that label names. What an
-//! engine says of a container is read by one table (`engine::State::phase`); what it does not know counts as running.
+//! started by its id: the start that a dead daemon had asked for can start nothing but what that label names.
 //!
 //! # Up
 //!
@@ -111,7 +110,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | domain: no runtime, no files, no clock, no network | [`plan`], [`catalog`], [`task`], [`mistake`], [`yaml`], [`reading`] |
-//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`spawn`], [`systemd`], [`engine`], [`blocking`], [`clock`], [`random`], [`crashpoint`], [`metrics`], [`tls`] |
+//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`foreign`], [`spawn`], [`systemd`], [`engine`], [`blocking`], [`clock`], [`random`], [`crashpoint`], [`metrics`], [`tls`] |
 //! | deeds | [`executor`]: an operation becomes calls to the host; evidence is taken before |
 //! | actors: never see a runtime | [`actors`], [`compile`](mod@compile) |
 //! | control | [`control`]: the socket; `deployctl` (the crate beside this one): wire, client, command line |
@@ -161,6 +160,7 @@ pub mod daemon;
 pub mod demo;
 pub mod engine;
 pub mod executor;
+pub mod foreign;
 pub mod log;
 pub mod metrics;
 pub mod mistake;

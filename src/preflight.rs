@@ -1,7 +1,6 @@
 //! `deployd check`: configuration, catalog, plans, and whether this host is fit; without a running daemon.
 
 mod confinement;
-mod engines;
 mod host;
 
 use std::fmt;
@@ -10,6 +9,7 @@ use std::path::PathBuf;
 use crate::catalog::Catalog;
 use crate::catalog_dir::{self, CatalogError};
 use crate::config::{Config, ConfigError, Overrides};
+use crate::foreign::Reader;
 use crate::plan::check::{Policy, read};
 
 /// Something is not as it has to be.
@@ -97,11 +97,12 @@ impl fmt::Display for Finding {
 pub fn check(
     overrides: &Overrides,
     plans: &[PathBuf],
+    reader: &Reader,
     tell: &mut dyn FnMut(&Finding),
 ) -> Result<(), CheckError> {
-    let config = Config::load(overrides, PathBuf::new())?;
+    let config = Config::load(overrides, PathBuf::new(), reader)?;
     tell(&Finding::ok("configuration", "valid"));
-    let catalog = catalog_dir::read(&config.services_dir, config.systemd.is_some());
+    let catalog = catalog_dir::read(&config.services_dir, config.systemd.is_some(), reader);
     let invalid = if let Ok(catalog) = &catalog {
         tell(&counted(catalog, &config));
         check_plans(&config, catalog, plans, tell)
@@ -146,7 +147,7 @@ fn check_plans(
     };
     let mut wrong = Vec::new();
     for path in plans {
-        let mistakes = match std::fs::read(path) {
+        let mistakes = match deployctl::cli::read_given(path) {
             Ok(text) => {
                 let mistakes = read(&text, catalog, &policy).err().unwrap_or_default();
                 mistakes.iter().map(|mistake| format!("{}:{mistake}", path.display())).collect()

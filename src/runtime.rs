@@ -7,6 +7,7 @@ pub mod process;
 pub mod unit;
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -71,6 +72,35 @@ pub enum Observation {
         status: Option<ExitStatus>,
         /// It ended with the machine, not by itself.
         rebooted: bool,
+        /// How often its runtime had started it again before it gave up.
+        restarts: u32,
+    },
+    /// It ended without having been stopped, and its runtime starts it again by itself: not up, whatever
+    /// the moment of the look shows.
+    Restarting {
+        /// The run that ended, or that is coming up.
+        incarnation: Incarnation,
+        /// The operation that started it; empty when somebody else did.
+        operation: String,
+        /// The release it was started from.
+        release: Option<String>,
+        /// How its last run ended, if that is known.
+        status: Option<ExitStatus>,
+        /// How often it was started again.
+        restarts: u32,
+    },
+    /// It is neither up nor down: on its way to one of the two, or held in between.
+    Changing {
+        /// Where to.
+        phase: Phase,
+        /// Which run.
+        incarnation: Incarnation,
+        /// The operation that started it; empty when somebody else did.
+        operation: String,
+        /// The release it was started from.
+        release: Option<String>,
+        /// In the runtime's own words: `deactivating (stop-sigterm)`.
+        detail: String,
     },
     /// It runs.
     Running {
@@ -87,6 +117,38 @@ pub enum Observation {
         /// How often it was started again after a failure, by nobody but the runtime, since it was started.
         restarts: u32,
     },
+}
+
+impl Observation {
+    /// Something of it runs, or is about to.
+    pub const fn is_there(&self) -> bool {
+        matches!(self, Self::Running { .. } | Self::Restarting { .. } | Self::Changing { .. })
+    }
+}
+
+/// Where a container that is neither up nor down is on its way to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Its start is under way.
+    Starting,
+    /// Its program runs, and reads its configuration again.
+    Reloading,
+    /// It is being stopped or removed, or its main process has ended and the rest is being ended.
+    Stopping,
+    /// Its processes are held.
+    Paused,
+}
+
+impl Phase {
+    /// As containers' states are spelt.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Reloading => "reloading",
+            Self::Stopping => "stopping",
+            Self::Paused => "paused",
+        }
+    }
 }
 
 /// How to start a container. A unit that exists already is driven as it is: it takes none but the last two.
@@ -115,6 +177,35 @@ pub struct StartSpec {
     /// The image that an engine runs it from.
     pub image: Option<String>,
 }
+
+/// What a runtime that is waited for says of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// What it is called there: its unit.
+    pub name: String,
+    /// `activating`, `deactivating`, …
+    pub active: String,
+    /// `start-pre`, `stop-sigterm`, …
+    pub sub: String,
+    /// What its program says of itself (`StatusText`), cut; empty when it says nothing.
+    pub text: String,
+    /// What it waits for, if a job of its own is not run yet: `start`, `stop`, …
+    pub job: Option<String>,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, active, sub, text, job } = self;
+        write!(f, "{name} is {active} ({sub})")?;
+        if let Some(job) = job {
+            write!(f, ", its {job} job waits")?;
+        }
+        if text.is_empty() { Ok(()) } else { write!(f, ", status: {text}") }
+    }
+}
+
+/// Tells what was seen.
+pub type Tell<'a> = &'a (dyn Fn(Standing) + Send + Sync);
 
 /// How a container was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,28 +281,8 @@ impl RuntimeError {
         match self {
             Self::Spawn(error) => error.is_in_doubt(),
             Self::Systemd(error) => error.is_in_doubt(),
-            Self::Engine(error) => error.is_in_doubt(),
+            Self::Engine(error) => matches!(error, EngineError::Cut { .. }),
             _ => false,
-        }
-    }
-
-    /// The failure's code, when it shows before anything is stopped.
-    pub const fn code_before_start(&self) -> &'static str {
-        match self {
-            Self::Engine(EngineError::ForeignVolume { .. }) => "volumeRefused",
-            Self::Engine(_) => "imageFailed",
-            _ => "startFailed",
-        }
-    }
-
-    /// As it counts in the middle of a deed: an engine that is away may have done what it was asked for.
-    #[must_use]
-    pub fn in_doubt(self) -> Self {
-        match self {
-            Self::Engine(EngineError::Unreachable { engine, why, .. }) => {
-                Self::Engine(EngineError::Cut { engine, what: "go on with the container", why })
-            }
-            other => other,
         }
     }
 }
@@ -248,12 +319,37 @@ pub trait Runtime: Send + Sync + 'static {
         signal: &str,
         timeout: Duration,
     ) -> Result<StopReport, RuntimeError>;
+    /// Ends what is left of a start that failed: nothing of it runs any more, and nothing starts it again. How it
+    /// ended stays known: afterwards it is [`Observation::Exited`].
+    async fn give_up(
+        &self,
+        _container: &ContainerRef,
+        _signal: &str,
+        _timeout: Duration,
+    ) -> Result<(), RuntimeError> {
+        Ok(())
+    }
     /// Removes what is left of containers that are not among these, and of which nothing runs.
     async fn sweep(&self, _keep: &HashSet<ContainerRef>) -> Result<(), RuntimeError> {
         Ok(())
     }
     /// Resolves when this run has ended; `None`: its status is unknown.
     async fn exited(&self, container: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus>;
+    /// Whether this run has ended, by one look: [`Runtime::exited`] may not have heard of it yet. What can't be
+    /// seen has not ended.
+    async fn has_ended(&self, container: &ContainerRef, run: &Incarnation) -> bool {
+        match self.observe(container).await {
+            Ok(
+                Observation::Running { incarnation, .. }
+                | Observation::Changing { phase: Phase::Reloading, incarnation, .. },
+            ) => incarnation != *run,
+            Ok(_) => true,
+            Err(_) => false,
+        }
+    }
+    /// Tells what it says of a container, now and after each change, to those who wait for it. May end when there
+    /// is nothing to tell.
+    async fn follow(&self, _container: &ContainerRef, _tell: Tell<'_>) {}
     /// The last lines of output.
     async fn last_lines(&self, container: &ContainerRef, lines: usize) -> Vec<String>;
     /// Runs a command inside a container that has an inside of its own: its exit code and last line.

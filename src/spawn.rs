@@ -10,6 +10,7 @@
 mod child;
 pub mod client;
 pub mod command;
+pub mod dialogue;
 pub mod look;
 mod outbox;
 pub mod proc;
@@ -17,7 +18,7 @@ pub mod server;
 mod sys;
 pub mod tree;
 
-pub use sys::{expect_children, keep_descriptors, readable};
+pub use sys::{expect_children, keep_descriptors, outlive_full_files, readable};
 
 use std::collections::BTreeMap;
 use std::fmt;

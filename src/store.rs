@@ -9,6 +9,7 @@
 //! its next start.
 
 mod backup;
+mod change;
 mod file;
 mod ground;
 mod lock;
@@ -17,6 +18,7 @@ mod overlay;
 mod queue;
 mod read;
 mod records;
+mod requests;
 mod reread;
 mod row;
 mod tables;
@@ -35,12 +37,9 @@ use tokio::sync::{oneshot, watch};
 use queue::Queue;
 
 use crate::metrics::Metrics;
-use crate::task::event::Event;
-use crate::task::host_event::HostEvent;
-use crate::task::record::Record;
-use crate::task::summary::TaskSummary;
-use crate::task::{Caller, Illegal, TaskId, Timestamp};
+use crate::task::{Illegal, TaskId};
 
+pub use change::{Change, Committed, Put};
 pub use lock::StateLock;
 pub use open::{Integrity, VERDICT, verify, verify_with_backend};
 pub use queue::Expectation;
@@ -93,102 +92,6 @@ struct Request {
     /// Somebody waits for it.
     urgent: bool,
     done: oneshot::Sender<Result<Committed, StoreError>>,
-}
-
-/// One change.
-#[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "nearly all changes are of the largest kind")]
-pub enum Change {
-    /// A task begins. The store gives it its number.
-    CreateTask {
-        /// When.
-        at: Timestamp,
-        /// [`Event::Started`].
-        event: Event,
-        /// A repeated request with this key gets this task.
-        key: Option<String>,
-    },
-    /// Something happened to a task.
-    Append {
-        /// Which.
-        task: TaskId,
-        /// The number of this event: one more than the last one's.
-        n: u64,
-        /// When.
-        at: Timestamp,
-        /// What.
-        event: Event,
-        /// The task after it.
-        summary: TaskSummary,
-        /// What it leaves beside the journal.
-        records: Vec<Record>,
-    },
-    /// A task is forgotten; that it was is not.
-    DeleteTask {
-        /// Which.
-        task: TaskId,
-        /// When.
-        at: Timestamp,
-        /// Who; `None`: it was older than the retention.
-        by: Option<Caller>,
-    },
-    /// The next revision of a plan. The store gives it its number.
-    PutPlan {
-        /// The plan.
-        name: String,
-        /// When.
-        at: Timestamp,
-        /// Who.
-        by: Caller,
-        /// Its comment.
-        comment: Option<String>,
-        /// Its items.
-        items: u32,
-        /// Its batches.
-        batches: u32,
-        /// The file.
-        text: Vec<u8>,
-    },
-    /// All revisions of a plan are forgotten; their numbers are not used again.
-    DeletePlan {
-        /// The plan.
-        name: String,
-        /// When.
-        at: Timestamp,
-        /// Who.
-        by: Caller,
-    },
-    /// Something happened to the host.
-    Host {
-        /// When.
-        at: Timestamp,
-        /// What.
-        event: HostEvent,
-    },
-}
-
-impl Change {
-    /// The name of the event that it becomes in the journal.
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::CreateTask { event, .. } | Self::Append { event, .. } => event.name(),
-            Self::DeleteTask { .. } => "task.deleted",
-            Self::PutPlan { .. } => "plan.created",
-            Self::DeletePlan { .. } => "plan.deleted",
-            Self::Host { event, .. } => event.name(),
-        }
-    }
-}
-
-/// What a commit gave numbers to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Committed {
-    /// The task that was created.
-    pub task: Option<TaskId>,
-    /// The revision that was stored.
-    pub revision: Option<u32>,
-    /// The last entry of the journal.
-    pub seq: u64,
 }
 
 /// Why the store can't be used.

@@ -16,6 +16,7 @@ pub mod host_event;
 pub mod nonce;
 pub mod operation;
 pub mod record;
+pub mod request;
 pub mod retry;
 pub mod rollback;
 mod standing;

@@ -136,7 +136,11 @@ fn course() -> [Event; 5] {
 }
 
 fn definition(daemon: &Daemon) -> Result<Definition> {
-    let catalog = deployd::catalog_dir::read(&daemon.path("services.d"), false)?;
+    let catalog = deployd::catalog_dir::read(
+        &daemon.path("services.d"),
+        false,
+        &deployd::foreign::Reader::in_threads(),
+    )?;
     let policy = deployd::plan::check::Policy {
         repositories: None,
         repository_dir: String::new(),

@@ -4,6 +4,8 @@ mod args;
 mod backup;
 mod complete;
 mod exit;
+mod git;
+mod given;
 mod history;
 mod import;
 mod live;
@@ -27,7 +29,8 @@ use crate::client::{Client, default_socket};
 pub use crate::view::text::printable;
 use args::{Cli, Command, Output};
 pub use complete::script as completions;
-pub use exit::{CTRL_C, Failure, of_state};
+pub use exit::{CTRL_C, Failure, UNREAD, of_state};
+pub use given::read as read_given;
 use session::Session;
 use tasks::{Request, Then};
 pub use terminal::Terminal;
@@ -36,6 +39,9 @@ pub use terminal::Terminal;
 pub fn main() -> ExitCode {
     if complete::answered() {
         return ExitCode::SUCCESS;
+    }
+    if let Some(code) = git::answered() {
+        return code;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -76,11 +82,13 @@ where
 }
 
 async fn finish(cli: Cli, terminal: &mut Terminal) -> u8 {
+    let waits = cli.command.as_ref().is_some_and(Command::waits_for_task);
     match dispatch(cli, terminal).await {
         Ok(code) => code,
         Err(failure) => {
             failure.show(terminal);
-            failure.code()
+            // `deployctl execute shop --watch | head`: how the task ends is not known.
+            if waits && failure.is_unread() { exit::UNREAD } else { failure.code() }
         }
     }
 }

@@ -85,7 +85,7 @@ impl Client {
         Ok(sender)
     }
 
-    fn not_reachable(&self, error: &io::Error) -> ClientError {
+    pub(crate) fn not_reachable(&self, error: &io::Error) -> ClientError {
         let why = match error.kind() {
             io::ErrorKind::NotFound => {
                 "there is no such socket; is deployd running? (`systemctl status deployd`, or --socket)"

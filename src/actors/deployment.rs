@@ -18,7 +18,7 @@ use super::guard;
 use super::ledger::Ledger;
 use super::prefetch::Prefetch;
 use crate::crashpoint::handling;
-use crate::executor::{Executor, Halt, Subject, Target};
+use crate::executor::{Executor, Halt, Looked, Subject, Target};
 use crate::store::{Expectation, StoreError};
 use crate::task::deployment::{Deployment, DeploymentStep, Hook};
 use crate::task::event::Event;
@@ -52,6 +52,8 @@ pub type Durable = futures_util::future::LocalBoxFuture<'static, Result<(), Stor
 pub(super) enum Stopped {
     /// The daemon or the task is being cut off: nothing more is recorded.
     Cut,
+    /// The same in the middle of a deed, which goes on: what, for people.
+    Left(String),
     /// The event came too late: the task was interrupted meanwhile.
     TooLate(Illegal),
     /// The store failed: the daemon is about to end.
@@ -65,6 +67,7 @@ impl From<Halt> for Stopped {
         match halt {
             Halt::Failed(failure) => Self::Failed(failure),
             Halt::Cut => Self::Cut,
+            Halt::Left(what) => Self::Left(what),
             // A crash like any other: the task is interrupted, and its resume looks at what was done.
             Halt::Lost(why) => std::panic::resume_unwind(Box::new(why)),
         }
@@ -234,14 +237,23 @@ impl Course {
             return Err(Stopped::Failed(failure));
         };
         let look = target.clone();
-        let looked = self.on_host(move |e, _| async move { e.look(&look).await.map_err(Halt::from) }).await?;
+        let looked = self.on_host(move |e, _| async move { e.look(&look).await }).await?;
         let (evidence, to_release) = (looked.evidence.clone(), target.release.clone());
         let intent = Event::OperationBegun { deployment, operation, evidence, to_release };
         let durable = self.ledger.record_expected(intent, intended).map_err(Stopped::TooLate)?;
         durable.await.map_err(Stopped::Store)?;
-        let end: OperationEnd =
-            self.on_host(move |e, _| async move { e.operate(&target, &looked).await }).await?;
+        let end = self.carry_out(target, looked).await?;
         self.note(Event::OperationEnded { deployment, operation, end })
+    }
+
+    async fn carry_out(&self, target: Target, looked: Looked) -> Result<OperationEnd, Stopped> {
+        let end = self.on_host(move |e, _| async move { e.operate(&target, &looked).await }).await;
+        if let Err(Stopped::Left(note)) = end {
+            // Refused unless a user has cut it, as the cut itself.
+            self.note(Event::Noted { deployment: self.subject.deployment, note }).ok();
+            return Err(Stopped::Cut);
+        }
+        end
     }
 
     fn target(&self, operation: usize) -> Option<Target> {
@@ -342,7 +354,7 @@ impl Course {
     fn explain(&self, stopped: &Stopped) {
         let (task, service) = (self.subject.task, &self.subject.service.name);
         match stopped {
-            Stopped::Cut => tracing::info!(%task, %service, "deployment was cut off"),
+            Stopped::Cut | Stopped::Left(_) => tracing::info!(%task, %service, "deployment was cut off"),
             Stopped::TooLate(error) => tracing::debug!(%task, %service, %error, "deployment ended too late"),
             Stopped::Store(error) => tracing::error!(%task, %service, %error, "deployment lost the store"),
             Stopped::Failed(failure) => {

@@ -29,6 +29,7 @@ use crate::task::{Reason, TaskId};
 
 pub use catalog::ReplaceCatalog;
 pub use commands::CommandTask;
+pub use execute::ExecutePlan;
 
 /// Which active task holds which service.
 pub type Held = Arc<HashMap<ServiceId, TaskId>>;

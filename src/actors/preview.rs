@@ -145,7 +145,9 @@ async fn look((place, service): (Place, &Service), executor: &Executor) -> Optio
 impl From<ContainerView> for Found {
     fn from(view: ContainerView) -> Self {
         let unseen = (view.state == "unknown").then_some(view.detail);
-        Self { running: view.state == "running", release: view.release.map(Release::Is), unseen }
+        // One that is reloading its configuration runs all the while.
+        let running = matches!(view.state, "running" | "reloading");
+        Self { running, release: view.release.map(Release::Is), unseen }
     }
 }
 

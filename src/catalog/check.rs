@@ -13,7 +13,7 @@ use crate::reading::{Entries, Fields, Mistakes, get};
 use crate::yaml::{self, Place, Spanned};
 
 /// A longer file is refused.
-const MAX_BYTES: usize = 1 << 20;
+pub const MAX_BYTES: usize = 1 << 20;
 
 const RUNTIMES: [&str; 5] = ["auto", "process", "systemd", "podman", "docker"];
 

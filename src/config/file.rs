@@ -38,6 +38,12 @@ pub fn read(root: &Node, config: &mut Config, mistakes: &mut Mistakes) {
     file.section("timeouts", &keys::TIMEOUTS, |timeouts| {
         timeouts.time_to("fetch", &mut config.timeouts.fetch);
         timeouts.time_to("git", &mut config.git_timeout);
+        let mut unit = config.unit_timeout.unwrap_or(Duration::MAX);
+        timeouts.time_to("unit", &mut unit);
+        if unit.is_zero() {
+            timeouts.wrong("unit", "expected a duration of 1s or more");
+        }
+        config.unit_timeout = Some(unit).filter(|unit| *unit < Duration::MAX);
     });
     config.prefetch = file.truth("prefetch").unwrap_or(config.prefetch);
     config.resume_on_start = file.truth("resumeOnStart").unwrap_or(config.resume_on_start);
@@ -111,7 +117,11 @@ impl Fields<'_, '_> {
         }
     }
 
+    /// What is empty was told of by the section that holds it.
     fn wrong(&mut self, key: &str, text: &str) {
+        if self.is_empty(key) {
+            return;
+        }
         let path = self.path_of(key);
         let place = self.get(key).map_or(self.place, |node| node.place);
         self.mistakes.add(place, &path, text);

@@ -48,8 +48,11 @@ pub const CONCURRENCY: [Key; 3] = [
 ];
 
 /// The keys of `timeouts`.
-pub const TIMEOUTS: [Key; 2] =
-    [Key::new("fetch", "remove the key for 10m"), Key::new("git", "remove the key for 15m")];
+pub const TIMEOUTS: [Key; 3] = [
+    Key::new("fetch", "remove the key for 10m"),
+    Key::new("git", "remove the key for 15m"),
+    Key::new("unit", "remove the key for what each unit allows"),
+];
 
 /// The keys of `retention`.
 pub const RETENTION: [Key; 2] =

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use deployctl::wire;
 use deployctl::wire::report::{Artifact, Deployment, Failure, Operation, Report};
 use deployctl::wire::task::{
-    Batch, DeploymentCounts, OperationCounts, Progress, Task, TaskStatus, Usual, Waiting,
+    Batch, DeploymentCounts, OperationCounts, OperationWait, Progress, Task, TaskStatus, Usual, Waiting,
 };
 
-use crate::actors::{ContainerView, Preparation};
+use crate::actors::{ContainerView, Preparation, Wait};
 use crate::catalog::Service;
 use crate::store::StoredEvent;
 use crate::task::deployment::{self, DeploymentState, DeploymentStep};
@@ -61,16 +61,18 @@ pub fn task(summary: TaskSummary) -> Task {
             operations: OperationCounts { total: p.operations, done: p.operations_done },
         },
         possible: summary.state.possible().iter().map(|verb| (*verb).into()).collect(),
+        idempotency_key: None,
         warnings: Vec::new(),
     }
 }
 
 /// A task and what it waits for; `usual` knows how long deployments take, `preparations` how far they
-/// are, by their index.
+/// are, by their index, and `waits` what their operations wait for.
 pub fn status(
     task_: &task::Task,
     usual: impl Fn(&deployment::DeploymentSpec) -> Option<Forecast>,
     preparations: &BTreeMap<usize, Preparation>,
+    waits: &[Wait],
 ) -> TaskStatus {
     let batches = task_.batches.iter().map(|batch| {
         let mut counts = DeploymentCounts::default();
@@ -100,7 +102,11 @@ pub fn status(
         batches: batches.collect(),
         waiting_for: going_on
             .iter()
-            .map(|(index, it, usual)| waiting(it, *usual, preparations.get(index)))
+            .map(|(index, it, usual)| {
+                let theirs = waits.iter().filter(|wait| wait.deployment == *index);
+                let operations = theirs.map(operation_wait).collect();
+                Waiting { operations, ..waiting(it, *usual, preparations.get(index)) }
+            })
             .collect(),
         quiet_at: quiet.map(|quiet| time(quiet.0)),
         quiet_by: quiet.map(|quiet| time(quiet.1)),
@@ -136,6 +142,22 @@ fn waiting(
             bytes: it.bytes,
             total: it.total,
             line: it.line.clone(),
+        }),
+        operations: Vec::new(),
+    }
+}
+
+fn operation_wait(wait: &Wait) -> OperationWait {
+    OperationWait {
+        container: wait.container.clone(),
+        doing: wait.doing.name().into(),
+        since: time(wait.since),
+        unit: wait.standing.clone().map(|it| wire::task::UnitStanding {
+            name: it.name,
+            active_state: it.active,
+            sub_state: it.sub,
+            status_text: it.text,
+            waiting_job: it.job,
         }),
     }
 }

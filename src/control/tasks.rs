@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::body;
+use super::once;
 use super::peer::caller;
 use super::problem::Fault;
 use super::{ControlState, convert};
@@ -40,20 +41,13 @@ pub async fn execute(state: State, request: HttpRequest, body: web::Payload) -> 
         let preview = state.commander.dry_run(plan.clone(), revision).await?;
         return Ok(HttpResponse::Ok().json(convert::dry_run(plan, preview)));
     }
-    let idempotency_key = idempotency_key(&request)?;
+    let idempotency_key = once::key(&request)?;
     let execute = actors::Execute { plan, revision, idempotency_key, by: caller(&request)? };
     let started = state.commander.execute(execute).await?;
     let mut task = summary(&state, started.task)?;
     task.warnings = started.warnings;
     let mut answer = if started.repeated { HttpResponse::Ok() } else { HttpResponse::Created() };
     Ok(answer.insert_header(("Location", format!("/v1/tasks/{}", task.id))).json(task))
-}
-
-fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Fault> {
-    let Some(header) = request.headers().get("Idempotency-Key") else { return Ok(None) };
-    let key = header.to_str().ok().filter(|key| !key.is_empty() && key.len() <= 256);
-    let text = "the Idempotency-Key is not 1 to 256 printable characters";
-    key.map(|key| Some(key.to_string())).ok_or_else(|| Fault::BadRequest(text.into()))
 }
 
 /// `GET /v1/tasks`
@@ -69,9 +63,11 @@ pub async fn list(state: State, filter: web::Query<Filter>) -> Result<web::Json<
             TaskState::from_name(&name.to_uppercase()).ok_or(Fault::BadRequest(text))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let found = state.store.snapshot()?.task_summaries(&states, filter.before.map(TaskId), limit)?;
+    let snapshot = state.store.snapshot()?;
+    let found = snapshot.task_summaries(&states, filter.before.map(TaskId), limit)?;
     let next = (found.len() == limit).then(|| found.last().map(|task| task.id.0)).flatten();
-    Ok(web::Json(TaskList { tasks: found.into_iter().map(convert::task).collect(), next }))
+    let tasks = found.into_iter().map(|task| once::keyed(&snapshot, convert::task(task)));
+    Ok(web::Json(TaskList { tasks: tasks.collect::<Result<_, _>>()?, next }))
 }
 
 #[derive(Deserialize)]
@@ -96,22 +92,24 @@ pub async fn show(
         }
     }
     let snapshot = state.store.snapshot()?;
-    let task = snapshot.task(id)?.ok_or(Refused::NoSuchTask(id))?;
+    let Some(task) = snapshot.task(id)? else { return Err(once::no_such_task(&snapshot, id)?) };
     // Without its history a task's state is still worth to be known.
     let usual = |spec: &DeploymentSpec| {
         Forecast::of(snapshot.durations(spec.service.id, &spec.way, u64::MAX).unwrap_or_default())
     };
-    Ok(web::Json(convert::status(&task, usual, &state.commander.preparations(id))))
+    let (preparations, waits) = (state.commander.preparations(id), state.commander.waits(id));
+    let status = convert::status(&task, usual, &preparations, &waits);
+    Ok(web::Json(TaskStatus { task: once::keyed(&snapshot, status.task)?, ..status }))
 }
 
-/// Resolves when a task has come to rest.
+/// Resolves when a task rests, or is not there.
 async fn rests(state: &State, id: TaskId) -> Result<(), Fault> {
     let mut grown = state.store.watch();
     loop {
         // Marked as seen before reading: what comes in between wakes us again.
         grown.borrow_and_update();
-        let task = state.store.snapshot()?.task_summary(id)?.ok_or(Refused::NoSuchTask(id))?;
-        if !task.state.is_active() || grown.changed().await.is_err() {
+        let is_active = state.store.snapshot()?.task_summary(id)?.is_some_and(|task| task.state.is_active());
+        if !is_active || grown.changed().await.is_err() {
             return Ok(());
         }
     }
@@ -126,7 +124,8 @@ pub async fn report(state: State, id: web::Path<u64>) -> Result<web::Json<Report
     let usual = |spec: &DeploymentSpec| {
         Forecast::of(snapshot.durations(spec.service.id, &spec.way, begun).unwrap_or_default())
     };
-    Ok(web::Json(convert::report(&task, &events, usual)))
+    let report = convert::report(&task, &events, usual);
+    Ok(web::Json(Report { task: once::keyed(&snapshot, report.task)?, ..report }))
 }
 
 /// `POST /v1/tasks/{id}/stop`
@@ -175,6 +174,7 @@ async fn command(
 }
 
 fn summary(state: &State, id: TaskId) -> Result<Task, Fault> {
-    let found = state.store.snapshot()?.task_summary(id)?;
-    Ok(convert::task(found.ok_or(Refused::NoSuchTask(id))?))
+    let snapshot = state.store.snapshot()?;
+    let found = snapshot.task_summary(id)?.ok_or(Refused::NoSuchTask(id))?;
+    Ok(once::keyed(&snapshot, convert::task(found))?)
 }

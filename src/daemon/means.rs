@@ -14,22 +14,25 @@ use crate::artifact::fetch::Fetcher;
 use crate::artifact::git::Git;
 use crate::artifact::releases::Releases;
 use crate::config::Config;
-use crate::executor::{Board, Deeds, Executor, TaskLogs};
+use crate::executor::{Board, Deeds, Executor, Published, TaskLogs};
+use crate::foreign::Reader;
 use crate::plan::check::Policy;
 use crate::runtime::either::EitherRuntime;
 use crate::runtime::process::ProcessRuntime;
 use crate::runtime::unit::UnitRuntime;
 use crate::spawn::client::Spawner;
 use crate::spawn::command::{Commands, Processes};
+use crate::spawn::dialogue::{Children, Dialogues};
 use crate::store::Store;
 use crate::systemd::Systemd;
-use crate::systemd::transient::TransientUnits;
+use crate::systemd::transient::{DialogueUnits, TransientUnits};
 
 /// The executor, and the runtime of plain processes, whose logs the daemon rotates.
 pub fn build_executor(
     config: &Config,
     store: &Store,
-) -> Result<(Executor, Arc<ProcessRuntime>), DaemonError> {
+    reader: &Reader,
+) -> Result<(Arc<Executor>, Arc<ProcessRuntime>), DaemonError> {
     let io = |what| move |source| DaemonError::Io { what, source };
     let state = &config.state_dir;
     let launcher = Spawner::start(&config.binary, state).map_err(io("start the spawners"))?;
@@ -37,9 +40,8 @@ pub fn build_executor(
     let releases = Releases::open(services.clone()).map_err(io("open the releases"))?;
     let artifacts = ArtifactStore::open(state.join("artifacts")).map_err(io("open the artifacts"))?;
     let artifacts = Arc::new(artifacts);
-    let git = Git::open(state.join("git"), state.join("git-cache"), config.git_timeout);
-    let git = Arc::new(git.map_err(io("open the repositories"))?);
-    let systemd = config.systemd.clone().map(|scope| Arc::new(Systemd::new(scope)));
+    let systemd = config.systemd.clone().map(|scope| Arc::new(Systemd::new(scope, config.unit_timeout)));
+    let git = Arc::new(open_git(config, systemd.as_ref()).map_err(io("open the repositories"))?);
     let processes: Arc<dyn Commands> = Arc::new(Processes(launcher.clone()));
     let commands = match &systemd {
         Some(systemd) => {
@@ -62,22 +64,20 @@ pub fn build_executor(
         [&config.podman, &config.docker],
     );
     let either = either.map_err(DaemonError::Tls)?;
-    let policy = Policy {
-        repositories: None,
-        repository_dir: state.join("git").to_string_lossy().into_owned(),
-        allowed_repositories: config.allowed_repositories.clone(),
-        allowed_uris: config.allowed_uris.clone(),
-    };
-    let fetcher = Fetcher::new(artifacts.clone(), config.limits, policy.clone(), config.timeouts)
-        .map_err(|error| DaemonError::Tls(error.to_string()))?;
+    let policy = policy(config);
+    let fetcher =
+        Fetcher::new(artifacts.clone(), config.limits, policy.clone(), config.timeouts, reader.clone())
+            .map_err(|error| DaemonError::Tls(error.to_string()))?;
     let executor = Executor {
         instance: store.instance().to_string(),
+        reader: reader.clone(),
         runtime: Arc::new(either),
         commands,
         processes,
         artifacts,
         fetcher,
         git,
+        published: Published::new(config.is_of_host()),
         builder: Arc::new(builder),
         releases: Arc::new(releases),
         logs: TaskLogs::new(state.join("tasks")),
@@ -89,7 +89,26 @@ pub fn build_executor(
         downloads: Arc::new(Semaphore::new(config.concurrency.downloads)),
         builds: Arc::new(Semaphore::new(config.concurrency.builds)),
     };
-    Ok((executor, runtime))
+    Ok((Arc::new(executor), runtime))
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy {
+        repositories: None,
+        repository_dir: config.state_dir.join("git").to_string_lossy().into_owned(),
+        allowed_repositories: config.allowed_repositories.clone(),
+        allowed_uris: config.allowed_uris.clone(),
+    }
+}
+
+/// The repositories. Where the daemon's unit may not become another user, systemd runs git as one.
+fn open_git(config: &Config, systemd: Option<&Arc<Systemd>>) -> std::io::Result<Git> {
+    let dialogues: Arc<dyn Dialogues> = match systemd {
+        Some(systemd) if crate::spawn::is_confined()? => Arc::new(DialogueUnits(systemd.clone())),
+        _ => Arc::new(Children),
+    };
+    let state = &config.state_dir;
+    Git::open(state.join("git"), state.join("git-cache"), config.git_timeout, dialogues)
 }
 
 /// What all tasks share.

@@ -2,10 +2,15 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Executor, Subject, Target, failure};
+use super::board::Doing;
+use super::{Executor, Halt, Target, failure};
 use crate::catalog::{Container, RuntimeKind, Service};
-use crate::runtime::{ContainerRef, Form, Observation, RuntimeError};
+use crate::clock;
+use crate::plan::Way;
+use crate::runtime::{ContainerRef, Form, Observation, Phase, RuntimeError};
+use crate::spawn::ExitStatus;
 use crate::task::drift::Seen;
 use crate::task::evidence::{Deeds, Observed, deeds};
 use crate::task::operation::Evidence;
@@ -27,7 +32,7 @@ pub struct ContainerView {
     pub name: String,
     /// Its labels.
     pub labels: Vec<String>,
-    /// `running`, `stopped`, `exited`, `unknown`.
+    /// `running`, `restarting`, `starting`, `reloading`, `stopping`, `paused`, `stopped`, `exited`, `unknown`.
     pub state: &'static str,
     /// The process id of what runs.
     pub pid: Option<i32>,
@@ -41,15 +46,81 @@ pub struct ContainerView {
     pub detail: String,
 }
 
+impl ContainerView {
+    fn show(&mut self, observation: Observation, service: &Service) {
+        match observation {
+            Observation::Absent => self.state = "stopped",
+            Observation::Exited { status, rebooted, release, restarts, .. } => {
+                self.state = "exited";
+                self.running_release = release;
+                let end = how_it_ended(status);
+                self.detail = match restarts {
+                    _ if rebooted => "ended with the machine; start it again with a plan".into(),
+                    0 => end,
+                    _ => format!("{end}; its runtime gave up after {}", restarted(restarts)),
+                };
+            }
+            Observation::Running { pid, release, since, restarts, .. } => {
+                self.state = "running";
+                if restarts > 0 {
+                    self.detail =
+                        format!("its runtime restarted it after it ended ({})", restarted(restarts));
+                }
+                if is_in_a_loop(restarts, since, service) {
+                    self.state = "restarting";
+                }
+                self.pid = pid;
+                self.since = since;
+                self.running_release = release;
+            }
+            Observation::Restarting { release, status, restarts, .. } => {
+                self.state = "restarting";
+                self.running_release = release;
+                self.detail = format!("{}; its runtime starts it again", how_it_ended(status));
+                if restarts > 0 {
+                    self.detail = format!("{} ({} so far)", self.detail, restarted(restarts));
+                }
+            }
+            Observation::Changing { phase, release, detail, .. } => {
+                self.state = phase.name();
+                self.running_release = release;
+                self.detail = detail;
+            }
+        }
+    }
+}
+
+fn how_it_ended(status: Option<ExitStatus>) -> String {
+    status.map_or_else(|| "ended; its status is unknown".into(), |status| status.to_string())
+}
+
+fn restarted(times: u32) -> String {
+    format!("{times} restart{}", if times == 1 { "" } else { "s" })
+}
+
+/// A run that its runtime has begun by itself counts as up once it has lived as long as a start must: in a loop
+/// of restarts there is always a moment in which something runs.
+fn is_in_a_loop(restarts: u32, since: Option<Timestamp>, service: &Service) -> bool {
+    let age = since.map(|since| Duration::from_micros(u64::try_from(clock::now().0 - since.0).unwrap_or(0)));
+    restarts > 0 && age.is_some_and(|age| age < service.health.settle)
+}
+
 impl Executor {
     /// Looks at the container of `target`: the evidence, and the deeds that remain.
-    pub async fn look(&self, target: &Target) -> Result<Looked, Failure> {
-        let container = reference(&target.subject.service, &target.container.name);
-        let _nothing_else = self.deeds.only(&container).await;
-        let observed = self.observe(&target.subject, &target.container.name).await?;
+    ///
+    /// # Errors
+    /// When it can't be seen, or its task is cut.
+    pub async fn look(&self, target: &Target) -> Result<Looked, Halt> {
+        let look = async {
+            let _nothing_else = self.only(target).await?;
+            self.observe(target).await.map_err(Halt::from)
+        };
+        let observed = self.attention(target, Doing::Look, look).await??;
         let evidence = Evidence {
             incarnation: match &observed {
-                Observed::Up { incarnation, .. } => Some(incarnation.clone()),
+                Observed::Up { incarnation, .. }
+                | Observed::Restarting { incarnation, .. }
+                | Observed::Changing { incarnation, .. } => Some(incarnation.clone()),
                 Observed::Down { .. } => None,
             },
             release: self.current(&target.subject.service.name, &target.container.name)?,
@@ -66,7 +137,10 @@ impl Executor {
         let seen = Seen { release, ..Seen::default() };
         let observed = self.runtime.observe(&reference(service, container)).await;
         Ok(match observed.map_err(|error| not_seen(container, &error))? {
-            Observation::Absent => seen,
+            // What is on its way up or down is not up.
+            Observation::Absent | Observation::Restarting { .. } => seen,
+            Observation::Changing { phase, .. } if phase != Phase::Reloading => seen,
+            Observation::Changing { incarnation, .. } => Seen { incarnation: Some(incarnation), ..seen },
             Observation::Exited { rebooted, .. } => Seen { rebooted, ..seen },
             Observation::Running { incarnation, restarts, .. } => {
                 Seen { incarnation: Some(incarnation), restarted: restarts > 0, ..seen }
@@ -74,16 +148,36 @@ impl Executor {
         })
     }
 
-    async fn observe(&self, subject: &Subject, container: &str) -> Result<Observed, Failure> {
-        let container = reference(&subject.service, container);
-        let seen = self.runtime.observe_settled(&container).await;
+    async fn observe(&self, target: &Target) -> Result<Observed, Failure> {
+        let subject = &target.subject;
+        let container = reference(&subject.service, &target.container.name);
+        let seen = match subject.way {
+            // Whatever is going on there, it ends by this.
+            Way::Stop if target.in_doubt.is_none() => self.runtime.observe(&container).await,
+            _ => self.runtime.observe_settled(&container).await,
+        };
         let seen = seen.map_err(|error| not_seen(&container.container, &error))?;
         Ok(match seen {
             Observation::Absent => Observed::Down { ended: None },
             // What a reboot has ended did not end by itself: it may be started again.
             Observation::Exited { rebooted: true, .. } => Observed::Down { ended: None },
             Observation::Exited { operation, .. } => Observed::Down { ended: Some(operation) },
-            Observation::Running { incarnation, operation, .. } => Observed::Up { incarnation, operation },
+            Observation::Running { incarnation, operation, since, restarts, .. } => {
+                if is_in_a_loop(restarts, since, &subject.service) {
+                    return Ok(Observed::Restarting { incarnation, operation });
+                }
+                Observed::Up { incarnation, operation }
+            }
+            // Its program runs all the while.
+            Observation::Changing { phase: Phase::Reloading, incarnation, operation, .. } => {
+                Observed::Up { incarnation, operation }
+            }
+            Observation::Changing { incarnation, operation, .. } => {
+                Observed::Changing { incarnation, operation }
+            }
+            Observation::Restarting { incarnation, operation, .. } => {
+                Observed::Restarting { incarnation, operation }
+            }
         })
     }
 
@@ -122,26 +216,7 @@ impl Executor {
             Err(error) => view.detail = error.message,
         }
         match self.runtime.observe(&reference(service, &container.name)).await {
-            Ok(Observation::Absent) => view.state = "stopped",
-            Ok(Observation::Exited { status, rebooted, release, .. }) => {
-                view.state = "exited";
-                view.running_release = release;
-                view.detail = match status {
-                    _ if rebooted => "ended with the machine; start it again with a plan".into(),
-                    Some(status) => status.to_string(),
-                    None => "ended; its status is unknown".into(),
-                };
-            }
-            Ok(Observation::Running { pid, release, since, restarts, .. }) => {
-                if restarts > 0 {
-                    view.detail =
-                        format!("started again {restarts} times by its runtime, after it had ended");
-                }
-                view.state = "running";
-                view.pid = pid;
-                view.since = since;
-                view.running_release = release;
-            }
+            Ok(observation) => view.show(observation, service),
             Err(error) => view.detail = error.to_string(),
         }
         view
@@ -181,6 +256,6 @@ pub fn reference(service: &Service, container: &str) -> ContainerRef {
     ContainerRef { service: service.name.clone(), container: container.to_string(), form }
 }
 
-fn not_seen(container: &str, error: &RuntimeError) -> Failure {
+pub(super) fn not_seen(container: &str, error: &RuntimeError) -> Failure {
     failure("observe", format!("cannot look at container {container}: {error}"))
 }

@@ -41,7 +41,7 @@ impl Executor {
         };
         let identity = self.identity(subject, hook.name());
         let ours = environment::deployd(subject, None, release.as_deref(), &identity.operation);
-        let environment = environment::whole(Some(run_as), None, ours)?;
+        let environment = self.whole_environment(subject, Some(run_as), None, ours).await?;
         let directory_of = |release: String| self.releases.release_dir(&service.name, &release);
         let directory = release.map_or_else(|| "/".into(), directory_of);
         let command = Command {

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use super::engine::EngineRuntime;
 use super::process::ProcessRuntime;
 use super::unit::UnitRuntime;
-use super::{ContainerRef, Form, Observation, Runtime, RuntimeError, StartSpec, StopReport};
+use super::{ContainerRef, Form, Observation, Runtime, RuntimeError, StartSpec, StopReport, Tell};
 use crate::catalog::Engine;
 use crate::spawn::ExitStatus;
 use crate::task::operation::Incarnation;
@@ -68,12 +68,12 @@ impl EitherRuntime {
         container: &ContainerRef,
         observed: Observation,
     ) -> Result<Observation, RuntimeError> {
-        if matches!(observed, Observation::Running { .. }) {
+        if observed.is_there() {
             return Ok(observed);
         }
         for (runtime, former) in self.others(container) {
             let former = runtime.observe(&former).await?;
-            if matches!(former, Observation::Running { .. }) {
+            if former.is_there() {
                 return Ok(former);
             }
         }
@@ -152,6 +152,15 @@ impl Runtime for EitherRuntime {
         Ok(StopReport { killed: report.killed | stopped.killed, took: report.took + stopped.took })
     }
 
+    async fn give_up(
+        &self,
+        container: &ContainerRef,
+        signal: &str,
+        timeout: Duration,
+    ) -> Result<(), RuntimeError> {
+        self.main(container)?.give_up(container, signal, timeout).await
+    }
+
     async fn sweep(&self, keep: &HashSet<ContainerRef>) -> Result<(), RuntimeError> {
         match &self.units {
             Some(units) => units.sweep(keep).await,
@@ -163,6 +172,19 @@ impl Runtime for EitherRuntime {
         match self.main(container) {
             Ok(runtime) => runtime.exited(container, incarnation).await,
             Err(_) => None,
+        }
+    }
+
+    async fn has_ended(&self, container: &ContainerRef, run: &Incarnation) -> bool {
+        match self.main(container) {
+            Ok(runtime) => runtime.has_ended(container, run).await,
+            Err(_) => false,
+        }
+    }
+
+    async fn follow(&self, container: &ContainerRef, tell: Tell<'_>) {
+        if let Ok(runtime) = self.main(container) {
+            runtime.follow(container, tell).await;
         }
     }
 

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use super::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport, log};
 use crate::clock;
 use crate::crashpoint::point;
+use crate::foreign;
 use crate::spawn::proc;
 use crate::spawn::tree::{self, Run};
 use crate::spawn::{ExitStatus, Launch, Marker, Spec, is_confined};
@@ -82,10 +83,10 @@ impl ProcessRuntime {
 
     /// What the marker says; `None` when there is none, or none that is complete.
     fn last_run(&self, container: &ContainerRef) -> io::Result<Option<Run>> {
-        match fs::read_to_string(self.directory(container).join("run")) {
-            Ok(text) => Ok(Run::from_text(&text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        match foreign::read_own(&self.directory(container).join("run"), tree::MAX_MARKER) {
+            Ok(text) => Ok(Run::from_text(&String::from_utf8_lossy(&text))),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -144,6 +145,7 @@ impl Runtime for ProcessRuntime {
                 release: run.release,
                 status,
                 rebooted,
+                restarts: 0,
             });
         }
         let since = started_at(run.start_ticks);
@@ -218,6 +220,20 @@ impl Runtime for ProcessRuntime {
         point("after a run file was removed");
         self.exits().all.remove(&(run.pid, run.start_ticks));
         Ok(report)
+    }
+
+    async fn give_up(
+        &self,
+        container: &ContainerRef,
+        signal: &str,
+        timeout: Duration,
+    ) -> Result<(), RuntimeError> {
+        let signal: Signal = signal.parse().map_err(|_| RuntimeError::Signal(signal.to_string()))?;
+        let run = self.last_run(container).map_err(|source| io_error("read its run file", source))?;
+        let Some(run) = run else { return Ok(()) };
+        // The run file stays: it says which operation has started what has ended.
+        let ended = self.end(&run, signal, timeout).await;
+        ended.map(|_| ()).map_err(|source| io_error("end what it has left running", source))
     }
 
     async fn exited(&self, _: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus> {

@@ -84,6 +84,11 @@ pub fn expect_children() -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a write beyond the limit of a file's size (RLIMIT_FSIZE) an error, as on a full disk, and not our end.
+pub fn outlive_full_files() -> io::Result<()> {
+    ignore(&[Signal::SIGXFSZ])
+}
+
 /// Ignores these signals.
 pub fn ignore(signals: &[Signal]) -> io::Result<()> {
     for &which in signals {

@@ -34,6 +34,9 @@ fn with_dashes(id: &str) -> Option<String> {
     is_id.then(|| [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]].join("-"))
 }
 
+/// Maximum number of bytes of a marker.
+pub const MAX_MARKER: u64 = 64 << 10;
+
 /// The content of a marker: one run of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
@@ -142,11 +145,14 @@ pub async fn end(
         result?;
         false
     } else {
-        if let Some(leader) = session.leader()? {
-            signal_group(pid, Signal::SIGKILL)?;
-            ended(leader).await?;
-        }
-        let kill = end_stragglers(&mut session, operation, Signal::SIGKILL);
+        let kill = async {
+            if let Some(leader) = session.leader()? {
+                signal_group(pid, Signal::SIGKILL)?;
+                ended(leader).await?;
+            }
+            end_stragglers(&mut session, operation, Signal::SIGKILL).await
+        };
+        // One that waits for a dead disk, say, takes no signal at all.
         tokio::time::timeout(Duration::from_secs(30), kill)
             .await
             .map_err(|_| io::Error::other("processes are left that SIGKILL does not end"))??;

@@ -16,6 +16,7 @@ use super::ground::Ground;
 use super::overlay::Overlay;
 use super::queue::Queue;
 use super::read::Snapshot;
+use super::requests;
 use super::tables::{COUNTERS, SCHEMA, counter, each_table};
 use super::{Inner, Store, StoreError, writer};
 use crate::metrics::Metrics;
@@ -80,10 +81,11 @@ impl Store {
 
     fn start(database: Database, path: &Path, place: Option<Place>) -> Result<Self, StoreError> {
         let (instance, seq) = read_counters(&database, path)?;
+        requests::take_over(&database).map_err(|error| damaged(path, &error))?;
         let sealed = place.is_some().then(|| path.to_path_buf());
         let database = Arc::new(database);
         let queue = Arc::new(Queue::default());
-        let requests = queue.clone();
+        let waiting = queue.clone();
         let (durable_sender, durable) = watch::channel(seq);
         let (failed_sender, failed) = watch::channel(false);
         let metrics = Arc::new(Metrics::new());
@@ -94,7 +96,7 @@ impl Store {
             .spawn(move || {
                 let tell =
                     writer::Tell { durable: &durable_sender, failed: &failed_sender, metrics: &measured };
-                writer::run(&writers, place.as_ref(), &requests, &tell);
+                writer::run(&writers, place.as_ref(), &waiting, &tell);
             })
             .map_err(|error| io_error("start the writer of", path, error))?;
         Ok(Self {

@@ -11,6 +11,7 @@ mod host_event;
 mod incarnation;
 pub mod plan;
 pub mod record;
+pub mod request;
 pub mod service;
 pub mod task;
 

@@ -10,7 +10,9 @@
 //! events       (task, n)           -> EntryV1     a task's journal, n = 1, 2, 3, …
 //! host_events  seq                 -> EntryV1     the journal of everything else
 //! feed         seq                 -> (task, n)   all entries in their order; (0, 0): host_events
-//! keys         idempotency key     -> (task, at)
+//! requests     (uid, call, key)    -> RequestV1   the first request with each idempotency key
+//! task_keys    task                -> (uid, key)  the idempotency key of a task, also of a deleted one
+//! keys         idempotency key     -> (task, at)  of the first version; `requests` takes them over
 //! releases     (service, release)  -> ReleaseV1   how each release was made
 //! needs        (artifact, task)    -> ()          what a plan out of a task that is kept could need
 //! durations    (service, way, seq) -> microseconds of deployments that ended well
@@ -31,6 +33,8 @@ pub const EVENTS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("eve
 pub const HOST_EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("host_events");
 pub const FEED: TableDefinition<u64, (u64, u64)> = TableDefinition::new("feed");
 pub const KEYS: TableDefinition<&str, (u64, i64)> = TableDefinition::new("keys");
+pub const REQUESTS: TableDefinition<(u32, &str, &str), &[u8]> = TableDefinition::new("requests");
+pub const TASK_KEYS: TableDefinition<u64, (u32, &str)> = TableDefinition::new("task_keys");
 pub const RELEASES: TableDefinition<(u64, &str), &[u8]> = TableDefinition::new("releases");
 pub const NEEDS: TableDefinition<(&str, u64), ()> = TableDefinition::new("needs");
 pub const DURATIONS: TableDefinition<(u64, &str, u64), u64> = TableDefinition::new("durations");
@@ -42,7 +46,7 @@ macro_rules! each_table {
         $crate::store::tables::each_table!(
             $table => $work;
             COUNTERS REVISIONS PLANS TASKS STATES OPEN_TASKS EVENTS HOST_EVENTS FEED KEYS RELEASES NEEDS DURATIONS
-            CHANGES
+            CHANGES REQUESTS TASK_KEYS
         )
     };
     ($table:ident => $work:expr; $($name:ident)*) => {

@@ -1,5 +1,7 @@
 //! The store: what was committed is there, and what can't be read is refused.
 
+mod requests;
+
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
@@ -13,6 +15,7 @@ use crate::task::event::{Definition, Event};
 use crate::task::host_event::HostEvent;
 use crate::task::nonce::Nonce;
 use crate::task::operation::{Done, Evidence, Incarnation, OperationEnd, Settled};
+use crate::task::request::{Call, Fingerprint, Keyed, RequestKey};
 use crate::task::state::TaskState;
 use crate::task::summary::TaskSummary;
 use crate::task::{Caller, Failure, Reason, Task, TaskId, Timestamp};
@@ -28,7 +31,19 @@ fn started() -> Event {
 }
 
 fn create(at: i64) -> Change {
-    Change::CreateTask { at: Timestamp(at), event: started(), key: Some(format!("key {at}")) }
+    Change::CreateTask {
+        at: Timestamp(at),
+        event: started(),
+        key: Some(keyed(7, Call::Execute, &format!("key {at}"), "text")),
+    }
+}
+
+fn key(uid: u32, call: Call, key: &str) -> RequestKey {
+    RequestKey { uid, call, key: key.into() }
+}
+
+fn keyed(uid: u32, call: Call, name: &str, text: &str) -> Keyed {
+    Keyed { key: key(uid, call, name), fingerprint: Fingerprint::of(&[text.as_bytes()]) }
 }
 
 fn open(path: &std::path::Path) -> Store {
@@ -112,8 +127,9 @@ async fn what_was_committed_is_there_after_reopening() {
     assert_eq!(snapshot.open_tasks().unwrap(), [TaskId(2)]);
     let (task, events) = snapshot.task_with_events(TaskId(1)).unwrap().unwrap();
     assert_eq!((task.state, task.finished_at, events.len()), (TaskState::Succeeded, Some(Timestamp(5)), 2));
-    assert_eq!(snapshot.task_of_key("key 2").unwrap(), Some(TaskId(2)));
-    assert_eq!(snapshot.task_of_key("key 9").unwrap(), None);
+    let first = |name| snapshot.first_request(&key(7, Call::Execute, name)).unwrap();
+    assert_eq!(first("key 2").and_then(|first| first.task), Some(TaskId(2)));
+    assert_eq!(first("key 9"), None);
     let newest: Vec<_> =
         snapshot.task_summaries(&[], None, 9).unwrap().iter().map(|task| task.id.0).collect();
     assert_eq!(newest, [2, 1]);

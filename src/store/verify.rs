@@ -43,6 +43,7 @@ impl Snapshot {
         }
         self.plans()?;
         self.verify_records()?;
+        self.verify_requests()?;
         self.verify_feed(&places)
     }
 

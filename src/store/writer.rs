@@ -15,13 +15,14 @@ use super::row::plan::PlanV1;
 use super::row::task::TaskV1;
 use super::row::{decode, encode};
 use super::tables::{
-    COUNTERS, EVENTS, FEED, HOST_EVENTS, KEYS, OPEN_TASKS, PLANS, REVISIONS, STATES, TASKS, counter,
+    COUNTERS, EVENTS, FEED, HOST_EVENTS, OPEN_TASKS, PLANS, REVISIONS, STATES, TASKS, counter,
 };
-use super::{Change, Committed, Request, StoreError};
+use super::{Change, Committed, Put, Request, StoreError, requests};
 use crate::crashpoint::{self, Side};
 use crate::metrics::Metrics;
 use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
+use crate::task::request::{FirstRequest, Keyed};
 use crate::task::state::TaskState;
 use crate::task::summary::TaskSummary;
 use crate::task::{Task, TaskId, Timestamp};
@@ -153,7 +154,7 @@ impl<'a> Writing<'a> {
     fn apply(&mut self, change: &Change, answer: &mut Committed) -> Result<(), Failure> {
         match change {
             Change::CreateTask { at, event, key } => {
-                answer.task = Some(self.create_task(*at, event, key.as_deref())?);
+                answer.task = Some(self.create_task(*at, event, key.as_ref())?);
             }
             Change::Append { task, n, at, event, summary, records } => {
                 self.append(*task, *n, *at, event)?;
@@ -164,9 +165,10 @@ impl<'a> Writing<'a> {
             }
             Change::DeleteTask { task, at, by } => {
                 self.delete_task(*task)?;
+                requests::task_is_deleted(self.transaction, *task, *at)?;
                 self.host(*at, HostEvent::TaskDeleted { task: *task, by: by.clone() })?;
             }
-            Change::PutPlan { name, at, by, comment, items, batches, text } => {
+            Change::PutPlan { name, at, by, comment, items, batches, text, key } => {
                 let row = PlanV1 {
                     at: at.0,
                     by: by.clone().into(),
@@ -175,9 +177,11 @@ impl<'a> Writing<'a> {
                     batches: *batches,
                     text: text.clone(),
                 };
-                let revision = self.put_plan(name, &row)?;
-                answer.revision = Some(revision);
-                self.host(*at, HostEvent::PlanCreated { name: name.clone(), revision, by: by.clone() })?;
+                let (revision, put) = self.put_plan(name, &row, key.as_ref())?;
+                (answer.revision, answer.put) = (Some(revision), put);
+                if put == Put::Stored {
+                    self.host(*at, HostEvent::PlanCreated { name: name.clone(), revision, by: by.clone() })?;
+                }
             }
             Change::DeletePlan { name, at, by } => {
                 let mut plans = self.transaction.open_table(PLANS)?;
@@ -185,19 +189,21 @@ impl<'a> Writing<'a> {
                 drop(plans);
                 self.host(*at, HostEvent::PlanDeleted { name: name.clone(), by: by.clone() })?;
             }
+            Change::ForgetKeys { now } => requests::forget(self.transaction, *now)?,
             Change::Host { at, event } => self.host(*at, event.clone())?,
         }
         Ok(())
     }
 
-    fn create_task(&mut self, at: Timestamp, event: &Event, key: Option<&str>) -> Result<TaskId, Failure> {
+    fn create_task(&mut self, at: Timestamp, event: &Event, key: Option<&Keyed>) -> Result<TaskId, Failure> {
         self.last_task += 1;
         let id = TaskId(self.last_task);
         let task = Task::begin(id, event, at)?;
         self.append(id, 1, at, event)?;
         self.summaries.insert(id.0, TaskSummary::of(&task, 1));
         if let Some(key) = key {
-            self.transaction.open_table(KEYS)?.insert(key, (id.0, at.0))?;
+            let (plan, revision) = (task.plan, task.revision);
+            requests::keep(self.transaction, key, &first_request(at, plan, revision, Some(id)))?;
         }
         Ok(id)
     }
@@ -238,13 +244,38 @@ impl<'a> Writing<'a> {
         Ok(())
     }
 
-    fn put_plan(&self, name: &str, row: &PlanV1) -> Result<u32, Failure> {
-        let mut revisions = self.transaction.open_table(REVISIONS)?;
-        let revision = revisions.get(name)?.map_or(0, |last| last.value()) + 1;
-        revisions.insert(name, revision)?;
-        self.transaction.open_table(PLANS)?.insert((name, revision), &*encode(row))?;
-        Ok(revision)
+    fn put_plan(&self, name: &str, row: &PlanV1, key: Option<&Keyed>) -> Result<(u32, Put), Failure> {
+        if let Some(key) = key
+            && let Some(first) = requests::first(self.transaction, &key.key)?
+        {
+            let is_repeated = first.is_repeated_by(name, None, Some(&key.fingerprint));
+            return Ok((first.revision, if is_repeated { Put::Repeated } else { Put::KeyReused }));
+        }
+        let mut plans = self.transaction.open_table(PLANS)?;
+        let newest = match plans.range((name, 0)..=(name, u32::MAX))?.next_back().transpose()? {
+            Some((place, row)) => Some((place.value().1, decode::<PlanV1>(row.value())?.text)),
+            None => None,
+        };
+        let (revision, put) = match newest {
+            Some((revision, text)) if text == row.text => (revision, Put::Unchanged),
+            _ => {
+                let mut revisions = self.transaction.open_table(REVISIONS)?;
+                let revision = revisions.get(name)?.map_or(0, |last| last.value()) + 1;
+                revisions.insert(name, revision)?;
+                plans.insert((name, revision), &*encode(row))?;
+                (revision, Put::Stored)
+            }
+        };
+        if let Some(key) = key {
+            let first = first_request(Timestamp(row.at), name.to_string(), revision, None);
+            requests::keep(self.transaction, key, &first)?;
+        }
+        Ok((revision, put))
     }
+}
+
+fn first_request(at: Timestamp, plan: String, revision: u32, task: Option<TaskId>) -> FirstRequest {
+    FirstRequest { at, plan, revision, task, deleted_at: None, fingerprint: None }
 }
 
 /// The state of the task whose row this was.

@@ -4,6 +4,7 @@
 //! does is to note how it has ended: whichever daemon looks for it finds it running, or finds the note
 //! (`notes`). It is told by its name, and by the operation in its description.
 
+mod dialogue;
 mod notes;
 mod properties;
 
@@ -20,6 +21,7 @@ use super::{Systemd, SystemdError, UnitState};
 use crate::blocking;
 use crate::spawn::command::{Command, Commands, Ended, Identity};
 use crate::spawn::{ExitStatus, SpawnError};
+pub use dialogue::DialogueUnits;
 pub use notes::environment_file;
 use notes::{Notes, Output};
 pub use properties::program;
@@ -56,7 +58,7 @@ impl TransientUnits {
     async fn is_up(&self, identity: &Identity) -> Result<bool, SystemdError> {
         let unit = unit_of(&identity.name);
         let state = self.systemd.state(&unit, &[]).await?;
-        if !state.is_up() && !state.has_job {
+        if state.is_down() {
             return Ok(false);
         }
         if state.description == description(identity) {
@@ -103,8 +105,7 @@ impl TransientUnits {
     ) -> Result<bool, SystemdError> {
         let unit = unit_of(&identity.name);
         let mut output = Output::of(&self.notes(identity));
-        let is_over = |state: &UnitState| !state.is_up() && !state.has_job;
-        let over = self.systemd.until(&unit, &[], is_over);
+        let over = self.systemd.until(&unit, &[], UnitState::is_down);
         let over = tokio::time::timeout(command.timeout + PATIENCE + MARGIN, over);
         tokio::pin!(over);
         let mut tick = tokio::time::interval(OUTPUT);
@@ -129,7 +130,7 @@ impl TransientUnits {
     }
 
     async fn end(&self, name: &str) -> Result<(), SystemdError> {
-        match self.systemd.stop(&unit_of(name)).await {
+        match self.systemd.stop(&unit_of(name), None).await {
             // It is not loaded: nothing of it runs.
             Err(SystemdError::Refused { name, .. }) if name.ends_with(".NoSuchUnit") => Ok(()),
             stopped => stopped,

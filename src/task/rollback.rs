@@ -13,7 +13,8 @@ use crate::plan::draft::{Draft, DraftItem};
 use crate::plan::{Item, Way};
 
 /// Failures that come before a container is touched.
-const BEFORE_ANY_DEED: [&str; 5] = ["noRelease", "environment", "catalog", "observe", "internal"];
+const BEFORE_ANY_DEED: [&str; 6] =
+    ["noRelease", "environment", "catalog", "observe", "internal", "unhealthy"];
 
 /// Writes the plan. `origin` knows how a release of a service was made.
 ///

@@ -84,6 +84,11 @@ fn what_remains_to_be_done_is_told_by_what_is_there() {
         incarnation: Incarnation::Process { boot_id: "b".into(), pid: 1, start_ticks: 1 },
         operation: operation.into(),
     };
+    let incarnation = || Incarnation::Process { boot_id: "b".into(), pid: 1, start_ticks: 1 };
+    let restarting =
+        |operation: &str| Observed::Restarting { incarnation: incarnation(), operation: operation.into() };
+    let changing =
+        |operation: &str| Observed::Changing { incarnation: incarnation(), operation: operation.into() };
     let down = |ended: Option<&str>| Observed::Down { ended: ended.map(str::to_string) };
     let package = Way::HttpUpload { uri: "http://x".into(), sha256: None };
     let cases = [
@@ -92,6 +97,16 @@ fn what_remains_to_be_done_is_told_by_what_is_there() {
         (Way::Start, down(None), Deeds::Start { stop_first: false }),
         (Way::Start, down(Some("other")), Deeds::Start { stop_first: false }),
         (Way::Start, down(Some("me")), Deeds::Died),
+        // What restarts again and again is not up: the loop is ended before it is started anew.
+        (Way::Start, restarting("other"), Deeds::Start { stop_first: true }),
+        (Way::Start, restarting("me"), Deeds::Died),
+        (Way::Restart, restarting("me"), Deeds::Died),
+        (Way::Restart, restarting("other"), Deeds::Start { stop_first: true }),
+        (Way::Stop, restarting("other"), Deeds::Stop { running: true }),
+        (Way::Start, changing("other"), Deeds::Leave),
+        (Way::Start, changing("me"), Deeds::AwaitHealth),
+        (Way::Restart, changing("other"), Deeds::Start { stop_first: true }),
+        (Way::Stop, changing("me"), Deeds::Stop { running: true }),
         (Way::Stop, up("other"), Deeds::Stop { running: true }),
         (Way::Stop, down(Some("other")), Deeds::Stop { running: false }),
         (Way::Restart, up("other"), Deeds::Start { stop_first: true }),

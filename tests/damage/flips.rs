@@ -36,7 +36,7 @@ async fn commit_tasks(store: &Store, from: i64, to: i64) {
     }
     let text = vec![b'#'; 20_000];
     let (name, at) = ("shop".into(), Timestamp(to));
-    let put = Change::PutPlan { name, at, by: by(), comment: None, items: 1, batches: 1, text };
+    let put = Change::PutPlan { name, at, by: by(), comment: None, items: 1, batches: 1, text, key: None };
     store.commit(vec![put]).await.unwrap();
 }
 

@@ -25,6 +25,24 @@ pub fn variants(text: &str, declaration: &str) -> Vec<(String, String)> {
     found
 }
 
+/// The words of a set of the wire, each with its docstring.
+pub fn words(set: &str) -> Vec<(String, String)> {
+    let text = file("ctl/src/wire/words.rs");
+    let body = text.split(&format!("\n    {set} {{")).nth(1).unwrap_or_else(|| panic!("no words {set}"));
+    let (mut found, mut doc) = (Vec::new(), Vec::new());
+    for line in body.split("\n    }").next().unwrap().lines().map(str::trim) {
+        if let Some(text) = line.strip_prefix("///") {
+            doc.push(text.trim().to_string());
+        } else if let Some(word) = line.split('"').nth(1) {
+            found.push((
+                word.to_string(),
+                std::mem::take(&mut doc).join(" ").trim_end_matches('.').to_string(),
+            ));
+        }
+    }
+    found
+}
+
 /// The name that a variant has for programs.
 pub fn named(text: &str, variant: &str) -> String {
     let names = text.split("fn name").nth(1).unwrap();

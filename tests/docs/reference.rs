@@ -14,7 +14,7 @@ use deployd::task::host_event::HostEvent;
 use deployd::task::state::{TaskState, Transition};
 use serde_json::Value;
 
-use super::reading::{CONFIGURATION, FILES, PLAN_RULES, file, named, problems, variants};
+use super::reading::{CONFIGURATION, FILES, PLAN_RULES, file, named, problems, variants, words};
 use super::{root, source, updates};
 
 const MADE: &str = "<!-- Made from the program by a test (tests/docs). DEPLOYD_UPDATE=1 cargo test --test docs writes it. -->\n\n";
@@ -54,8 +54,9 @@ const FAILURES: [(&str, &str); 27] = [
     ("stopFailed", "The container can't be stopped."),
     ("switchFailed", "The container can't be pointed to its release."),
     (
-        "volumeRefused",
-        "The image keeps data in a volume, and the engine has another one's volume of the name that deployd gives it.",
+        "unhealthy",
+        "START found it running, and it did not answer its health check, or hangs on its way up or down. Nothing was \
+         touched: RESTART it.",
     ),
 ];
 
@@ -200,6 +201,12 @@ fn exit_codes() -> String {
         writeln!(page, "| {} | {state} |", of_state(&state.name().into())).unwrap();
     }
     writeln!(page, "| {} | Ctrl-C: the task goes on |", deployctl::cli::CTRL_C).unwrap();
+    writeln!(
+        page,
+        "| {} | nobody reads the output (`… \\| head`): the task goes on |",
+        deployctl::cli::UNREAD
+    )
+    .unwrap();
     page + "
 ## deployd
 
@@ -259,6 +266,10 @@ fn states() -> String {
         for (variant, doc) in of(text, name) {
             writeln!(page, "| {} | {doc} |", variant.to_uppercase()).unwrap();
         }
+    }
+    page.push_str("\n## Of a container\n\nAs `deployctl service show` and `GET /v1/services` tell it.\n\n| state | |\n|---|---|\n");
+    for (word, doc) in words("ContainerState") {
+        writeln!(page, "| `{word}` | {doc} |").unwrap();
     }
     page
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use deployd::actors::{Holder, Refused};
+use deployd::actors::{FirstUse, Holder, Refused};
 use deployd::artifact::build::BuildError;
 use deployd::artifact::fetch::FetchError;
 use deployd::artifact::git::GitError;
@@ -25,6 +25,7 @@ use deployd::spawn::{ExitStatus, SpawnError};
 use deployd::store::StoreError;
 use deployd::systemd::SystemdError;
 use deployd::task::drift::Drift;
+use deployd::task::request::FirstRequest;
 use deployd::task::state::{Refusal, TaskState};
 use deployd::task::{Illegal, TaskId, Timestamp};
 
@@ -73,6 +74,15 @@ fn refused() -> Vec<Refused> {
         by: None,
     };
     let file = FileMistake { file: text("web.yaml"), mistake: mistake() };
+    let first = FirstRequest {
+        at: Timestamp(0),
+        plan: text("shop"),
+        revision: 3,
+        task: Some(TaskId(7)),
+        deleted_at: None,
+        fingerprint: None,
+    };
+    let first = Box::new(FirstUse { key: text("build-42"), first });
     vec![
         Refused::NoSuchTask(TaskId(7)),
         Refused::NoSuchPlan(text("shop")),
@@ -89,6 +99,9 @@ fn refused() -> Vec<Refused> {
         },
         Refused::NothingToDo(text("…")),
         Refused::Drifted { task: TaskId(7), drifts: vec![drift] },
+        Refused::KeyReused(first.clone()),
+        Refused::TaskDeleted(first.clone()),
+        Refused::PlanDeleted(first),
         Refused::Conflict(vec![holder]),
         Refused::PlanInvalid(vec![mistake(), mistake()]),
         Refused::CatalogInvalid(vec![file]),
@@ -130,6 +143,10 @@ fn git() -> Vec<GitError> {
             said: text("fatal: could not read Username"),
         },
         GitError::TimedOut { what: "fetch from", origin: origin(), seconds: 900 },
+        GitError::Unfit {
+            origin: text("shop"),
+            why: text("/var/lib/deployd/git/shop.git/commondir makes git read another repository. Remove it"),
+        },
         GitError::TooLarge { origin: origin() },
         GitError::NoSpace { origin: origin(), missing: 4096 },
         GitError::Io { what: "write git's configuration", why: text("read-only file system") },
@@ -180,7 +197,12 @@ fn systemd() -> Vec<SystemdError> {
             message: text("access denied"),
         },
         SystemdError::Job { verb: "start", unit: unit(), result: text("failed"), detail: text("exit-code") },
-        SystemdError::JobHangs { verb: "start", unit: unit(), seconds: 90 },
+        SystemdError::JobHangs {
+            verb: "start",
+            unit: unit(),
+            limit: std::time::Duration::from_secs(90),
+            state: "it is activating (start-pre)".into(),
+        },
     ]
 }
 
@@ -208,31 +230,9 @@ fn engine() -> Vec<EngineError> {
             socket: text("/run/podman/podman.sock"),
             why: text("no such file"),
         },
-        EngineError::Refused {
-            engine,
-            what: "start the container",
-            status: 404,
-            message: text("no such image"),
-        },
-        EngineError::Cut { engine, what: "start the container", why: text("eof") },
-        EngineError::Version {
-            engine: "docker",
-            message: text("client version 1.52 is too old. Minimum supported API version is 1.60"),
-        },
-        EngineError::Foreign { engine, name: name.clone() },
-        EngineError::ForeignVolume {
-            engine,
-            volume: text("deployd-db-db-1-21c3be4eb3aa"),
-            path: text("/var/lib/data"),
-        },
-        EngineError::Unsettled { engine, name: name.clone(), state: text("stopping") },
-        EngineError::StillThere {
-            engine,
-            name,
-            state: text("running"),
-            seconds: 70,
-            refusal: text(": no exit event"),
-        },
+        EngineError::Refused { engine, what: "start web-1", message: text("no such image") },
+        EngineError::Cut { engine, what: "start web-1", why: text("eof") },
+        EngineError::Foreign { engine, name },
     ]
 }
 
@@ -260,21 +260,25 @@ fn daemon() -> Vec<DaemonError> {
     ]
 }
 
-fn edges() -> Said {
-    let config = || ConfigError::Read { path: "/etc/deployd/deployd.yaml".into(), source: no_entry() };
-    let catalog =
-        || CatalogError::Read { path: "/etc/deployd/services.d".into(), why: no_entry().to_string() };
-    let socket = || PathBuf::from("/run/deployd/deployd.sock");
-    let fault = vec![
+fn faults() -> Vec<Fault> {
+    vec![
         Fault::Refused(Refused::Draining),
         Fault::Store(StoreError::Closed),
         Fault::NotFound(text("…")),
+        Fault::Deleted(TaskId(7), text("build-42")),
         Fault::BadRequest(text("…")),
         Fault::TooLarge(text("…")),
         Fault::Busy("…"),
         Fault::MethodNotAllowed(text("GET, POST")),
         Fault::NotPermitted(text("…")),
-    ];
+    ]
+}
+
+fn edges() -> Said {
+    let config = || ConfigError::Read { path: "/etc/deployd/deployd.yaml".into(), source: no_entry().into() };
+    let catalog =
+        || CatalogError::Read { path: "/etc/deployd/services.d".into(), why: no_entry().to_string() };
+    let socket = || PathBuf::from("/run/deployd/deployd.sock");
     let listen = vec![
         ListenError::Taken(socket()),
         ListenError::NoSocket(socket()),
@@ -307,7 +311,7 @@ fn edges() -> Said {
         Illegal::NotStarted("task.paused"),
     ];
     BTreeMap::from([
-        ("Fault", said(fault)),
+        ("Fault", said(faults())),
         ("ListenError", said(listen)),
         ("CheckError", said(check)),
         ("SpawnError", said(spawn)),

@@ -22,6 +22,7 @@ mod push;
 mod clock;
 mod containers;
 mod git;
+mod log;
 mod memory;
 mod modes;
 mod panics;

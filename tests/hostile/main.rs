@@ -19,6 +19,7 @@ mod exchange;
 mod harness;
 #[path = "../it/push.rs"]
 mod push;
+mod repositories;
 mod secrets;
 mod server;
 mod stage;

@@ -85,7 +85,9 @@ fn an_empty_key_of_the_configuration_is_refused_at_its_place() {
     let mistake = |text: &str| {
         fs::write(&file, text).unwrap();
         let overrides = Overrides { config: Some(file.clone()), ..Overrides::default() };
-        Config::load(&overrides, "deployd".into()).unwrap_err().to_string()
+        Config::load(&overrides, "deployd".into(), &deployd::foreign::Reader::in_threads())
+            .unwrap_err()
+            .to_string()
     };
     let sections: [(&str, &[Key]); 9] = [
         ("", &config_keys::FILE),
@@ -139,7 +141,7 @@ fn an_empty_key_of_the_configuration_is_refused_at_its_place() {
     )
     .unwrap();
     let overrides = Overrides { config: Some(file), ..Overrides::default() };
-    let config = Config::load(&overrides, "deployd".into()).unwrap();
+    let config = Config::load(&overrides, "deployd".into(), &deployd::foreign::Reader::in_threads()).unwrap();
     assert_eq!((config.operators.len(), config.allowed_uris, config.notify.len()), (0, Some(Vec::new()), 0));
 }
 

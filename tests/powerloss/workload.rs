@@ -223,7 +223,10 @@ impl Workload {
         content.add(content.last() + 1, at, None, JournalEvent::Host(created));
         content.plan = Some(info.clone());
         let PlanInfo { name, by, comment, items, batches, text, .. } = info;
-        self.commit(vec![(vec![Change::PutPlan { name, at, by, comment, items, batches, text }], content)]);
+        self.commit(vec![(
+            vec![Change::PutPlan { name, at, by, comment, items, batches, text, key: None }],
+            content,
+        )]);
     }
 
     /// Deletes the oldest tasks but [`KEPT`].

@@ -255,3 +255,46 @@ fn a_container_does_not_get_at_the_socket_of_its_daemon() {
     assert!(said.starts_with("65534\n65534\n"), "{said}");
     assert_eq!(said.matches("HTTP/1.1 403").count(), 2, "{said}");
 }
+
+#[test]
+fn users_with_the_same_idempotency_key_do_not_meet() {
+    if !is_root() {
+        return skip("who may do what is tested as root, who can become others");
+    }
+    let mut daemon = open_to_all();
+    daemon.add(1, &[("c1", "")], "");
+    daemon.add(2, &[("c2", "")], "");
+    daemon.ctl_ends(0, &["service", "reload"]);
+    for id in [1, 2] {
+        let text = items(&[(id, 0, "START", "")]);
+        assert_eq!(daemon.call("POST", &format!("/v1/plans?name=p{id}"), &text).0, 201);
+    }
+    let socket = daemon.socket();
+    let execute = |identity: &Identity, plan: &str| {
+        let (headers, body) = ("Idempotency-Key: build-7\r\n", format!("{{\"plan\": \"{plan}\"}}"));
+        let mut answer = None;
+        identity.does(|| answer = ask(&socket, "POST", "/v1/tasks", headers, &body));
+        let answer = answer.unwrap();
+        let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        (answer.status, body["id"].as_u64(), body["createdBy"]["uid"].as_u64())
+    };
+    let (root, alice, bob) = (who(0, 0, &[]), who(4711, OPERATORS.0, &[]), who(4714, OPERATORS.0, &[]));
+    assert_eq!(execute(&root, "p1"), (201, Some(1), Some(0)));
+    daemon.until_state(1, "SUCCEEDED");
+    assert_eq!(execute(&alice, "p2"), (201, Some(2), Some(4711)));
+    daemon.until_state(2, "SUCCEEDED");
+    assert_eq!(execute(&bob, "p1"), (201, Some(3), Some(4714)));
+    daemon.until_state(3, "SUCCEEDED");
+    daemon.kill_9();
+    daemon.launch();
+    fs::set_permissions(daemon.socket(), Permissions::from_mode(0o666)).unwrap();
+    for (identity, plan, answer) in [
+        (&root, "p1", (200, Some(1), Some(0))),
+        (&root, "p2", (422, None, None)),
+        (&alice, "p2", (200, Some(2), Some(4711))),
+        (&alice, "p1", (422, None, None)),
+        (&bob, "p1", (200, Some(3), Some(4714))),
+    ] {
+        assert_eq!(execute(identity, plan), answer, "{plan}");
+    }
+}

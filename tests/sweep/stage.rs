@@ -272,7 +272,7 @@ impl Stage {
             &["init", "-q", "-b", "main"][..],
             &["add", "."],
             &["commit", "-q", "--allow-empty", "-m", "a commit"],
-            &["-c", "safe.directory=*", "push", "-q", &repository, "main"],
+            &["push", "-q", &repository, "main"],
         ] {
             let ran = Command::new("git")
                 .args(["-c", "user.name=t", "-c", "user.email=t@localhost"])

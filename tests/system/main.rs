@@ -15,6 +15,7 @@ mod harness;
 mod leftover;
 mod machine;
 mod package;
+mod repositories;
 mod runtime;
 mod speed;
 mod unit;

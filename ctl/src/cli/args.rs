@@ -200,6 +200,19 @@ pub enum Command {
     Completions { shell: clap_complete::Shell },
 }
 
+impl Command {
+    /// Whether the exit code says how a task ended.
+    pub const fn waits_for_task(&self) -> bool {
+        match self {
+            Self::Watch { .. } | Self::Wait { .. } => true,
+            Self::Execute(execute) => execute.watch || execute.wait,
+            Self::Resume { ids, watch, .. } => *watch || ids.wait,
+            Self::Stop { ids, .. } | Self::Pause(ids) => ids.wait,
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct Ids {
     /// Numbers of tasks

@@ -16,6 +16,8 @@ pub const CTRL_C: u8 = 130;
 pub const TERMINATED: u8 = 143;
 /// The exit code after SIGHUP: the terminal is gone.
 pub const HUNG_UP: u8 = 129;
+/// The exit code of a command that was to wait for a task, when nobody reads its output any more: that of SIGPIPE.
+pub const UNREAD: u8 = 141;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +63,7 @@ impl Failure {
             Self::Client(ClientError::Problem(problem)) => match &*problem.code {
                 code::NOT_FOUND => 3,
                 code::NOT_POSSIBLE | code::DRIFTED | code::CONFLICT | code::EXISTS | code::NOTHING_TO_DO => 4,
+                code::IDEMPOTENCY_KEY_REUSED | code::TASK_DELETED | code::PLAN_DELETED => 4,
                 code::PLAN_INVALID | code::CATALOG_INVALID => 5,
                 code::NOT_PERMITTED => 7,
                 _ => 1,
@@ -72,14 +75,19 @@ impl Failure {
             | Self::File { .. }
             | Self::Other(_) => 1,
             // `deployctl list | head` is no failure.
-            Self::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            Self::Write(_) if self.is_unread() => 0,
             Self::Write(_) => 1,
         }
     }
 
+    /// Whether nobody reads standard output any more.
+    pub fn is_unread(&self) -> bool {
+        matches!(self, Self::Write(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     /// Tells the user.
     pub fn show(&self, terminal: &mut Terminal) {
-        if matches!(self, Self::Write(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+        if self.is_unread() {
             return;
         }
         terminal.error(&printable(&self.to_string()));

@@ -2,13 +2,13 @@
 
 mod new;
 
-use std::io::Read;
 use std::path::Path;
 
 use hyper::Method;
 
 use super::args::PlanCommand;
 use super::exit::Failure;
+use super::given;
 use super::render;
 use super::session::Session;
 use super::terminal::Terminal;
@@ -95,40 +95,14 @@ async fn check(file: &Path, session: &mut Session<'_>) -> Result<u8, Failure> {
     Ok(5)
 }
 
-/// Stores a file as a plan; its mistakes are shown.
+/// Stores a file as a plan, unless it is the newest revision already; its mistakes are shown.
 pub async fn create(
     file: &Path,
     name: Option<String>,
     client: &Client,
     terminal: &mut Terminal,
 ) -> Result<Plan, Failure> {
-    create_text(file, read(file)?, name, client, terminal).await
-}
-
-/// As [`create`], but a file that is the newest revision already is not stored once more.
-pub async fn store(
-    file: &Path,
-    name: Option<String>,
-    client: &Client,
-    terminal: &mut Terminal,
-) -> Result<Plan, Failure> {
     let text = read(file)?;
-    let name = name.unwrap_or_else(|| stem(file));
-    if let Ok(newest) = client.get::<Plan>(&format!("/v1/plans/{}", escape(&name))).await
-        && newest.text.as_deref().map(str::as_bytes) == Some(&*text)
-    {
-        return Ok(newest);
-    }
-    create_text(file, text, Some(name), client, terminal).await
-}
-
-async fn create_text(
-    file: &Path,
-    text: Vec<u8>,
-    name: Option<String>,
-    client: &Client,
-    terminal: &mut Terminal,
-) -> Result<Plan, Failure> {
     let name = name.unwrap_or_else(|| stem(file));
     let path = format!("/v1/plans?name={}", escape(&name));
     match client.call(Method::POST, &path, text.clone()).await {
@@ -162,13 +136,7 @@ async fn list(session: &mut Session<'_>) -> Result<u8, Failure> {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    let mut text = Vec::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin().read_to_end(&mut text).map(|_| ())
-    } else {
-        std::fs::read(file).map(|bytes| text = bytes)
-    };
-    read.map(|()| text).map_err(|source| Failure::Read { file: file.display().to_string(), source })
+    given::read(file).map_err(|source| Failure::Read { file: file.display().to_string(), source })
 }
 
 fn size(items: u32, batches: u32) -> String {

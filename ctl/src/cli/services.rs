@@ -50,15 +50,27 @@ pub async fn service(command: ServiceCommand, session: &mut Session<'_>) -> Resu
 }
 
 fn summary(service: &Service) -> Vec<String> {
-    let up = service.containers.iter().filter(|container| container.state == ContainerState::Running).count();
     vec![
         service.service_id.to_string(),
         service.name.clone(),
         service.runtime.clone(),
-        format!("{up}/{}", service.containers.len()),
+        up(service),
         service.task.map(|task| task.to_string()).unwrap_or_default(),
         service.description.clone().unwrap_or_default(),
     ]
+}
+
+/// How many containers run, and what is going on in the others: `1/3 (2 restarting)`.
+fn up(service: &Service) -> String {
+    let count = |state| service.containers.iter().filter(|container| container.state == state).count();
+    let going_on = ContainerState::ALL.iter().filter(|state| state.is_between());
+    let others: Vec<_> = going_on
+        .map(|state| (count(state.clone()), state))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, state)| format!("{count} {state}"))
+        .collect();
+    let up = format!("{}/{}", count(ContainerState::Running), service.containers.len());
+    if others.is_empty() { up } else { format!("{up} ({})", others.join(", ")) }
 }
 
 fn show(service: &Service, terminal: &mut Terminal) -> Result<(), Failure> {
@@ -91,7 +103,7 @@ pub async fn repo(command: RepoCommand, session: &mut Session<'_>) -> Result<u8,
                 session.client.post("/v1/repositories", &CreateRepository { name }).await?;
             if !session.terminal.document(session.output, &created)? {
                 session.terminal.line(&printable(&created.path))?;
-                session.terminal.note(&printable(&format!("push to it:  git push {} main", created.path)));
+                session.terminal.note(&printable(&format!("push to it:  {}", created.push)));
             }
         }
         RepoCommand::List => {

@@ -18,10 +18,13 @@ use crate::wire::problem::code;
 use crate::wire::task::{self, DryRun, Task, TaskList, TaskStatus};
 use crate::wire::words::Verb;
 
+/// Maximum number of containers of a deployment that `status` names.
+const MAX_WAITS: usize = 10;
+
 pub async fn execute(execute: Execute, session: &mut Session<'_>) -> Result<u8, Failure> {
     let (plan, revision) = match (&execute.file, &execute.plan) {
         (Some(file), _) => {
-            let plan = plans::store(file, execute.name.clone(), session.client, session.terminal).await?;
+            let plan = plans::create(file, execute.name.clone(), session.client, session.terminal).await?;
             (plan.name, Some(plan.revision))
         }
         (None, Some(plan)) => {
@@ -69,7 +72,10 @@ async fn start(
     if !wait {
         return Ok(client.post_once("/v1/tasks", key, request).await?);
     }
-    let own = || std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let own = || {
+        let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+        format!("deployctl-{}", uuid.trim())
+    };
     let key = key.map_or_else(own, str::to_string);
     let mut holder = None;
     let mut lost = None;
@@ -188,6 +194,9 @@ pub async fn status(id: u64, session: &mut Session<'_>) -> Result<u8, Failure> {
     session
         .terminal
         .line(&format!("  services {services}, containers {}/{}", operations.done, operations.total))?;
+    if let Some(key) = &task.idempotency_key {
+        session.terminal.line(&format!("  idempotency key {}", printable(key)))?;
+    }
     for batch in &status.batches {
         let counts = &batch.deployments;
         session.terminal.line(&format!(
@@ -209,6 +218,12 @@ pub async fn status(id: u64, session: &mut Session<'_>) -> Result<u8, Failure> {
             waiting.service, waiting.deployment, waiting.doing
         );
         session.terminal.line(&printable(&text))?;
+        for operation in waiting.operations.iter().take(MAX_WAITS) {
+            session.terminal.line(&printable(&format!("    {}", operation_wait(operation))))?;
+        }
+        if let Some(more) = waiting.operations.len().checked_sub(MAX_WAITS).filter(|more| *more > 0) {
+            session.terminal.line(&format!("    and {more} more"))?;
+        }
     }
     if let (Some(at), Some(by)) = (&status.quiet_at, &status.quiet_by) {
         let (at, by) = (time::clock(at, local), time::clock(by, local));
@@ -221,6 +236,22 @@ pub async fn status(id: u64, session: &mut Session<'_>) -> Result<u8, Failure> {
     };
     session.terminal.line(&format!("  possible: {possible}"))?;
     Ok(0)
+}
+
+/// `redis: stop for 12 s; redis-server.service is deactivating (stop-sigterm): saving the final RDB snapshot`
+fn operation_wait(wait: &task::OperationWait) -> String {
+    let took = time::duration(Some(&wait.since), None);
+    let mut text = format!("{}: {} for {took}", wait.container, wait.doing);
+    if let Some(unit) = &wait.unit {
+        text.push_str(&format!("; {} is {} ({})", unit.name, unit.active_state, unit.sub_state));
+        if let Some(job) = &unit.waiting_job {
+            text.push_str(&format!(", and its {job} job waits for other jobs (systemctl list-jobs)"));
+        }
+        if !unit.status_text.is_empty() {
+            text.push_str(&format!(": {}", unit.status_text));
+        }
+    }
+    text
 }
 
 fn usually(usual: task::Usual) -> String {

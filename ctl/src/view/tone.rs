@@ -71,7 +71,8 @@ impl Toned for ContainerState {
         match self {
             Self::Running => Tone::Good,
             Self::Exited => Tone::Bad,
-            Self::Restarting => Tone::Held,
+            Self::Restarting | Self::Paused => Tone::Held,
+            Self::Starting | Self::Reloading | Self::Stopping => Tone::Active,
             Self::Stopped | Self::Unknown | Self::Other(_) => Tone::Quiet,
         }
     }

@@ -40,7 +40,7 @@ pub struct Container {
     pub name: String,
     /// Its labels.
     pub labels: Vec<String>,
-    /// `running`, `stopped`, `exited`, `unknown`.
+    /// `running`, `restarting`, `starting`, `reloading`, `stopping`, `paused`, `stopped`, `exited`, `unknown`.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: ContainerState,
     /// The process id of what runs.
@@ -87,6 +87,9 @@ pub struct Repository {
     pub path: String,
     /// Its branches.
     pub branches: Vec<String>,
+    /// The command by which the caller pushes the branch `main` to it.
+    #[serde(default)]
+    pub push: String,
 }
 
 /// `POST /v1/repositories`

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Caller;
-use super::words::{Reason, Stage, TaskState, Verb};
+use super::words::{Doing, Reason, Stage, TaskState, Verb};
 
 /// `POST /v1/tasks`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +74,9 @@ pub struct Task {
     /// The commands that are possible now: `stop`, `pause`, `resume`, `delete`.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub possible: Vec<Verb>,
+    /// The idempotency key of the request that started it, if it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
     /// Warnings for whoever executes or resumes: paused tasks over the same services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -182,6 +185,44 @@ pub struct Waiting {
     /// How far its download, build or hook is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preparation: Option<Preparation>,
+    /// What it waits for at each container. Not kept: it is as it is now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operations: Vec<OperationWait>,
+}
+
+/// What an operation waits for at its container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OperationWait {
+    /// The container.
+    pub container: String,
+    /// `look`, `stop`, `start`, `health`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub doing: Doing,
+    /// Since when.
+    pub since: String,
+    /// What its systemd unit says, once that takes longer than a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitStanding>,
+}
+
+/// What a systemd unit says while it is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UnitStanding {
+    /// Its name.
+    pub name: String,
+    /// `ActiveState`: `activating`, `deactivating`, …
+    pub active_state: String,
+    /// `SubState`: `start-pre`, `stop-sigterm`, …
+    pub sub_state: String,
+    /// `StatusText`: what its program says of itself, cut; empty when it says nothing.
+    pub status_text: String,
+    /// `start`, `stop`, …: its job waits for other jobs (`systemctl list-jobs`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_job: Option<String>,
 }
 
 /// What a deployment does before or after it touches containers. Not kept: it is as it is now.

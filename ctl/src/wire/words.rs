@@ -138,14 +138,29 @@ words! {
     ContainerState {
         /// Its main process runs.
         Running = "running",
-        /// It ended and its runtime is about to start it again, again and again.
+        /// It ended and its runtime starts it again by itself.
         Restarting = "restarting",
+        /// Its start is under way.
+        Starting = "starting",
+        /// Its main process runs and reads its configuration again.
+        Reloading = "reloading",
+        /// It is being stopped, or its main process ended and the rest of it is being ended.
+        Stopping = "stopping",
+        /// Its processes are held.
+        Paused = "paused",
         /// It was stopped, or never ran.
         Stopped = "stopped",
         /// It ended by itself.
         Exited = "exited",
         /// It cannot be seen.
         Unknown = "unknown",
+    }
+}
+
+impl ContainerState {
+    /// Whether something of it is there although it is not up.
+    pub const fn is_between(&self) -> bool {
+        matches!(self, Self::Restarting | Self::Starting | Self::Reloading | Self::Stopping | Self::Paused)
     }
 }
 
@@ -182,6 +197,20 @@ words! {
         Resume = "resume",
         /// Forget the task and its journal.
         Delete = "delete",
+    }
+}
+
+words! {
+    /// What an operation does with its container.
+    Doing {
+        /// Looks at it, and waits until what others do to it is over.
+        Look = "look",
+        /// Stops it.
+        Stop = "stop",
+        /// Starts it.
+        Start = "start",
+        /// Waits until it is up.
+        Health = "health",
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::actors::batch::Means;
 use crate::actors::commander::Handle;
-use crate::actors::plan_supervisor::{CommandTask, Held, PlanSupervisor};
+use crate::actors::plan_supervisor::{CommandTask, ExecutePlan, Held, PlanSupervisor};
 use crate::actors::{Command, Execute, Refused, Started};
 use crate::artifact::ArtifactStore;
 use crate::artifact::build::Builder;
@@ -18,10 +18,12 @@ use crate::artifact::fetch::{Fetcher, Limits, Timeouts};
 use crate::artifact::git::Git;
 use crate::artifact::releases::Releases;
 use crate::catalog::{Catalog, Container, Health, Hooks, Run, RuntimeKind, Service, ServiceId};
-use crate::executor::{Board, Deeds, Executor, TaskLogs};
+use crate::executor::{Board, Deeds, Executor, Published, TaskLogs};
+use crate::foreign::Reader;
 use crate::plan::check::Policy;
 use crate::runtime::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport};
 use crate::spawn::command::{Commands, Processes};
+use crate::spawn::dialogue::Children;
 use crate::spawn::{ExitStatus, Launch, SpawnError, Spawned, Spec};
 use crate::store::{Change, Store};
 use crate::task::operation::Incarnation;
@@ -161,18 +163,28 @@ impl House {
         let stage = Arc::new(stage);
         let commands: Arc<dyn Commands> = Arc::new(Processes(Arc::new(NoLaunch)));
         let artifacts = Arc::new(ArtifactStore::open(at("artifacts")).unwrap());
-        let git = Arc::new(Git::open(at("git"), at("git-cache"), crate::artifact::git::TIMEOUT).unwrap());
+        let git = Arc::new(
+            Git::open(at("git"), at("git-cache"), crate::artifact::git::TIMEOUT, Arc::new(Children)).unwrap(),
+        );
         let policy = Policy::default();
         let executor = Executor {
             instance: store.instance().into(),
+            reader: Reader::in_threads(),
             runtime: stage.clone(),
             commands: commands.clone(),
             processes: commands.clone(),
-            fetcher: Fetcher::new(artifacts.clone(), Limits::default(), policy.clone(), Timeouts::default())
-                .unwrap(),
+            fetcher: Fetcher::new(
+                artifacts.clone(),
+                Limits::default(),
+                policy.clone(),
+                Timeouts::default(),
+                Reader::in_threads(),
+            )
+            .unwrap(),
             builder: Arc::new(Builder::open(commands, artifacts.clone(), git.clone(), at("builds")).unwrap()),
             artifacts,
             git,
+            published: Published::new(false),
             releases: Arc::new(Releases::open(at("services")).unwrap()),
             logs: TaskLogs::new(at("tasks")),
             limits: Limits::default(),
@@ -208,7 +220,8 @@ impl House {
             host: tokio::runtime::Handle::current(),
             catalog: self.catalog.clone(),
             held: watch::channel(Arc::new(held.collect())).1,
-            read_catalog: Box::new(|| Err(Refused::Host("there is no file".into()))),
+            read_catalog: Arc::new(|| Err(Refused::Host("there is no file".into()))),
+            reloading: tokio::sync::Mutex::default(),
             draining: Arc::default(),
         }
     }
@@ -229,10 +242,12 @@ impl House {
             items: 0,
             batches: 0,
             text: format!("deployPlanItems:\n{}", items.concat()).into_bytes(),
+            key: None,
         };
         self.store.commit(vec![change]).await.unwrap();
         let (plan, revision) = (name.to_string(), None);
-        self.supervisor.send(Execute { plan, revision, idempotency_key: None, by: by() }).await.unwrap()
+        let execute = Execute { plan, revision, idempotency_key: None, by: by() };
+        self.supervisor.send(ExecutePlan { execute, once: None }).await.unwrap()
     }
 
     pub async fn command(&self, task: TaskId, command: Command) -> Result<crate::actors::Commanded, Refused> {

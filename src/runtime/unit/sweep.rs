@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::file::{disable, owner};
+use super::file::{MAX_BYTES, disable, owner};
 use super::mark::{Mark, remove_file};
 use super::{RuntimeError, UnitRuntime, io_error};
 use crate::blocking;
+use crate::foreign;
 use crate::runtime::{ContainerRef, Form};
 
 impl UnitRuntime {
@@ -55,7 +56,7 @@ fn units_below(place: &Path, services: &Path) -> Vec<(String, PathBuf)> {
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let ours = names.filter(|name| name.starts_with("deployd-") && name.ends_with(".service"));
     ours.filter_map(|name| {
-        let directory = PathBuf::from(owner(&fs::read_to_string(place.join(&name)).ok()?)?);
+        let directory = PathBuf::from(owner(&foreign::read_text(&place.join(&name), MAX_BYTES).ok()?)?);
         directory.starts_with(services).then_some((name, directory))
     })
     .collect()

@@ -68,7 +68,7 @@ fn note_end(notes: &Notes) -> Exec {
     ("/bin/ln".into(), argv, vec!["privileged".into()])
 }
 
-fn micros(duration: std::time::Duration) -> u64 {
+pub fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -101,7 +101,7 @@ fn given_up(network: bool, all: &mut Vec<Property>) {
 }
 
 /// Nothing of the host but to read it, nothing of its network unless that is wanted, no privileges.
-fn closed(directory: &str, network: bool, all: &mut Vec<Property>) {
+pub fn closed(directory: &str, network: bool, all: &mut Vec<Property>) {
     const YES: [&str; 10] = [
         "PrivateTmp",
         "PrivateDevices",

@@ -117,6 +117,7 @@ fn prepare(view: &mut View, id: u64, name: &str, stage: Option<Stage<'_>>, secon
         since: time(2),
         usual: None,
         preparation,
+        operations: Vec::new(),
     });
     let status = TaskStatus {
         task: view.task.clone(),
