@@ -51,6 +51,8 @@ pub struct Config {
     pub unit_timeout: Option<Duration>,
     /// How many deployments, downloads and builds go on at the same time.
     pub concurrency: Concurrency,
+    /// Maximum number of bytes of what a build or a hook prints that are kept.
+    pub printed: u64,
     /// What later batches need is fetched, built and unpacked while an earlier one runs.
     pub prefetch: bool,
     /// Interrupted tasks are resumed when the daemon starts.
@@ -186,6 +188,7 @@ impl Config {
             git_timeout: crate::artifact::git::TIMEOUT,
             unit_timeout: None,
             concurrency: Concurrency { services: 512, downloads: 4, builds: 2 },
+            printed: 1 << 30,
             prefetch: false,
             resume_on_start: false,
             shutdown_grace: Duration::from_secs(30),
@@ -264,6 +267,10 @@ mod tests {
         assert_eq!(config.operators, ["ops"]);
         assert_eq!(config.limits.max_bytes, 1 << 30);
         assert_eq!(config.limits.max_entries, 5);
+        assert_eq!(
+            (config.printed, merged("builds: {maxOutputBytes: 64KiB}").unwrap().printed),
+            (1 << 30, 64 << 10)
+        );
         assert_eq!(config.concurrency.services, 3);
         assert_eq!(config.shutdown_grace, Duration::from_secs(5));
         assert_eq!(config.timeouts.fetch, Duration::from_mins(1));
@@ -275,6 +282,7 @@ mod tests {
         assert!(merged("shutdownGrace: soon").unwrap_err()[0].contains("shutdownGrace"));
         assert!(merged("timeouts: {unit: 0s}").unwrap_err()[0].contains("timeouts.unit"));
         assert!(merged("concurrency: {builds: 0}").unwrap_err()[0].contains("builds"));
+        assert!(merged("builds: {maxOutputBytes: 1K}").unwrap_err()[0].contains("builds.maxOutputBytes"));
         assert!(merged("notify: {command: [mail]}").unwrap_err()[0].contains("notify.command"));
         assert!(merged("a: 1\na: 2").unwrap_err()[0].contains("duplicate"));
     }

@@ -31,7 +31,7 @@ use crate::notify;
 use crate::retention::{self, Retention};
 use crate::spawn::client::Spawner;
 use crate::store::{Change, Integrity, StateLock, Store, StoreError};
-use crate::task::admission::Claim;
+use crate::task::TaskId;
 use crate::task::host_event::HostEvent;
 use logs::Logs;
 
@@ -166,7 +166,7 @@ async fn serve(
     let (catalog_sender, catalog) = watch::channel(Arc::new(catalog));
     let (held_sender, held) = watch::channel(Held::default());
     let means = means::means(config, &executor, host);
-    look_around(host, &executor, &claims);
+    look_around(host, &executor, tasks::unfinished(store)?);
     let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
     let claims = claims.into_iter().map(|claim| claim.0);
     let (retention, logs) = (config.retention, Logs::new(runtime));
@@ -225,11 +225,17 @@ fn read_catalog(config: &Config, reader: Reader) -> ReadCatalog {
 }
 
 /// What the start does not wait for.
-fn look_around(host: &tokio::runtime::Handle, executor: &Arc<Executor>, claims: &[(Claim, bool)]) {
-    // Builds and hooks outlive the daemon; those of tasks that never go on have nobody who would join them.
-    let open: HashSet<_> = claims.iter().map(|claim| claim.0.task).collect();
+fn look_around(
+    host: &tokio::runtime::Handle,
+    executor: &Arc<Executor>,
+    unfinished: HashSet<(TaskId, usize)>,
+) {
+    // Builds and hooks outlive the daemon; those of deployments that are over have nobody who would join them.
     let ending = executor.clone();
-    host.spawn(async move { ending.end_commands_of(|task| !open.contains(&task)).await });
+    host.spawn(async move {
+        ending.end_commands_of(|task, deployment| !unfinished.contains(&(task, deployment))).await;
+        ending.tell_commands().await;
+    });
     let executor = executor.clone();
     host.spawn(async move {
         // Before the first repository is created, there is nothing to publish.

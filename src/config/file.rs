@@ -8,6 +8,9 @@ use crate::catalog::parse::{duration, size};
 use crate::reading::{Fields, Mistakes};
 use crate::yaml::Node;
 
+/// Minimum of `builds.maxOutputBytes`: some lines of any length.
+const LEAST_PRINTED: u64 = 64 << 10;
+
 /// Puts what a file says into the configuration.
 pub fn read(root: &Node, config: &mut Config, mistakes: &mut Mistakes) {
     let Some(entries) = mistakes.root(root, &keys::FILE) else { return };
@@ -28,6 +31,12 @@ pub fn read(root: &Node, config: &mut Config, mistakes: &mut Mistakes) {
         packages.size_to("maxUnpackedBytes", &mut config.limits.max_unpacked_bytes);
         if let Some(entries) = packages.number("maxEntries", 0, i128::from(u64::MAX)) {
             config.limits.max_entries = entries;
+        }
+    });
+    file.section("builds", &keys::BUILDS, |builds| {
+        builds.size_to("maxOutputBytes", &mut config.printed);
+        if config.printed < LEAST_PRINTED {
+            builds.wrong("maxOutputBytes", "expected a size of 64K or more");
         }
     });
     file.section("concurrency", &keys::CONCURRENCY, |concurrency| {

@@ -5,13 +5,14 @@ use crate::reading::Key;
 const DEFAULT: &str = "remove the key for its default";
 
 /// The keys of the file.
-pub const FILE: [Key; 14] = [
+pub const FILE: [Key; 15] = [
     Key::new("socket", DEFAULT),
     Key::new("stateDir", DEFAULT),
     Key::new("servicesDir", DEFAULT),
     Key::new("access", "remove the key to let the group deployd operate"),
     Key::new("git", "remove the key to allow only built-in repositories"),
     Key::new("packages", DEFAULT),
+    Key::new("builds", DEFAULT),
     Key::new("concurrency", DEFAULT),
     Key::new("timeouts", DEFAULT),
     Key::new("prefetch", "remove the key for false"),
@@ -39,6 +40,9 @@ pub const PACKAGES: [Key; 4] = [
     Key::new("maxUnpackedBytes", "remove the key for 16G"),
     Key::new("maxEntries", "remove the key for 200000"),
 ];
+
+/// The keys of `builds`.
+pub const BUILDS: [Key; 1] = [Key::new("maxOutputBytes", "remove the key for 1GiB")];
 
 /// The keys of `concurrency`.
 pub const CONCURRENCY: [Key; 3] = [

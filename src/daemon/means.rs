@@ -23,6 +23,7 @@ use crate::runtime::unit::UnitRuntime;
 use crate::spawn::client::Spawner;
 use crate::spawn::command::{Commands, Processes};
 use crate::spawn::dialogue::{Children, Dialogues};
+use crate::spawn::lasting::Lasting;
 use crate::store::Store;
 use crate::systemd::Systemd;
 use crate::systemd::transient::{DialogueUnits, TransientUnits};
@@ -43,14 +44,18 @@ pub fn build_executor(
     let systemd = config.systemd.clone().map(|scope| Arc::new(Systemd::new(scope, config.unit_timeout)));
     let git = Arc::new(open_git(config, systemd.as_ref()).map_err(io("open the repositories"))?);
     let processes: Arc<dyn Commands> = Arc::new(Processes(launcher.clone()));
-    let commands = match &systemd {
+    let notes = state.join("commands");
+    let commands: Arc<dyn Commands> = match &systemd {
         Some(systemd) => {
-            let units = TransientUnits::new(systemd.clone(), state.join("commands"));
-            Arc::new(units.map_err(io("prepare commands"))?)
+            Arc::new(TransientUnits::new(systemd.clone(), notes).map_err(io("prepare commands"))?)
         }
-        None => processes.clone(),
+        None => {
+            let lasting = Lasting::new(launcher.clone(), &config.binary, notes);
+            Arc::new(lasting.map_err(io("prepare commands"))?)
+        }
     };
-    let builder = Builder::open(commands.clone(), artifacts.clone(), git.clone(), state.join("builds"))
+    let work = state.join("builds");
+    let builder = Builder::open(commands.clone(), artifacts.clone(), git.clone(), work, config.limits)
         .map_err(io("prepare builds"))?;
     // All these directories may be new.
     File::open(state).and_then(|state| state.sync_all()).map_err(io("sync the state directory"))?;
@@ -80,7 +85,7 @@ pub fn build_executor(
         published: Published::new(config.is_of_host()),
         builder: Arc::new(builder),
         releases: Arc::new(releases),
-        logs: TaskLogs::new(state.join("tasks")),
+        logs: TaskLogs::new(state.join("tasks"), config.printed),
         limits: config.limits,
         policy,
         services_dir: services,

@@ -1,5 +1,6 @@
 //! What a start and an end of the daemon mean for the tasks: they are interrupted, and say why.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::actors::{Command, Commander};
 use crate::notify;
 use crate::store::{Store, StoreError};
 use crate::task::admission::Claim;
+use crate::task::deployment::DeploymentState;
 use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
 use crate::task::{Caller, Reason, TaskId};
@@ -39,6 +41,22 @@ pub async fn interrupt_what_was_active(store: &Store) -> Result<Vec<(Claim, bool
     // Not before: who is killed in between would say something else of the rest.
     store.forget_failure();
     Ok(claims)
+}
+
+/// The deployments that may still go on: their builds and hooks may be joined.
+pub fn unfinished(store: &Store) -> Result<HashSet<(TaskId, usize)>, StoreError> {
+    let snapshot = store.snapshot()?;
+    let mut unfinished = HashSet::new();
+    for id in snapshot.open_tasks()? {
+        let Some((task, _)) = snapshot.task_with_events(id)? else { continue };
+        let deployments = task.deployments.iter().enumerate();
+        unfinished.extend(deployments.filter(|it| may_go_on(it.1.state)).map(|it| (id, it.0)));
+    }
+    Ok(unfinished)
+}
+
+const fn may_go_on(state: DeploymentState) -> bool {
+    state.waits() || matches!(state, DeploymentState::Running)
 }
 
 /// Resumes what this start has interrupted (`resumeOnStart`).

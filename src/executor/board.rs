@@ -5,7 +5,7 @@
 //! and reading it waits for no work.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock;
 use crate::runtime::Standing;
@@ -113,21 +113,21 @@ type Waits = BTreeMap<(TaskId, usize, String), Wait>;
 /// The preparations that are going on, and what operations wait for.
 #[derive(Debug, Default)]
 pub struct Board {
-    notes: Mutex<Notes>,
+    notes: Arc<Mutex<Notes>>,
     waits: Mutex<Waits>,
 }
 
 impl Board {
     /// A note about a deployment; it stays as long as what is returned.
-    pub fn pin(&self, task: TaskId, deployment: usize, stage: Stage) -> Note<'_> {
-        let note = Note { board: self, key: (task, deployment) };
+    pub fn pin(&self, task: TaskId, deployment: usize, stage: Stage) -> Note {
+        let note = Note { notes: self.notes.clone(), key: (task, deployment) };
         note.stage(stage);
         note
     }
 
     /// What the deployments of a task are about, by their index.
     pub fn of(&self, task: TaskId) -> BTreeMap<usize, Preparation> {
-        let notes = self.notes();
+        let notes = lock(&self.notes);
         let theirs = notes.iter().filter(|(key, _)| key.0 == task);
         theirs.map(|(key, preparation)| (key.1, preparation.clone())).collect()
     }
@@ -149,29 +149,29 @@ impl Board {
     fn waits(&self) -> MutexGuard<'_, Waits> {
         self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn notes(&self) -> MutexGuard<'_, Notes> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(notes: &Mutex<Notes>) -> MutexGuard<'_, Notes> {
+    notes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A note on the board.
 #[derive(Debug)]
-pub struct Note<'a> {
-    board: &'a Board,
+pub struct Note {
+    notes: Arc<Mutex<Notes>>,
     key: (TaskId, usize),
 }
 
-impl Note<'_> {
+impl Note {
     /// It goes on to another stage.
     pub fn stage(&self, stage: Stage) {
         let fresh = Preparation { stage, since: clock::now(), bytes: 0, total: None, line: None };
-        self.board.notes().insert(self.key, fresh);
+        lock(&self.notes).insert(self.key, fresh);
     }
 
     /// So many bytes have come, of so many.
     pub fn bytes(&self, bytes: u64, total: Option<u64>) {
-        if let Some(preparation) = self.board.notes().get_mut(&self.key) {
+        if let Some(preparation) = lock(&self.notes).get_mut(&self.key) {
             (preparation.bytes, preparation.total) = (bytes, total);
         }
     }
@@ -182,16 +182,16 @@ impl Note<'_> {
         let harmless = |c: char| if c.is_control() { ' ' } else { c };
         let clean: String = text.chars().map(harmless).take(MAX_LINE).collect();
         if !clean.trim().is_empty()
-            && let Some(preparation) = self.board.notes().get_mut(&self.key)
+            && let Some(preparation) = lock(&self.notes).get_mut(&self.key)
         {
             preparation.line = Some(clean.trim_end().to_string());
         }
     }
 }
 
-impl Drop for Note<'_> {
+impl Drop for Note {
     fn drop(&mut self) {
-        self.board.notes().remove(&self.key);
+        lock(&self.notes).remove(&self.key);
     }
 }
 

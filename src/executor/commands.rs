@@ -1,16 +1,34 @@
 //! What builds and hooks are called, and how an end is made of those that nobody waits for any more.
 //!
-//! Where systemd runs they outlive the daemon ([`crate::spawn::command::Commands`]): a task that was
-//! interrupted joins them when it is resumed. One that is over has no use for them.
+//! They outlive the daemon ([`crate::spawn::command::Commands`]): a task that was interrupted joins them when it is
+//! resumed. One that is over has no use for them.
 
+use super::board::Note;
+use super::tasklog::TaskLog;
 use super::{Executor, Subject};
 use crate::plan::Way;
 use crate::spawn::command::Identity;
+use crate::spawn::output::{Hear, last_line};
 use crate::task::deployment::Hook;
 use crate::task::{Task, TaskId};
 
 /// The build of a deployment, beside its hooks.
 pub const BUILD: &str = "build";
+
+/// Hears a build or a hook: into the task's log, and onto the board.
+pub(super) struct Hearing {
+    pub log: TaskLog,
+    pub note: Note,
+}
+
+impl Hear for Hearing {
+    fn hear(&self, lines: &str) {
+        self.log.lines(lines);
+        if let Some(line) = last_line(lines) {
+            self.note.line(line);
+        }
+    }
+}
 
 impl Executor {
     /// By what a build or hook of a deployment is known.
@@ -39,15 +57,32 @@ impl Executor {
         }
     }
 
-    /// The same for all tasks that are not among these, or for whose commands `is_over`.
-    pub async fn end_commands_of(&self, is_over: impl Fn(TaskId) -> bool) {
+    /// The same for all deployments of all tasks for whose commands `is_over`.
+    pub async fn end_commands_of(&self, is_over: impl Fn(TaskId, usize) -> bool) {
         for name in self.commands.begun() {
             let mut words = name.split('-').skip(1);
-            let (what, task) = (words.next(), words.next().and_then(|task| task.parse().ok()));
-            match (what, task.map(TaskId)) {
-                (_, Some(task)) if !is_over(task) => {}
+            let what = words.next();
+            let task = words.next().and_then(|task| task.parse().ok()).map(TaskId);
+            let deployment = words.next().and_then(|deployment| deployment.parse().ok());
+            match (what, task.zip(deployment)) {
+                (_, Some((task, deployment))) if !is_over(task, deployment) => {}
                 (Some(BUILD), _) => self.builder.discard(&name).await,
                 _ => self.end_command(&name).await,
+            }
+        }
+    }
+
+    /// Says in the log which of them still run although nobody waits for them.
+    pub async fn tell_commands(&self) {
+        for name in self.commands.begun() {
+            let mut words = name.split('-').skip(1);
+            let (Some(what), Some(task)) = (words.next(), words.next()) else { continue };
+            if self.commands.is_running(&name).await {
+                tracing::warn!(
+                    name,
+                    "{what} of task {task} still runs since before deployd was started: resume the task to join it, \
+                     or stop or delete the task to end it"
+                );
             }
         }
     }

@@ -10,7 +10,10 @@ use super::Executor;
 use crate::artifact::git::publish;
 use crate::blocking;
 use crate::spawn::command::{Command, Ended, Sandbox};
+use crate::spawn::output::LastLines;
 
+/// Maximum number of bytes of what the command prints that are looked at.
+const MAX_PRINTED: u64 = 64 << 10;
 /// How long git may take to change its configuration.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -50,6 +53,7 @@ impl Executor {
         }
         let argv = [program.as_path(), "git-paths".as_ref(), directory];
         let command = Command {
+            who: "deployd",
             argv: argv.map(|part| part.to_string_lossy().into_owned()).into(),
             environment: [("PATH".to_string(), "/usr/local/bin:/usr/bin:/bin".to_string())].into(),
             directory: "/".into(),
@@ -57,17 +61,17 @@ impl Executor {
             timeout: TIMEOUT,
             limits: crate::catalog::Limits::default(),
             sandbox: Sandbox::Open,
+            output: MAX_PRINTED,
             identity: None,
             over: None,
         };
-        let mut said = String::new();
-        let mut on_line = |line: String| said = line;
-        let why = match self.commands.run(command, &CancellationToken::new(), &mut on_line).await {
+        let last = LastLines::new(1, None);
+        let why = match self.commands.run(command, &CancellationToken::new(), last.clone()).await {
             Ok(Ended::Exited(status)) if status.is_success() => {
                 self.published.done.store(true, Ordering::Relaxed);
                 return;
             }
-            Ok(_) => said,
+            Ok(_) => last.get().pop().unwrap_or_default(),
             Err(error) => error.to_string(),
         };
         tracing::warn!(

@@ -101,6 +101,15 @@ pub async fn gone(pid: i32, start_ticks: u64) -> io::Result<()> {
     }
 }
 
+/// Signals exactly this process, if it is there.
+pub(super) fn signal(pid: i32, start_ticks: u64, signal: rustix::process::Signal) -> io::Result<()> {
+    let Some(process) = pidfd(pid, start_ticks)? else { return Ok(()) };
+    match rustix::process::pidfd_send_signal(process, signal) {
+        Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Resolves when the process of this descriptor has ended.
 async fn ended(process: OwnedFd) -> io::Result<()> {
     let process = super::sys::readable(process)?;

@@ -20,7 +20,7 @@ use super::{root, source, updates};
 const MADE: &str = "<!-- Made from the program by a test (tests/docs). DEPLOYD_UPDATE=1 cargo test --test docs writes it. -->\n\n";
 
 /// Why a deployment or an operation failed, by the code in the report.
-const FAILURES: [(&str, &str); 27] = [
+const FAILURES: [(&str, &str); 28] = [
     (
         "artifactGone",
         "What was fetched or built before is gone, and what was made again differs. Execute the plan anew.",
@@ -38,8 +38,12 @@ const FAILURES: [(&str, &str); 27] = [
     ("imageFailed", "The engine has no such image, and can't pull it."),
     ("internal", "A defect of deployd."),
     ("noRelease", "The container has no release yet; its command lies in one."),
-    ("noSpace", "The disk has too little room; the text says how much is missing."),
+    (
+        "noSpace",
+        "The disk has too little room, or a build has filled it; the text says how much is missing or left.",
+    ),
     ("observe", "The container can't be looked at."),
+    ("outputTooLarge", "A build's output has more bytes or files than `packages` allows."),
     ("packageDiffers", "The package has another sha256 than the plan says, or than this task has pinned."),
     ("packageIo", "The package can't be written, or a `file://` address can't be read."),
     ("packageNotFound", "The server answers 404 or 410."),

@@ -159,6 +159,11 @@ fn build() -> Vec<BuildError> {
         BuildError::Failed { status: ExitStatus::Code(2), last_lines: Vec::new() },
         BuildError::TimedOut { seconds: 1800 },
         BuildError::Output(text("dist: No such file or directory; the checkout holds: Makefile, src")),
+        BuildError::TooLarge(text(
+            "dist/x makes it 1099511627776 bytes, and packages.maxUnpackedBytes is 17179869184",
+        )),
+        BuildError::NoSpace { missing: 4096 },
+        BuildError::DiskFull { free: 1_048_576 },
         BuildError::Spawn(SpawnError::Spawner(no_entry())),
         BuildError::Git(GitError::Cancelled),
         BuildError::User(text("there is no user builder")),
@@ -298,6 +303,7 @@ fn edges() -> Said {
             source: no_entry(),
         },
         SpawnError::Spawner(no_entry()),
+        SpawnError::Lost { program: text("./migrate") },
         SpawnError::Unit { program: text("make"), why: text("access denied"), in_doubt: false },
     ];
     let illegal = vec![

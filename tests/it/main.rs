@@ -23,6 +23,7 @@ mod followups;
 mod harness;
 mod history;
 mod http;
+mod lasting;
 mod notify;
 mod once;
 mod order;

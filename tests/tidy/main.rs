@@ -23,7 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("random", &[]),
     ("tls", &[]),
     ("foreign", &["blocking"]),
-    ("spawn", &["catalog", "crashpoint", "foreign"]),
+    ("spawn", &["blocking", "catalog", "crashpoint", "foreign"]),
     ("store", &["catalog", "crashpoint", "metrics", "plan", "random", "task"]),
     ("artifact", &["blocking", "catalog", "crashpoint", "foreign", "plan", "spawn", "tls"]),
     ("systemd", &["blocking", "catalog", "crashpoint", "spawn"]),

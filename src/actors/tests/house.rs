@@ -181,12 +181,15 @@ impl House {
                 Reader::in_threads(),
             )
             .unwrap(),
-            builder: Arc::new(Builder::open(commands, artifacts.clone(), git.clone(), at("builds")).unwrap()),
+            builder: Arc::new(
+                Builder::open(commands, artifacts.clone(), git.clone(), at("builds"), Limits::default())
+                    .unwrap(),
+            ),
             artifacts,
             git,
             published: Published::new(false),
             releases: Arc::new(Releases::open(at("services")).unwrap()),
-            logs: TaskLogs::new(at("tasks")),
+            logs: TaskLogs::new(at("tasks"), 1 << 20),
             limits: Limits::default(),
             policy,
             services_dir: at("services"),
