@@ -265,6 +265,7 @@ mod tests {
         assert_eq!(config.unit_timeout, Some(Duration::from_secs(90)));
         assert_eq!(merged("timeouts: {fetch: 1m}").unwrap().unit_timeout, None);
         assert_eq!(config.operators, ["ops"]);
+        assert!(merged("systemd: false").unwrap().systemd.is_none());
         assert_eq!(config.limits.max_bytes, 1 << 30);
         assert_eq!(config.limits.max_entries, 5);
         assert_eq!(
@@ -278,6 +279,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
+        assert!(merged("systemd: maybe").unwrap_err()[0].contains("systemd"));
         assert!(merged("soket: /x").unwrap_err()[0].contains("soket"));
         assert!(merged("shutdownGrace: soon").unwrap_err()[0].contains("shutdownGrace"));
         assert!(merged("timeouts: {unit: 0s}").unwrap_err()[0].contains("timeouts.unit"));

@@ -1,5 +1,6 @@
 //! The daemon as a library call: everything is put together here.
 
+mod lineage;
 mod logs;
 mod means;
 mod tasks;
@@ -27,10 +28,11 @@ use crate::config::Config;
 use crate::control::{self, Access, ControlState};
 use crate::executor::Executor;
 use crate::foreign::Reader;
+use crate::identity::{IdentityError, Owner};
 use crate::notify;
 use crate::retention::{self, Retention};
 use crate::spawn::client::Spawner;
-use crate::store::{Change, Integrity, StateLock, Store, StoreError};
+use crate::store::{Change, StateLock, Store, StoreError};
 use crate::task::TaskId;
 use crate::task::host_event::HostEvent;
 use logs::Logs;
@@ -46,6 +48,9 @@ pub enum DaemonError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Which daemon this is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The catalog can't be read, or has mistakes.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -92,7 +97,9 @@ impl DaemonError {
                 StoreError::Copy(_) | StoreError::Read(_) => 1,
             },
             Self::Listen(control::listen::ListenError::Taken(_)) => 75,
-            Self::Catalog(_) => 78,
+            Self::Identity(IdentityError::Damaged { .. }) => 65,
+            Self::Identity(IdentityError::Io { .. }) => 74,
+            Self::Catalog(_) | Self::Identity(IdentityError::Unclear { .. }) => 78,
             Self::Supervisor(_) => 70,
             Self::Listen(_) | Self::Control(_) | Self::Io { .. } | Self::Tls(_) => 1,
         }
@@ -119,14 +126,13 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), DaemonError> {
         .and_then(|()| crate::spawn::outlive_full_files())
         .map_err(|source| DaemonError::Io { what: "prepare for children", source })?;
     let _lock = prepare_state(&config.state_dir)?;
-    let store =
-        Store::open(&config.state_dir.join("deployd.redb"), &Integrity::Child(config.binary.clone()))?;
+    let (store, owner) = lineage::open(&config)?;
     let host = tokio::runtime::Builder::new_multi_thread()
         .thread_name("host")
         .enable_all()
         .build()
         .map_err(|source| DaemonError::Io { what: "start threads", source })?;
-    let ended = serve(&config, &signals, &store, host.handle()).await;
+    let ended = serve(&config, &signals, &store, &owner, host.handle()).await;
     store.close();
     host.shutdown_background();
     ended
@@ -155,13 +161,15 @@ async fn serve(
     config: &Config,
     signals: &Signals,
     store: &Store,
+    owner: &Arc<Owner>,
     host: &tokio::runtime::Handle,
 ) -> Result<(), DaemonError> {
     let hook = notify::hook::Hook::start(&config.notify, store, host);
     let claims = tasks::interrupt_what_was_active(store).await?;
     let reader = Reader::new(config.binary.clone());
     let catalog = catalog_dir::read(&config.services_dir, config.systemd.is_some(), &reader)?;
-    let (executor, runtime) = means::build_executor(config, store, &reader)?;
+    let (executor, runtime) = means::build_executor(config, store, &reader, owner)?;
+    runtime.adopt().await.map_err(|source| DaemonError::Io { what: "look at the processes", source })?;
     retention::prune_logs(store, &executor)?;
     let (catalog_sender, catalog) = watch::channel(Arc::new(catalog));
     let (held_sender, held) = watch::channel(Held::default());

@@ -66,14 +66,6 @@ pub enum EngineError {
         /// What happened.
         why: String,
     },
-    /// The name is taken.
-    #[error("container {name} at {engine} was not made by this deployd; remove it, or rename one of the two")]
-    Foreign {
-        /// Which.
-        engine: &'static str,
-        /// The container's name.
-        name: String,
-    },
 }
 
 /// A container, as an engine tells of it.

@@ -48,10 +48,12 @@ pub use tasklog::TaskLogs;
 
 /// Everything through which the host is touched.
 pub struct Executor {
-    /// The store's id: part of every operation's id.
+    /// The daemon's identity: part of every operation's id.
     pub instance: String,
     /// Reads what others own.
     pub reader: Reader,
+    /// What took its part in tasks that a version without identities began.
+    pub former_instance: String,
     /// Containers.
     pub runtime: Arc<dyn Runtime>,
     /// Hooks and health checks; as units where systemd runs.

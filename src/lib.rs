@@ -70,6 +70,21 @@
 //! what came of it is recorded, or its task is over, is the note forgotten. Cancelling a task for a fault leaves
 //! them alone; only a user's cut ends them.
 //!
+//! # Whose a thing is
+//!
+//! A daemon has an identity ([`identity`]): a random number in its state directory. Everything that it makes carries it:
+//! units (`X-Deployd-Owner=`), engine containers (a label), and every process, build and hook in the id of its operation,
+//! which is `<identity>.<task>.<deployment>.<operation>.<nonce>`. The nonce is drawn when the task begins. What has the
+//! name of something of ours and carries another identity, or none, is refused and never touched. A state directory that
+//! was copied draws an identity of its own; one that was moved keeps its own.
+//!
+//! A store that was restored or copied begins an epoch before it gives anything out ([`store::Store::open_for`]): its tasks
+//! and events go on with numbers that were never given out, and readers who know a lost event are told (410). It is noticed
+//! by a mark in the backup, by the identity, and by the number of the last session, which stands in the store and beside
+//! it.
+//!
+//! # Pinned
+//!
 //! Commit and package are pinned in the journal when they are first resolved, and kept by resume. With
 //! `prefetch` that may be before their deployment's turn: it stays PENDING, and goes on from there.
 //!
@@ -110,7 +125,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | domain: no runtime, no files, no clock, no network | [`plan`], [`catalog`], [`task`], [`mistake`], [`yaml`], [`reading`] |
-//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`foreign`], [`spawn`], [`systemd`], [`engine`], [`blocking`], [`clock`], [`random`], [`crashpoint`], [`metrics`], [`tls`] |
+//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`foreign`], [`spawn`], [`systemd`], [`engine`], [`blocking`], [`clock`], [`random`], [`identity`], [`crashpoint`], [`metrics`], [`tls`] |
 //! | deeds | [`executor`]: an operation becomes calls to the host; evidence is taken before |
 //! | actors: never see a runtime | [`actors`], [`compile`](mod@compile) |
 //! | control | [`control`]: the socket; `deployctl` (the crate beside this one): wire, client, command line |
@@ -161,6 +176,7 @@ pub mod demo;
 pub mod engine;
 pub mod executor;
 pub mod foreign;
+pub mod identity;
 pub mod log;
 pub mod metrics;
 pub mod mistake;

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 
 use crate::catalog::{Engine, Limits};
 use crate::engine::EngineError;
+use crate::identity::{Owner, Stranger};
 use crate::spawn::{ExitStatus, SpawnError};
 use crate::systemd::SystemdError;
 use crate::task::Timestamp;
@@ -244,6 +245,18 @@ pub enum RuntimeError {
         "it is a systemd unit, and no systemd that deployd could drive runs here; say `runtime: process` in the catalog, or see `deployd check`"
     )]
     NoSystemd,
+    /// Something else has the name of what would be made.
+    #[error("{name} {stranger}, and this is {owner}: {fix}")]
+    Foreign {
+        /// What it is called: `deployd-web-web-1.service`.
+        name: String,
+        /// Whose it is.
+        stranger: Stranger,
+        /// Who we are.
+        owner: String,
+        /// What to do.
+        fix: &'static str,
+    },
     /// The daemon's own unit keeps it from being a process.
     #[error(
         "it is a plain process (runtime: process), and deployd.service keeps those from becoming other users; \
@@ -284,6 +297,16 @@ impl RuntimeError {
             Self::Engine(error) => matches!(error, EngineError::Cut { .. }),
             _ => false,
         }
+    }
+
+    /// What has a name of ours was made by somebody else.
+    pub fn foreign(name: String, stranger: Stranger, owner: &Owner, fix: &'static str) -> Self {
+        Self::Foreign { name, stranger, owner: owner.to_string(), fix }
+    }
+
+    /// Whether what has the container's name is not ours.
+    pub const fn is_foreign(&self) -> bool {
+        matches!(self, Self::Foreign { .. })
     }
 }
 

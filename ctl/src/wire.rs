@@ -44,8 +44,12 @@ pub struct Info {
     pub started_at: String,
     /// Seconds since then.
     pub uptime: u64,
-    /// The id of the store: another store, another id.
+    /// The identity of the daemon: what it makes on the host carries it. A store that is restored in another
+    /// state directory belongs to another instance.
     pub instance: String,
+    /// The epoch of the history, from 1: each restore of the store begins another one.
+    #[serde(default)]
+    pub epoch: u64,
     /// The runtimes that work here.
     pub runtimes: Vec<String>,
     /// What there is.

@@ -24,7 +24,7 @@ use crate::task::deployment::{Deployment, DeploymentStep, Hook};
 use crate::task::event::Event;
 use crate::task::operation::{OperationEnd, OperationState};
 use crate::task::state::TaskState;
-use crate::task::{Failure, Illegal, Task};
+use crate::task::{Failure, Illegal};
 
 /// A deployment tells its batch that nothing of it is going on any more.
 #[derive(Debug, Message)]
@@ -257,13 +257,11 @@ impl Course {
     }
 
     fn target(&self, operation: usize) -> Option<Target> {
-        let index = self.subject.deployment;
         self.deployment(|deployment| {
             let op = deployment.operations.get(operation)?;
             let container = self.subject.service.container(&op.container)?.clone();
             let in_doubt = (op.state == OperationState::Interrupted).then(|| op.evidence.clone()).flatten();
-            let Subject { task, nonce, .. } = self.subject;
-            let id = Task::operation_id(&self.executor.instance, task, nonce, index, operation);
+            let id = self.executor.operation_id(&self.subject, operation);
             let release = deployment.release.clone();
             Some(Target { subject: self.subject.clone(), container, id, release, in_doubt })
         })

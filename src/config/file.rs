@@ -67,6 +67,9 @@ pub fn read(root: &Node, config: &mut Config, mistakes: &mut Mistakes) {
         engines.path_to("podman", &mut config.podman);
         engines.path_to("docker", &mut config.docker);
     });
+    if file.truth("systemd") == Some(false) {
+        config.systemd = None;
+    }
     file.time_to("shutdownGrace", &mut config.shutdown_grace);
 }
 

@@ -5,7 +5,7 @@ use crate::reading::Key;
 const DEFAULT: &str = "remove the key for its default";
 
 /// The keys of the file.
-pub const FILE: [Key; 15] = [
+pub const FILE: [Key; 16] = [
     Key::new("socket", DEFAULT),
     Key::new("stateDir", DEFAULT),
     Key::new("servicesDir", DEFAULT),
@@ -20,6 +20,7 @@ pub const FILE: [Key; 15] = [
     Key::new("retention", DEFAULT),
     Key::new("notify", "remove the key to notify nobody"),
     Key::new("engines", DEFAULT),
+    Key::new("systemd", "remove the key to drive systemd where it runs"),
     Key::new("shutdownGrace", "remove the key for 30s"),
 ];
 

@@ -40,6 +40,18 @@ pub enum Fault {
     /// The caller may not do that.
     #[error("{0}")]
     NotPermitted(String),
+    /// A reader of events knows a history that is lost.
+    #[error(
+        "cannot go on after event {after}: it is not in the history of this store, which was restored or copied since. \
+         Read on from event {first} (`?after={}`)",
+        .first - 1
+    )]
+    HistoryRestored {
+        /// What it has read.
+        after: u64,
+        /// Where it can go on.
+        first: u64,
+    },
 }
 
 impl ResponseError for Fault {
@@ -68,6 +80,7 @@ impl Fault {
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, code::TOO_LARGE),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, code::METHOD_NOT_ALLOWED),
             Self::NotPermitted(_) => (StatusCode::FORBIDDEN, code::NOT_PERMITTED),
+            Self::HistoryRestored { .. } => (StatusCode::GONE, code::HISTORY_RESTORED),
         }
     }
 
@@ -84,6 +97,9 @@ impl Fault {
         };
         if let Self::Deleted(task, key) = self {
             (problem.task, problem.idempotency_key) = (Some(task.0), Some(key.clone()));
+        }
+        if let Self::HistoryRestored { first, .. } = self {
+            problem.first = Some(*first);
         }
         let Self::Refused(refused) = self else { return problem };
         match refused {

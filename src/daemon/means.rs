@@ -16,8 +16,10 @@ use crate::artifact::releases::Releases;
 use crate::config::Config;
 use crate::executor::{Board, Deeds, Executor, Published, TaskLogs};
 use crate::foreign::Reader;
+use crate::identity::Owner;
 use crate::plan::check::Policy;
 use crate::runtime::either::EitherRuntime;
+use crate::runtime::engine::Marks;
 use crate::runtime::process::ProcessRuntime;
 use crate::runtime::unit::UnitRuntime;
 use crate::spawn::client::Spawner;
@@ -33,6 +35,7 @@ pub fn build_executor(
     config: &Config,
     store: &Store,
     reader: &Reader,
+    owner: &Arc<Owner>,
 ) -> Result<(Arc<Executor>, Arc<ProcessRuntime>), DaemonError> {
     let io = |what| move |source| DaemonError::Io { what, source };
     let state = &config.state_dir;
@@ -47,7 +50,8 @@ pub fn build_executor(
     let notes = state.join("commands");
     let commands: Arc<dyn Commands> = match &systemd {
         Some(systemd) => {
-            Arc::new(TransientUnits::new(systemd.clone(), notes).map_err(io("prepare commands"))?)
+            let units = TransientUnits::new(systemd.clone(), notes, owner.clone());
+            Arc::new(units.map_err(io("prepare commands"))?)
         }
         None => {
             let lasting = Lasting::new(launcher.clone(), &config.binary, notes);
@@ -59,14 +63,17 @@ pub fn build_executor(
         .map_err(io("prepare builds"))?;
     // All these directories may be new.
     File::open(state).and_then(|state| state.sync_all()).map_err(io("sync the state directory"))?;
-    let runtime = Arc::new(ProcessRuntime::new(services.clone(), launcher).map_err(io("read /proc"))?);
-    let units =
-        systemd.map(|systemd| UnitRuntime::new(services.clone(), systemd).map_err(io("read the boot's id")));
+    let runtime = ProcessRuntime::new(services.clone(), launcher, owner.clone());
+    let runtime = Arc::new(runtime.map_err(io("read /proc"))?);
+    let units = systemd.map(|systemd| {
+        UnitRuntime::new(services.clone(), systemd, owner.clone()).map_err(io("read the boot's id"))
+    });
     let either = EitherRuntime::new(
         services.clone(),
         runtime.clone(),
         units.transpose()?,
         [&config.podman, &config.docker],
+        &Marks { owner: owner.clone(), epoch: store.epoch() },
     );
     let either = either.map_err(DaemonError::Tls)?;
     let policy = policy(config);
@@ -74,7 +81,8 @@ pub fn build_executor(
         Fetcher::new(artifacts.clone(), config.limits, policy.clone(), config.timeouts, reader.clone())
             .map_err(|error| DaemonError::Tls(error.to_string()))?;
     let executor = Executor {
-        instance: store.instance().to_string(),
+        instance: owner.id().to_string(),
+        former_instance: store.number().to_string(),
         reader: reader.clone(),
         runtime: Arc::new(either),
         commands,

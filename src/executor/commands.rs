@@ -3,6 +3,8 @@
 //! They outlive the daemon ([`crate::spawn::command::Commands`]): a task that was interrupted joins them when it is
 //! resumed. One that is over has no use for them.
 
+use std::fmt::Display;
+
 use super::board::Note;
 use super::tasklog::TaskLog;
 use super::{Executor, Subject};
@@ -30,15 +32,31 @@ impl Hear for Hearing {
     }
 }
 
+/// How much of an identity stands in a name.
+const SHORT: usize = 8;
+
+fn short(instance: &str) -> &str {
+    instance.get(..SHORT).unwrap_or(instance)
+}
+
 impl Executor {
     /// By what a build or hook of a deployment is known.
     pub(super) fn identity(&self, subject: &Subject, what: &str) -> Identity {
         let Subject { task, nonce, deployment, service, .. } = subject;
+        // Another daemon of this host may have a task of this number, and its units are in the same systemd.
+        let whose = nonce.map_or_else(String::new, |_| format!("-{}", short(&self.instance)));
         Identity {
-            name: format!("deployd-{what}-{task}-{deployment}-{}", service.id),
+            name: format!("deployd-{what}-{task}-{deployment}-{}{whose}", service.id),
             service: service.name.clone(),
-            operation: Task::operation_id(&self.instance, *task, *nonce, *deployment, what),
+            operation: self.operation_id(subject, what),
         }
+    }
+
+    /// The id of an operation of a deployment, or of a command of it.
+    pub fn operation_id(&self, subject: &Subject, what: impl Display) -> String {
+        let Subject { task, nonce, deployment, .. } = *subject;
+        let instance = if nonce.is_some() { &self.instance } else { &self.former_instance };
+        Task::operation_id(instance, task, nonce, deployment, what)
     }
 
     /// Whether a deployment has a build, or hooks that outlive the daemon: something to be forgotten.

@@ -32,7 +32,8 @@ pub struct ContainerView {
     pub name: String,
     /// Its labels.
     pub labels: Vec<String>,
-    /// `running`, `restarting`, `starting`, `reloading`, `stopping`, `paused`, `stopped`, `exited`, `unknown`.
+    /// `running`, `restarting`, `starting`, `reloading`, `stopping`, `paused`, `stopped`, `exited`, `foreign`,
+    /// `unknown`.
     pub state: &'static str,
     /// The process id of what runs.
     pub pid: Option<i32>,
@@ -68,6 +69,10 @@ impl ContainerView {
                 }
                 if is_in_a_loop(restarts, since, service) {
                     self.state = "restarting";
+                }
+                if self.detail.is_empty() && release.is_some() && release != self.release {
+                    let runs = release.as_deref().unwrap_or_default();
+                    self.detail = format!("runs release {runs}: its files were restored, or changed by hand");
                 }
                 self.pid = pid;
                 self.since = since;
@@ -156,7 +161,7 @@ impl Executor {
             Way::Stop if target.in_doubt.is_none() => self.runtime.observe(&container).await,
             _ => self.runtime.observe_settled(&container).await,
         };
-        let seen = seen.map_err(|error| not_seen(&container.container, &error))?;
+        let seen = seen.map_err(|error| not_begun(&subject.way, &container.container, &error))?;
         Ok(match seen {
             Observation::Absent => Observed::Down { ended: None },
             // What a reboot has ended did not end by itself: it may be started again.
@@ -217,7 +222,10 @@ impl Executor {
         }
         match self.runtime.observe(&reference(service, &container.name)).await {
             Ok(observation) => view.show(observation, service),
-            Err(error) => view.detail = error.to_string(),
+            Err(error) => {
+                view.state = if error.is_foreign() { "foreign" } else { "unknown" };
+                view.detail = error.to_string();
+            }
         }
         view
     }
@@ -254,6 +262,14 @@ pub fn reference(service: &Service, container: &str) -> ContainerRef {
         (RuntimeKind::Engine(engine), _) => Form::Engine(engine),
     };
     ContainerRef { service: service.name.clone(), container: container.to_string(), form }
+}
+
+/// Nothing was done yet: what is somebody else's is left alone.
+fn not_begun(way: &Way, container: &str, error: &RuntimeError) -> Failure {
+    if error.is_foreign() {
+        return failure("foreign", format!("cannot {} container {container}: {error}", way.name()));
+    }
+    not_seen(container, error)
 }
 
 pub(super) fn not_seen(container: &str, error: &RuntimeError) -> Failure {

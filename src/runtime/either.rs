@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::engine::EngineRuntime;
+use super::engine::{self, EngineRuntime};
 use super::process::ProcessRuntime;
 use super::unit::UnitRuntime;
 use super::{ContainerRef, Form, Observation, Runtime, RuntimeError, StartSpec, StopReport, Tell};
@@ -28,7 +28,7 @@ pub struct EitherRuntime {
 }
 
 impl EitherRuntime {
-    /// All runtimes as one; the sockets are Podman's and Docker's.
+    /// All runtimes as one; the sockets are Podman's and Docker's, and `marks` what their containers carry.
     ///
     /// # Errors
     /// When a client of an engine can't be set up.
@@ -37,9 +37,10 @@ impl EitherRuntime {
         processes: Arc<ProcessRuntime>,
         units: Option<UnitRuntime>,
         [podman, docker]: [&PathBuf; 2],
+        marks: &engine::Marks,
     ) -> Result<Self, String> {
-        let podman = EngineRuntime::new(Engine::Podman, podman, services.clone())?;
-        let docker = EngineRuntime::new(Engine::Docker, docker, services.clone())?;
+        let podman = EngineRuntime::new(Engine::Podman, podman, services.clone(), marks.clone())?;
+        let docker = EngineRuntime::new(Engine::Docker, docker, services.clone(), marks.clone())?;
         Ok(Self { services, processes, units, podman, docker })
     }
 
@@ -72,9 +73,11 @@ impl EitherRuntime {
             return Ok(observed);
         }
         for (runtime, former) in self.others(container) {
-            let former = runtime.observe(&former).await?;
-            if former.is_there() {
-                return Ok(former);
+            match runtime.observe(&former).await {
+                Ok(former) if former.is_there() => return Ok(former),
+                // What has its name there is not what it was.
+                Ok(_) | Err(RuntimeError::Foreign { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(observed)
@@ -122,7 +125,7 @@ impl Runtime for EitherRuntime {
         timeout: Duration,
     ) -> Result<(), RuntimeError> {
         for (runtime, former) in self.others(container) {
-            runtime.stop(&former, signal, timeout).await?;
+            unless_foreign(runtime.stop(&former, signal, timeout).await)?;
         }
         self.main(container)?.clear(container, signal, timeout).await
     }
@@ -144,9 +147,10 @@ impl Runtime for EitherRuntime {
         let mut report = StopReport { killed: false, took: Duration::ZERO };
         // The mark of a process and that of a unit are two files: each runtime removes its own.
         for (runtime, former) in self.others(container) {
-            let stopped = runtime.stop(&former, signal, timeout).await?;
-            report.killed |= stopped.killed;
-            report.took += stopped.took;
+            if let Some(stopped) = unless_foreign(runtime.stop(&former, signal, timeout).await)? {
+                report.killed |= stopped.killed;
+                report.took += stopped.took;
+            }
         }
         let stopped = self.main(container)?.stop(container, signal, timeout).await?;
         Ok(StopReport { killed: report.killed | stopped.killed, took: report.took + stopped.took })
@@ -202,5 +206,13 @@ impl Runtime for EitherRuntime {
         time: Duration,
     ) -> Result<(i64, String), RuntimeError> {
         self.main(container)?.run_inside(container, argv, time).await
+    }
+}
+
+/// What an earlier catalog said is over: what has its name there now is left to whom it belongs.
+fn unless_foreign(stopped: Result<StopReport, RuntimeError>) -> Result<Option<StopReport>, RuntimeError> {
+    match stopped {
+        Err(error) if error.is_foreign() => Ok(None),
+        stopped => stopped.map(Some),
     }
 }

@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -17,16 +18,20 @@ use serde_json::{Value, json};
 use super::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport, log};
 use crate::blocking;
 use crate::catalog::Engine;
-use crate::engine::{Connection, EngineError, Inspected};
+use crate::engine::{Connection, Inspected};
 use crate::foreign;
+use crate::identity::{Claim, Owner};
 use crate::spawn::ExitStatus;
 use crate::task::Timestamp;
 use crate::task::operation::Incarnation;
 
 /// Where a container sees its release.
 const APP: &str = "/app";
-/// Whose container it is: the container's directory, which no other daemon has.
-const OWNER: &str = "io.deployd.container";
+/// The container's directory.
+const CONTAINER: &str = "io.deployd.container";
+/// The identity of its daemon; versions that had none wrote no such label.
+const INSTANCE: &str = "io.deployd.instance";
+const EPOCH: &str = "io.deployd.epoch";
 const OPERATION: &str = "io.deployd.operation";
 const RELEASE: &str = "io.deployd.release";
 /// Says in a container's directory which engine has a container of it.
@@ -38,11 +43,21 @@ const LOOK: Duration = Duration::from_millis(200);
 /// SIGKILL, as an exit code.
 const KILLED: i32 = 128 + 9;
 
+/// By what a container is known as one of this daemon.
+#[derive(Debug, Clone)]
+pub struct Marks {
+    /// Whose it is.
+    pub owner: Arc<Owner>,
+    /// The epoch in which it was made.
+    pub epoch: u64,
+}
+
 /// Runs containers by an engine.
 pub struct EngineRuntime {
     engine: Engine,
     services: PathBuf,
     connection: Connection,
+    marks: Marks,
 }
 
 impl EngineRuntime {
@@ -50,9 +65,9 @@ impl EngineRuntime {
     ///
     /// # Errors
     /// When a client can't be set up. Whether the engine runs does not matter yet.
-    pub fn new(engine: Engine, socket: &Path, services: PathBuf) -> Result<Self, String> {
+    pub fn new(engine: Engine, socket: &Path, services: PathBuf, marks: Marks) -> Result<Self, String> {
         let connection = Connection::new(engine, socket).map_err(|error| error.to_string())?;
-        Ok(Self { engine, services, connection })
+        Ok(Self { engine, services, connection, marks })
     }
 
     /// The engine that has, or may have, a container for this one.
@@ -68,13 +83,18 @@ impl EngineRuntime {
     async fn find(&self, container: &ContainerRef) -> Result<Option<Inspected>, RuntimeError> {
         let name = container.generated_name();
         let found = self.connection.inspect(&name).await?;
-        let own = self.directory(container).to_string_lossy().into_owned();
-        match found {
-            Some(found) if found.config.labels.get(OWNER) != Some(&own) => {
-                Err(EngineError::Foreign { engine: self.connection.engine(), name }.into())
-            }
-            found => Ok(found),
-        }
+        found.map(|found| self.admit(&name, found)).transpose()
+    }
+
+    /// What somebody else made by the name of a container is not touched.
+    fn admit(&self, name: &str, found: Inspected) -> Result<Inspected, RuntimeError> {
+        let label = |name| found.config.labels.get(name).map(String::as_str);
+        let claim = Claim { owner: label(INSTANCE), directory: label(CONTAINER).map(Path::new) };
+        let fix = "rename the service or the container, or remove what has its name";
+        let name = format!("container {name} at {}", self.connection.engine());
+        let owner = &self.marks.owner;
+        let judged = owner.judge(claim);
+        judged.map_err(|stranger| RuntimeError::foreign(name, stranger, owner, fix)).map(|()| found)
     }
 
     async fn note(&self, container: &ContainerRef, made: bool) -> Result<(), RuntimeError> {
@@ -159,7 +179,10 @@ impl Runtime for EngineRuntime {
             Engine::Podman if !geteuid().is_root() => None,
             _ => Some(ids(spec.user.clone()).await?),
         };
-        let body = made_of(&spec, &own, Some(shared).filter(|shared| shared.is_dir()).as_deref(), user);
+        let shared = Some(shared).filter(|shared| shared.is_dir());
+        let mut body = made_of(&spec, &own, shared.as_deref(), user);
+        body["Labels"][INSTANCE] = self.marks.owner.id().into();
+        body["Labels"][EPOCH] = self.marks.epoch.to_string().into();
         self.note(&spec.container, true).await?;
         let id = self.connection.create(&spec.container.generated_name(), body).await?;
         self.connection.start(&id).await?;
@@ -269,7 +292,7 @@ fn made_of(spec: &StartSpec, own: &Path, shared: Option<&Path>, user: Option<Str
         "User": user.unwrap_or_default(),
         "StopSignal": spec.stop_signal,
         "Labels": {
-            OWNER: own,
+            CONTAINER: own,
             OPERATION: spec.operation,
             RELEASE: spec.release.as_deref().unwrap_or_default(),
         },

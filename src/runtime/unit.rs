@@ -7,12 +7,13 @@ mod durable;
 mod file;
 mod mark;
 mod observed;
+mod owned;
 mod sweep;
 
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use super::{
     ContainerRef, Form, Observation, Runtime, RuntimeError, Standing, StartSpec, StopReport, Tell, log,
 };
 use crate::blocking;
-use crate::foreign;
+use crate::identity::Owner;
 use crate::spawn::{ExitStatus, tree};
 use crate::systemd::transient::environment_file;
 use crate::systemd::unit::ENDED;
@@ -49,6 +50,7 @@ pub struct UnitRuntime {
     durable: Arc<Durable>,
     /// Units that systemd must not forget, so that it can say how a start has ended.
     held: Mutex<HashSet<String>>,
+    owner: Arc<Owner>,
 }
 
 /// A container's unit.
@@ -69,10 +71,10 @@ impl Unit {
 }
 
 impl UnitRuntime {
-    /// A runtime whose containers' directories lie below `services`.
-    pub fn new(services: PathBuf, systemd: Arc<Systemd>) -> io::Result<Self> {
+    /// A runtime of this owner, whose containers' directories lie below `services`.
+    pub fn new(services: PathBuf, systemd: Arc<Systemd>, owner: Arc<Owner>) -> io::Result<Self> {
         let boot_id = tree::boot_id()?.replace('-', "");
-        Ok(Self { services, systemd, boot_id, durable: Arc::default(), held: Mutex::default() })
+        Ok(Self { services, systemd, boot_id, durable: Arc::default(), owner, held: Mutex::default() })
     }
 
     fn unit(&self, container: &ContainerRef) -> Unit {
@@ -84,11 +86,6 @@ impl UnitRuntime {
         Unit { name, is_generated, directory }
     }
 
-    /// Whether there is a unit that was generated for this container: one may be left of earlier days.
-    pub fn has_generated(&self, container: &ContainerRef) -> bool {
-        self.systemd.scope().unit_directory().join(container.generated_unit()).exists()
-    }
-
     async fn write_files(&self, unit: &Unit, spec: &StartSpec) -> Result<(), RuntimeError> {
         let scope = self.systemd.scope().clone();
         let path = scope.unit_directory().join(&unit.name);
@@ -96,13 +93,13 @@ impl UnitRuntime {
             scope: &scope,
             directory: &unit.directory,
             shared: self.services.join(&spec.container.service).join("shared"),
+            owner: self.owner.id(),
         };
         let version = self.systemd.version().await?;
         let (text, environment) = (file::unit(spec, &place, version), environment_file(&spec.environment));
         let (name, directory, durable) = (unit.name.clone(), unit.directory.clone(), self.durable.clone());
         blocking::run(move || -> io::Result<()> {
             drop(log::open(&directory)?);
-            owned_by(&path, &directory)?;
             fs::create_dir_all(scope.unit_directory())?;
             file::write(&directory.join("unit.env"), &environment, 0o600)?;
             file::write(&path, &text, 0o644)?;
@@ -192,10 +189,12 @@ impl Runtime for UnitRuntime {
 
     async fn start(&self, spec: StartSpec) -> Result<Incarnation, RuntimeError> {
         let unit = self.unit(&spec.container);
+        let mut state = self.systemd.state(&unit.name, &[]).await?;
+        self.admit(&unit, &state)?;
         if unit.is_generated {
             self.write_files(&unit, &spec).await?;
+            state = self.systemd.state(&unit.name, &[]).await?;
         }
-        let mut state = self.systemd.state(&unit.name, &[]).await?;
         if state.needs_reload || (unit.is_generated && state.load != "loaded") {
             self.systemd.reload().await?;
             state = self.systemd.state(&unit.name, &[]).await?;
@@ -227,6 +226,8 @@ impl Runtime for UnitRuntime {
     ) -> Result<StopReport, RuntimeError> {
         let unit = self.unit(container);
         let begun = Instant::now();
+        let state = self.systemd.state(&unit.name, &[]).await?;
+        self.admit(&unit, &state)?;
         if unit.is_generated {
             let (scope, name, durable) =
                 (self.systemd.scope().clone(), unit.name.clone(), self.durable.clone());
@@ -236,7 +237,6 @@ impl Runtime for UnitRuntime {
             };
             blocking::run(disable).await.map_err(|source| io_error("disable its unit", source))?;
         }
-        let state = self.systemd.state(&unit.name, &[]).await?;
         let mut killed = false;
         if !state.is_down() {
             self.systemd.stop(&unit.name, unit.stop_limit(timeout)).await?;
@@ -260,7 +260,8 @@ impl Runtime for UnitRuntime {
     ) -> Result<(), RuntimeError> {
         let unit = self.unit(container);
         let state = self.systemd.state(&unit.name, &ENDED).await?;
-        let mark = Mark::read(&unit.directory).map_err(|source| io_error("read its unit's mark", source))?;
+        self.admit(&unit, &state)?;
+        let mark = self.mark_of(&unit)?;
         // Once it is down, systemd may forget which run was the last, and how that has ended.
         if let Some(mark) = mark.filter(|mark| mark.is_of(&state.invocation)) {
             let run = RunOf::Over(state.invocation.clone(), state.exit);
@@ -347,22 +348,6 @@ async fn journalctl(arguments: &[&str]) -> io::Result<Vec<u8>> {
     };
     tokio::time::timeout(JOURNAL_TIME, answer).await??;
     Ok(text)
-}
-
-/// A unit of that name may be somebody else's, or another daemon's.
-fn owned_by(path: &Path, directory: &Path) -> io::Result<()> {
-    let text = match foreign::read_text(path, file::MAX_BYTES) {
-        Err(error) if error.is_absent() => return Ok(()),
-        text => text?,
-    };
-    match file::owner(&text) {
-        Some(owner) if Path::new(&owner) == directory => Ok(()),
-        Some(owner) => Err(io::Error::other(format!(
-            "{} belongs to the container in {owner}, of another deployd; remove it, or rename one of the two",
-            path.display()
-        ))),
-        None => Err(io::Error::other(format!("{} was not written by deployd; remove it", path.display()))),
-    }
 }
 
 fn io_error(what: &'static str, source: io::Error) -> RuntimeError {

@@ -24,6 +24,9 @@ use super::tree::Run;
 /// The files of a command; the last one is needed longest.
 const FILES: [&str; 8] = ["env", "out", "at", "run", "run.tmp", "main", "main.tmp", "end"];
 
+/// How the names of those begin that their daemon waits for, and no other one will.
+pub const PASSING: &str = "deployd-passing-";
+
 /// Makes the directory of all notes. What a daemon has waited for and no other one will is no longer needed.
 ///
 /// # Errors
@@ -33,7 +36,7 @@ pub fn prepare(directory: &Path) -> io::Result<()> {
     fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with("deployd-passing-") {
+        if entry.file_name().to_string_lossy().starts_with(PASSING) {
             fs::remove_file(entry.path())?;
         }
     }

@@ -11,6 +11,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend};
 use tokio::sync::watch;
 
+use super::epoch::{self, Entered, Ownership};
 use super::file::{self, Place};
 use super::ground::Ground;
 use super::overlay::Overlay;
@@ -41,6 +42,20 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when it is damaged, newer or in use; then the file is left as it is.
     pub fn open(path: &Path, integrity: &Integrity) -> Result<Self, StoreError> {
+        Self::open_as(path, integrity, None)
+    }
+
+    /// As [`Self::open`], and makes it the store of this owner: before anything is given out of it, it is found out
+    /// whether it has the history that was used here before.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_for(path: &Path, integrity: &Integrity, owner: &Ownership) -> Result<Self, StoreError> {
+        Self::open_as(path, integrity, Some(owner))
+    }
+
+    fn open_as(path: &Path, integrity: &Integrity, owner: Option<&Ownership>) -> Result<Self, StoreError> {
+        let was_used = file::is_marked(path);
         match fs::symlink_metadata(path) {
             Ok(_) => {
                 file::open_to_read(path)?;
@@ -64,7 +79,12 @@ impl Store {
         let backend = FileBackend::new(opened).map_err(|error| damaged(path, &error))?;
         let ground = Ground::new(backend).map_err(|error| io_error("read", path, error))?;
         let database = builder().create_with_backend(ground).map_err(|error| unusable(path, error))?;
-        Self::start(database, path, Some(place))
+        check_layout(&database, path)?;
+        let entered = match owner {
+            Some(owner) => epoch::enter(&database, path, was_used, owner)?,
+            None => epoch::visit(&database)?,
+        };
+        Self::start(database, path, Some(place), entered, owner)
     }
 
     /// Opens a store on a backend, or creates it on an empty one: for tests, which let it fail.
@@ -76,11 +96,19 @@ impl Store {
         if is_new {
             make_tables(&database).map_err(|error| damaged(path, &error))?;
         }
-        Self::start(database, path, None)
+        check_layout(&database, path)?;
+        let entered = epoch::visit(&database)?;
+        Self::start(database, path, None, entered, None)
     }
 
-    fn start(database: Database, path: &Path, place: Option<Place>) -> Result<Self, StoreError> {
-        let (instance, seq) = read_counters(&database, path)?;
+    fn start(
+        database: Database,
+        path: &Path,
+        place: Option<Place>,
+        entered: Entered,
+        owner: Option<&Ownership>,
+    ) -> Result<Self, StoreError> {
+        let Entered { number, seq, epoch, mut session, restored } = entered;
         requests::take_over(&database).map_err(|error| damaged(path, &error))?;
         let sealed = place.is_some().then(|| path.to_path_buf());
         let database = Arc::new(database);
@@ -96,7 +124,7 @@ impl Store {
             .spawn(move || {
                 let tell =
                     writer::Tell { durable: &durable_sender, failed: &failed_sender, metrics: &measured };
-                writer::run(&writers, place.as_ref(), &waiting, &tell);
+                writer::run(&writers, place.as_ref(), session.as_mut(), &waiting, &tell);
             })
             .map_err(|error| io_error("start the writer of", path, error))?;
         Ok(Self {
@@ -110,7 +138,10 @@ impl Store {
                 backups: Mutex::new(()),
                 path: of_file,
                 metrics,
-                instance: format!("{instance:016x}"),
+                instance: owner.map_or_else(|| format!("{number:016x}"), |owner| owner.id.clone()),
+                number: format!("{number:016x}"),
+                epoch,
+                restored,
             }),
         })
     }
@@ -163,20 +194,20 @@ fn make_tables(database: &Database) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The instance and the last entry; refuses a layout that is not ours.
-fn read_counters(database: &Database, path: &Path) -> Result<(u64, u64), StoreError> {
+/// Refuses a layout that is not ours.
+fn check_layout(database: &Database, path: &Path) -> Result<(), StoreError> {
     let read = || -> Result<_, Box<dyn std::error::Error>> {
         let counters = database.begin_read()?.open_table(COUNTERS)?;
         let get = |name| -> Result<Option<u64>, redb::StorageError> {
             Ok(counters.get(name)?.map(|value| value.value()))
         };
-        Ok((get(counter::SCHEMA)?, get(counter::INSTANCE)?, get(counter::SEQ)?))
+        Ok((get(counter::SCHEMA)?, get(counter::INSTANCE)?))
     };
     match read().map_err(|error| damaged(path, &error))? {
-        (Some(found), _, _) if found > SCHEMA => {
+        (Some(found), _) if found > SCHEMA => {
             Err(StoreError::Newer { path: path.to_path_buf(), found, known: SCHEMA })
         }
-        (Some(_), Some(instance), seq) => Ok((instance, seq.unwrap_or(0))),
+        (Some(_), Some(_)) => Ok(()),
         _ => Err(damaged(path, &"it is no store of deployd")),
     }
 }
@@ -230,7 +261,7 @@ fn verify_backend(backend: impl StorageBackend, path: &Path) -> Result<(), Store
         Ok(false) => return Err(damaged(path, "its checksums are wrong")),
         Err(error) => return Err(unusable(path, error)),
     }
-    read_counters(&database, path)?;
+    check_layout(&database, path)?;
     match Snapshot::take(&database)?.verify() {
         Err(error @ (StoreError::Journal { .. } | StoreError::Read(_))) => Err(damaged(path, &error)),
         verified => verified,

@@ -12,6 +12,7 @@ mod incarnation;
 pub mod plan;
 pub mod record;
 pub mod request;
+mod same;
 pub mod service;
 pub mod task;
 

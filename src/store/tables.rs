@@ -1,7 +1,7 @@
 //! The key space.
 //!
 //! ```text
-//! counters     name                -> number      schema, task (last id), seq (last entry), instance
+//! counters     name                -> number      schema, task (last id), seq (last entry), instance, and whose it is
 //! revisions    plan                -> number      last revision of a plan, also of a deleted one
 //! plans        (plan, revision)    -> PlanV1
 //! tasks        task                -> TaskV1      what lists show, in the same commit as the events
@@ -17,6 +17,7 @@
 //! needs        (artifact, task)    -> ()          what a plan out of a task that is kept could need
 //! durations    (service, way, seq) -> microseconds of deployments that ended well
 //! changes      (service, seq)      -> ChangeV1    what was done to containers
+//! epochs       epoch               -> (seq, seq)  the last entry that both histories have, the first one of the epoch
 //! ```
 //!
 //! Keys ascend, so that a commit of many records touches few pages.
@@ -39,6 +40,7 @@ pub const RELEASES: TableDefinition<(u64, &str), &[u8]> = TableDefinition::new("
 pub const NEEDS: TableDefinition<(&str, u64), ()> = TableDefinition::new("needs");
 pub const DURATIONS: TableDefinition<(u64, &str, u64), u64> = TableDefinition::new("durations");
 pub const CHANGES: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("changes");
+pub const EPOCHS: TableDefinition<u64, (u64, u64)> = TableDefinition::new("epochs");
 
 /// Does something with each table, so that none is forgotten.
 macro_rules! each_table {
@@ -46,7 +48,7 @@ macro_rules! each_table {
         $crate::store::tables::each_table!(
             $table => $work;
             COUNTERS REVISIONS PLANS TASKS STATES OPEN_TASKS EVENTS HOST_EVENTS FEED KEYS RELEASES NEEDS DURATIONS
-            CHANGES REQUESTS TASK_KEYS
+            CHANGES REQUESTS TASK_KEYS EPOCHS
         )
     };
     ($table:ident => $work:expr; $($name:ident)*) => {
@@ -58,13 +60,24 @@ macro_rules! each_table {
 }
 pub(super) use each_table;
 
-/// The layout above. A newer one is refused, an older one is migrated.
-pub const SCHEMA: u64 = 1;
+/// The layout above. A newer one is refused, an older one is migrated: layout 1 had no epochs, and its rows no variants
+/// but the first ones.
+pub const SCHEMA: u64 = 2;
 
 /// Names in [`COUNTERS`].
 pub mod counter {
     pub const SCHEMA: &str = "schema";
     pub const TASK: &str = "task";
     pub const SEQ: &str = "seq";
+    /// A number of the store's own, drawn when it was made.
     pub const INSTANCE: &str = "instance";
+    /// The identity of the daemon that it belongs to, in two halves.
+    pub const OWNER_HIGH: &str = "owner.high";
+    pub const OWNER_LOW: &str = "owner.low";
+    /// The last session in which it was used.
+    pub const SESSION: &str = "session";
+    /// The epoch; absent: the first one.
+    pub const EPOCH: &str = "epoch";
+    /// Present in a backup.
+    pub const BACKUP: &str = "backup";
 }

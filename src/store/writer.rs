@@ -14,6 +14,7 @@ use super::row::event::EntryV1;
 use super::row::plan::PlanV1;
 use super::row::task::TaskV1;
 use super::row::{decode, encode};
+use super::session::Session;
 use super::tables::{
     COUNTERS, EVENTS, FEED, HOST_EVENTS, OPEN_TASKS, PLANS, REVISIONS, STATES, TASKS, counter,
 };
@@ -40,7 +41,13 @@ pub struct Tell<'a> {
 }
 
 /// Writes until the queue is closed or a commit fails.
-pub fn run(database: &Arc<Database>, place: Option<&Place>, queue: &Queue, tell: &Tell<'_>) {
+pub fn run(
+    database: &Arc<Database>,
+    place: Option<&Place>,
+    mut session: Option<&mut Session>,
+    queue: &Queue,
+    tell: &Tell<'_>,
+) {
     while let Some(group) = queue.next_group() {
         if group.iter().all(|request| request.changes.is_empty()) {
             let nothing = Committed { seq: *tell.durable.borrow(), ..Committed::default() };
@@ -52,7 +59,11 @@ pub fn run(database: &Arc<Database>, place: Option<&Place>, queue: &Queue, tell:
         let begun = Instant::now();
         let written = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, place, &group)));
         let error = match written {
-            Ok(Ok((answers, seq))) => {
+            Ok(Ok((answers, seq, task))) => {
+                // Before anybody hears of it: what nobody has heard of may be given out again.
+                if let Some(session) = &mut session {
+                    session.note(seq, task);
+                }
                 tell.metrics.commit(begun.elapsed());
                 tell.durable.send_replace(seq);
                 for (request, answer) in group.into_iter().zip(answers) {
@@ -76,12 +87,12 @@ pub fn run(database: &Arc<Database>, place: Option<&Place>, queue: &Queue, tell:
     }
 }
 
-/// One transaction for all requests; answers in their order, and the last entry.
+/// One transaction for all requests; answers in their order, the last entry and the last task.
 fn write(
     database: &Database,
     place: Option<&Place>,
     group: &[Request],
-) -> Result<(Vec<Committed>, u64), Failure> {
+) -> Result<(Vec<Committed>, u64, u64), Failure> {
     let transaction = database.begin_write()?;
     let mut writing = Writing::begin(&transaction)?;
     let mut answers = Vec::with_capacity(group.len());
@@ -93,6 +104,7 @@ fn write(
         answer.seq = writing.seq;
         answers.push(answer);
     }
+    let task = writing.last_task;
     let seq = writing.finish()?;
     let what = || group.iter().flat_map(|request| &request.changes).map(Change::name);
     crashpoint::commit(Side::Before, what());
@@ -100,7 +112,7 @@ fn write(
     // What was written to a file without a name is lost with the daemon.
     place.map_or(Ok(()), Place::check)?;
     crashpoint::commit(Side::After, what());
-    Ok((answers, seq))
+    Ok((answers, seq, task))
 }
 
 struct Writing<'a> {

@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Systemd, SystemdError, UnitState};
 use crate::blocking;
+use crate::identity::Owner;
+use crate::random;
 use crate::spawn::command::{Command, Commands, Ended, Identity};
 pub use crate::spawn::notes::environment_file;
 use crate::spawn::notes::{self, End, Notes};
@@ -36,17 +38,21 @@ const MARGIN: Duration = Duration::from_mins(1);
 pub struct TransientUnits {
     systemd: Arc<Systemd>,
     directory: PathBuf,
+    owner: Arc<Owner>,
+    /// Of this daemon's life: what is made only to be waited for.
+    passing: String,
     next: AtomicU64,
 }
 
 impl TransientUnits {
-    /// Commands whose notes lie in `directory`.
+    /// Commands of this owner, whose notes lie in `directory`.
     ///
     /// # Errors
     /// When it can't be made.
-    pub fn new(systemd: Arc<Systemd>, directory: PathBuf) -> io::Result<Self> {
+    pub fn new(systemd: Arc<Systemd>, directory: PathBuf, owner: Arc<Owner>) -> io::Result<Self> {
         notes::prepare(&directory)?;
-        Ok(Self { systemd, directory, next: AtomicU64::new(1) })
+        let passing = format!("{}{:016x}", notes::PASSING, random::number()?);
+        Ok(Self { systemd, directory, owner, passing, next: AtomicU64::new(1) })
     }
 
     fn notes(&self, identity: &Identity) -> Notes {
@@ -113,7 +119,12 @@ impl TransientUnits {
         }
     }
 
+    /// Ends a command of ours. That there are notes of it does not say whose it is: they may have been copied.
     async fn end(&self, name: &str) -> Result<(), SystemdError> {
+        let state = self.systemd.state(&unit_of(name), &[]).await?;
+        if !operation_of(&state.description).is_some_and(|operation| self.is_ours(name, operation)) {
+            return Ok(());
+        }
         match self.systemd.stop(&unit_of(name), None).await {
             // It is not loaded: nothing of it runs.
             Err(SystemdError::Refused { name, .. }) if name.ends_with(".NoSuchUnit") => Ok(()),
@@ -219,10 +230,13 @@ impl Commands for TransientUnits {
 }
 
 impl TransientUnits {
+    fn is_ours(&self, name: &str, operation: &str) -> bool {
+        self.owner.gave(operation) || name.starts_with(&self.passing)
+    }
+
     /// Whoever asks for it waits for it, or nobody does.
     fn passing(&self) -> Identity {
-        let (pid, number) = (std::process::id(), self.next.fetch_add(1, Ordering::Relaxed));
-        let name = format!("deployd-passing-{pid}-{number}");
+        let name = format!("{}-{}", self.passing, self.next.fetch_add(1, Ordering::Relaxed));
         Identity { operation: name.clone(), service: String::new(), name }
     }
 }
@@ -235,6 +249,11 @@ fn unit_of(name: &str) -> String {
 /// What a command's unit says of itself.
 fn description(identity: &Identity) -> String {
     format!("{} (operation {} of deployd)", identity.name, identity.operation)
+}
+
+/// The operation that a unit's description names.
+fn operation_of(description: &str) -> Option<&str> {
+    description.rsplit_once("(operation ")?.1.strip_suffix(" of deployd)")
 }
 
 fn program_of(command: &Command) -> String {

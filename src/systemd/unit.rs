@@ -71,6 +71,8 @@ pub struct UnitState {
     pub active_since: u64,
     /// For people.
     pub description: String,
+    /// The file that systemd has read it from; empty when there is none.
+    pub fragment: String,
 }
 
 impl UnitState {
@@ -139,6 +141,7 @@ impl UnitState {
         text(&mut self.kind, "Type");
         text(&mut self.result, "Result");
         text(&mut self.description, "Description");
+        text(&mut self.fragment, "FragmentPath");
         let number = |place: &mut u32, key| {
             if let Some(Ok(number)) = value(key).map(u32::try_from) {
                 *place = number;

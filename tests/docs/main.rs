@@ -8,6 +8,7 @@
 
 mod editor;
 mod errors;
+mod failures;
 mod pages;
 mod reading;
 mod reference;

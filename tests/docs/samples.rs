@@ -1,5 +1,7 @@
 //! A sample of each error of each type, as it is shown.
 
+mod host;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -17,6 +19,7 @@ use deployd::control::listen::ListenError;
 use deployd::control::problem::Fault;
 use deployd::daemon::DaemonError;
 use deployd::engine::EngineError;
+use deployd::identity::Stranger;
 use deployd::mistake::{FileMistake, Mistake};
 use deployd::preflight::CheckError;
 use deployd::probe::ProbeFailure;
@@ -191,26 +194,6 @@ fn store() -> Vec<StoreError> {
     ]
 }
 
-fn systemd() -> Vec<SystemdError> {
-    let unit = || text("web@1.service");
-    vec![
-        SystemdError::Unreachable(text("connection refused")),
-        SystemdError::NoAnswer { what: text("StartUnit") },
-        SystemdError::Lost { what: text("StartUnit") },
-        SystemdError::Refused {
-            name: text("org.freedesktop.DBus.Error.AccessDenied"),
-            message: text("access denied"),
-        },
-        SystemdError::Job { verb: "start", unit: unit(), result: text("failed"), detail: text("exit-code") },
-        SystemdError::JobHangs {
-            verb: "start",
-            unit: unit(),
-            limit: std::time::Duration::from_secs(90),
-            state: "it is activating (start-pre)".into(),
-        },
-    ]
-}
-
 fn runtime() -> Vec<RuntimeError> {
     let unit = || text("web@1.service");
     vec![
@@ -224,11 +207,12 @@ fn runtime() -> Vec<RuntimeError> {
         RuntimeError::NoUnit { unit: unit(), load: text("not-found") },
         RuntimeError::StillUp { unit: unit(), state: text("active") },
         RuntimeError::Signal(text("SIGFOO")),
+        RuntimeError::Foreign { name: unit(), stranger: Stranger::Unknown, owner: unit(), fix: "remove it" },
     ]
 }
 
 fn engine() -> Vec<EngineError> {
-    let (engine, name) = ("podman", text("deployd-web-web-1"));
+    let engine = "podman";
     vec![
         EngineError::Unreachable {
             engine,
@@ -237,7 +221,6 @@ fn engine() -> Vec<EngineError> {
         },
         EngineError::Refused { engine, what: "start web-1", message: text("no such image") },
         EngineError::Cut { engine, what: "start web-1", why: text("eof") },
-        EngineError::Foreign { engine, name },
     ]
 }
 
@@ -256,6 +239,7 @@ fn unpack() -> Vec<UnpackError> {
 fn daemon() -> Vec<DaemonError> {
     vec![
         DaemonError::Store(StoreError::Closed),
+        DaemonError::Identity(host::identity().remove(0)),
         DaemonError::Catalog(CatalogError::Invalid(Vec::new())),
         DaemonError::Listen(ListenError::Taken("/run/deployd/deployd.sock".into())),
         DaemonError::Io { what: "create the state directory (stateDir)", source: no_entry() },
@@ -276,6 +260,7 @@ fn faults() -> Vec<Fault> {
         Fault::Busy("…"),
         Fault::MethodNotAllowed(text("GET, POST")),
         Fault::NotPermitted(text("…")),
+        Fault::HistoryRestored { after: 812, first: 2_890_000_000_001 },
     ]
 }
 
@@ -367,11 +352,13 @@ pub fn all() -> Said {
         ("GitError", said(git())),
         ("BuildError", said(build())),
         ("StoreError", said(store())),
-        ("SystemdError", said(systemd())),
+        ("SystemdError", said(host::systemd())),
         ("RuntimeError", said(runtime())),
         ("EngineError", said(engine())),
         ("UnpackError", said(unpack())),
         ("DaemonError", said(daemon())),
+        ("IdentityError", said(host::identity())),
+        ("Unread", said(host::unread())),
     ]);
     all
 }

@@ -95,7 +95,8 @@ fn call(route: &Route) -> Call {
                 ("follow", "boolean", "Go on with what happens; true when absent"),
             ],
             headers: &[("Last-Event-ID", "Continue after this event; wins over `after`")],
-            ..found(&[("200", "text/event-stream", "Event")])
+            problems: &["404", "410"],
+            ..gives(&[("200", "text/event-stream", "Event")])
         },
         ("GET", "/v1/history") => Call {
             query: &[

@@ -14,6 +14,7 @@ mod hardened;
 mod harness;
 mod leftover;
 mod machine;
+mod owners;
 mod package;
 mod repositories;
 mod runtime;

@@ -141,6 +141,8 @@ pub async fn info(session: &mut Session<'_>) -> Result<u8, Failure> {
     let (services, plans) = (text::count(c.services, "service"), text::count(c.plans, "plan"));
     let tasks = text::count(c.tasks, "task");
     session.terminal.line(&format!("  {services}, {plans}, {tasks}, {} of them active", c.active))?;
+    let whose = format!("  instance {}, epoch {}", info.instance, info.epoch);
+    session.terminal.line(&printable(&whose))?;
     session.terminal.line(&printable(&format!("  you are {} ({})", info.caller.user, info.role)))?;
     Ok(0)
 }

@@ -5,7 +5,7 @@ use super::exit::{self, Failure};
 use super::live;
 use super::session::Session;
 use super::terminal::Terminal;
-use crate::client::{Client, ClientError, RECONNECT, RECONNECTS};
+use crate::client::{Client, ClientError, Events, RECONNECT, RECONNECTS};
 use crate::view::event::in_words;
 use crate::view::{report as facts, time};
 use crate::wire::event::Event;
@@ -44,7 +44,9 @@ async fn follow(id: u64, after: u64, session: &mut Session<'_>) -> Result<u8, Fa
         return Ok(exit::of_state(&state));
     }
     loop {
-        let Some(event) = events.next().await? else { return Ok(exit::of_state(&state)) };
+        let event = events.next().await?;
+        note_restored(&mut events, session.terminal);
+        let Some(event) = event else { return Ok(exit::of_state(&state)) };
         show(&event, session.output, session.terminal)?;
         if event.seq < last {
             continue;
@@ -80,6 +82,13 @@ fn show(event: &Event, output: Output, terminal: &mut Terminal) -> Result<(), Fa
         terminal.line(&format!("{at}  {words}"))?;
     }
     Ok(())
+}
+
+/// Tell the user that a restore lost a part of the history.
+fn note_restored(events: &mut Events, terminal: &mut Terminal) {
+    if let Some(restored) = events.restored() {
+        terminal.note(&restored.to_string());
+    }
 }
 
 fn task_state(event: &Event) -> Option<TaskState> {
@@ -145,6 +154,7 @@ pub async fn events(
             event = events.next() => event?,
             _ = tokio::signal::ctrl_c() => return Ok(exit::CTRL_C),
         };
+        note_restored(&mut events, session.terminal);
         let Some(event) = event else { return Ok(0) };
         show(&event, output, session.terminal)?;
     }

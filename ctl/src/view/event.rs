@@ -46,6 +46,11 @@ pub fn in_words(event: &Event) -> Option<String> {
                 None => format!("{} succeeded", service()),
             }
         }
+        "history.restored" => {
+            let number = |key: &str| event.details.get(key).and_then(Value::as_u64).unwrap_or(0);
+            let (epoch, cause, last) = (number("epoch"), text("cause"), number("last"));
+            format!("the store was restored ({cause}): epoch {epoch} follows event {last}")
+        }
         other => other.to_string(),
     };
     Some(printable(&words).replace('\n', " "))

@@ -70,7 +70,7 @@ impl Toned for ContainerState {
     fn tone(&self) -> Tone {
         match self {
             Self::Running => Tone::Good,
-            Self::Exited => Tone::Bad,
+            Self::Exited | Self::Foreign => Tone::Bad,
             Self::Restarting | Self::Paused => Tone::Held,
             Self::Starting | Self::Reloading | Self::Stopping => Tone::Active,
             Self::Stopped | Self::Unknown | Self::Other(_) => Tone::Quiet,

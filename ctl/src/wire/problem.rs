@@ -48,6 +48,9 @@ pub struct Problem {
     /// Its revision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<u32>,
+    /// The event to read on from, for `historyRestored`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<u64>,
 }
 
 /// The stable codes of [`Problem::code`].
@@ -80,6 +83,8 @@ pub mod code {
     pub const BAD_REQUEST: &str = "badRequest";
     /// The method is not offered there. (405)
     pub const METHOD_NOT_ALLOWED: &str = "methodNotAllowed";
+    /// The event to go on after was lost when the store was restored; `first` is the one to read on from. (410)
+    pub const HISTORY_RESTORED: &str = "historyRestored";
     /// The body is too large. (413)
     pub const TOO_LARGE: &str = "tooLarge";
     /// The daemon is shutting down or its store has failed. (503)

@@ -40,7 +40,8 @@ pub struct Container {
     pub name: String,
     /// Its labels.
     pub labels: Vec<String>,
-    /// `running`, `restarting`, `starting`, `reloading`, `stopping`, `paused`, `stopped`, `exited`, `unknown`.
+    /// `running`, `restarting`, `starting`, `reloading`, `stopping`, `paused`, `stopped`, `exited`, `foreign`,
+    /// `unknown`.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: ContainerState,
     /// The process id of what runs.

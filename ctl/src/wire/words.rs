@@ -152,6 +152,8 @@ words! {
         Stopped = "stopped",
         /// It ended by itself.
         Exited = "exited",
+        /// Something that this daemon did not make has its name.
+        Foreign = "foreign",
         /// It cannot be seen.
         Unknown = "unknown",
     }

@@ -170,6 +170,7 @@ impl House {
         let executor = Executor {
             instance: store.instance().into(),
             reader: Reader::in_threads(),
+            former_instance: store.number().into(),
             runtime: stage.clone(),
             commands: commands.clone(),
             processes: commands.clone(),

@@ -207,6 +207,9 @@ fn host(event: &HostEvent) -> Value {
         HostEvent::RepositoryCreated { name, by } | HostEvent::RepositoryDeleted { name, by } => {
             json!({ "repository": name, "by": caller(by.clone()) })
         }
+        HostEvent::HistoryRestored { epoch, cause, last, first, first_task } => json!({
+            "epoch": epoch, "cause": cause.name(), "last": last, "first": first, "firstTask": first_task.0,
+        }),
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::mark::{self, remove_file};
 use crate::crashpoint::point;
 use crate::foreign;
+use crate::identity::Claim;
 use crate::runtime::StartSpec;
 use crate::systemd::Scope;
 use crate::systemd::transient::program;
@@ -27,6 +28,8 @@ pub struct Place<'a> {
     pub directory: &'a Path,
     /// What outlives the service's releases.
     pub shared: PathBuf,
+    /// The identity of its daemon.
+    pub owner: &'a str,
 }
 
 /// From this version on systemd waits longer and longer between restarts (`RestartSteps=`).
@@ -39,9 +42,10 @@ pub fn unit(spec: &StartSpec, place: &Place<'_>, version: u32) -> String {
     let mut text = format!(
         "# Written by deployd, which overwrites it. For changes of your own: systemctl edit\n\
          [Unit]\nDescription={service}: container {container}, released by deployd\n\
-         After=network.target\nStartLimitIntervalSec=1h\nStartLimitBurst={}\nX-Deployd-Container={}\n\n[Service]\n",
+         After=network.target\nStartLimitIntervalSec=1h\nStartLimitBurst={}\nX-Deployd-Container={}\nX-Deployd-Owner={}\n\n[Service]\n",
         if version >= STEPS { 30 } else { 40 },
-        plain(&directory.to_string_lossy())
+        plain(&directory.to_string_lossy()),
+        place.owner,
     );
     let mut set = |key: &str, value: &str| {
         let _ = writeln!(text, "{key}={value}");
@@ -75,10 +79,28 @@ pub fn unit(spec: &StartSpec, place: &Place<'_>, version: u32) -> String {
     text
 }
 
-/// The directory of the container whose unit this is; `None`: we have not written it.
-pub fn owner(text: &str) -> Option<String> {
-    let owner = text.lines().find_map(|line| line.strip_prefix("X-Deployd-Container="))?;
-    Some(owner.replace("%%", "%"))
+/// What a unit file says about who wrote it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Author {
+    /// The identity of a daemon; versions that had none wrote no such line.
+    pub owner: Option<String>,
+    /// The directory of the container whose unit it is.
+    pub directory: Option<PathBuf>,
+}
+
+impl Author {
+    /// The author of this text.
+    pub fn of(text: &str) -> Self {
+        let value =
+            |key| text.lines().find_map(|line| line.strip_prefix(key)).map(|it| it.replace("%%", "%"));
+        let directory = value("X-Deployd-Container=").map(PathBuf::from);
+        Self { owner: value("X-Deployd-Owner="), directory }
+    }
+
+    /// What it claims.
+    pub fn claim(&self) -> Claim<'_> {
+        Claim { owner: self.owner.as_deref(), directory: self.directory.as_deref() }
+    }
 }
 
 fn command(spec: &StartSpec, work: &Path) -> String {

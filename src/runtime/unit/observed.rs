@@ -1,7 +1,7 @@
 //! What a container is, by what systemd says of its unit and what its mark says of the run.
 
 use super::mark::Mark;
-use super::{Observation, RuntimeError, Unit, UnitRuntime, io_error};
+use super::{Observation, RuntimeError, Unit, UnitRuntime};
 use crate::runtime;
 use crate::systemd::UnitState;
 use crate::systemd::unit::{ENDED, Phase};
@@ -15,13 +15,14 @@ impl UnitRuntime {
         unit: &Unit,
         mut state: UnitState,
     ) -> Result<Observation, RuntimeError> {
+        self.admit(unit, &state)?;
         // A unit without a run is not loaded: each call would let systemd read it from the disk.
         if !state.invocation.is_empty() {
             let more = if state.is_up() { &["MainPID", "NRestarts"][..] } else { &ENDED };
             self.systemd.look_closer(&unit.name, more, &mut state).await?;
         }
         let phase = state.phase();
-        let mark = Mark::read(&unit.directory).map_err(|source| io_error("read its unit's mark", source))?;
+        let mark = self.mark_of(unit)?;
         // A unit that is not ours may have run since, without us.
         let of_this_run = mark.filter(|mark| {
             let ended_with_the_machine = mark.boot_id != self.boot_id && state.invocation.is_empty();

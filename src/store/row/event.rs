@@ -4,6 +4,7 @@ use bincode::{Decode, Encode};
 
 use super::host_event::HostV1;
 use super::incarnation::IncarnationV1;
+use super::same::{same_members, same_variants};
 use super::service::SpecV1;
 use super::{Row, RowError};
 use crate::task::deployment::{Hook, Pin};
@@ -331,40 +332,6 @@ impl TryFrom<DefinitionV1> for Definition {
         let deployments = row.deployments.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
         Ok(Self { plan: row.plan, revision: row.revision, comment: row.comment, deployments })
     }
-}
-
-/// Joins two types of the same members, both ways.
-macro_rules! same_members {
-    ($domain:ident, $row:ident, { $($member:ident),+ }) => {
-        impl From<$domain> for $row {
-            fn from(value: $domain) -> Self {
-                let $domain { $($member),+ } = value;
-                Self { $($member),+ }
-            }
-        }
-        impl From<$row> for $domain {
-            fn from(row: $row) -> Self {
-                let $row { $($member),+ } = row;
-                Self { $($member),+ }
-            }
-        }
-    };
-}
-
-/// Joins two enums of the same plain variants, both ways.
-macro_rules! same_variants {
-    ($domain:ident, $row:ident, { $($variant:ident),+ }) => {
-        impl From<$domain> for $row {
-            fn from(value: $domain) -> Self {
-                match value { $($domain::$variant => Self::$variant),+ }
-            }
-        }
-        impl From<$row> for $domain {
-            fn from(row: $row) -> Self {
-                match row { $($row::$variant => Self::$variant),+ }
-            }
-        }
-    };
 }
 
 same_members!(Caller, CallerV1, { uid, user, pid, program });
