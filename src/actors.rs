@@ -19,6 +19,7 @@ pub mod once;
 pub mod plan_supervisor;
 pub mod prefetch;
 pub mod preview;
+pub mod resting;
 pub mod stored_plan;
 pub mod task;
 #[cfg(test)]

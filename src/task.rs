@@ -190,6 +190,13 @@ impl Task {
         }
     }
 
+    /// The id of one of its operations: the first one, or that under which it went on last.
+    pub fn current_id(&self, instance: &str, deployment: usize, operation: usize) -> String {
+        let renewal = self.deployments[deployment].operations[operation].renewals.last();
+        let first = || Self::operation_id(instance, self.id, self.nonce, deployment, operation);
+        renewal.map_or_else(first, |renewal| renewal.id.clone())
+    }
+
     /// How many deployments are in which state, and how many operations are done.
     pub const fn progress(&self) -> Progress {
         self.standing.progress

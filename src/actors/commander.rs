@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::once::Once;
 use super::plan_supervisor::{CommandTask, ExecutePlan, Held, PlanSupervisor, ReplaceCatalog};
 use super::preview::preview;
+use super::resting::warnings;
 use super::stored_plan::{policy, stored_plan, unavailable};
 use super::{
     Command, Commanded, Commander, ContainerView, Execute, GitRequest, PlanSize, Preparation, Preview,
@@ -231,6 +232,7 @@ impl Commander for Handle {
         let services = deployments.iter().map(|spec| spec.service.id).collect();
         // What is in the way now: of a task that is yet to be.
         let mut problems = self.conflicts(&services)?;
+        let warnings = warnings(&snapshot, &services)?;
         let mut known = Vec::with_capacity(deployments.len());
         for spec in deployments {
             let seen = snapshot
@@ -242,7 +244,7 @@ impl Commander for Handle {
         let look = async move {
             let found = preview(&executor, known).await;
             problems.extend(found.problems);
-            Preview { revision: info.revision, problems, ..found }
+            Preview { revision: info.revision, warnings, problems, ..found }
         };
         self.on_host(look).await
     }

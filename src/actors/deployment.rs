@@ -3,6 +3,7 @@
 //! Each step is derived from what is recorded, carried out, and its result recorded, until nothing
 //! is left. That is the whole course, with or without a crash in between.
 
+mod doubt;
 mod prepare;
 
 use std::cell::RefCell;
@@ -231,14 +232,15 @@ impl Course {
     /// One operation: look, record the intent, act, record the result.
     async fn operate(self, operation: usize, intended: Expectation) -> Result<(), Stopped> {
         let deployment = self.subject.deployment;
-        let Some(target) = self.target(operation) else {
+        let Some(mut target) = self.target(operation) else {
             let text = "the container is no longer part of the service; this is a defect of deployd";
             let failure = Failure { code: "internal".into(), message: text.into(), log: Vec::new() };
             return Err(Stopped::Failed(failure));
         };
         let look = target.clone();
-        let looked = self.on_host(move |e, _| async move { e.look(&look).await }).await?;
-        let (evidence, to_release) = (looked.evidence.clone(), target.release.clone());
+        let mut looked = self.on_host(move |e, _| async move { e.look(&look).await }).await?;
+        self.renew(operation, &mut target, &mut looked)?;
+        let (evidence, to_release) = (looked.evidence(&self.subject.way), target.release.clone());
         let intent = Event::OperationBegun { deployment, operation, evidence, to_release };
         let durable = self.ledger.record_expected(intent, intended).map_err(Stopped::TooLate)?;
         durable.await.map_err(Stopped::Store)?;
@@ -261,7 +263,8 @@ impl Course {
             let op = deployment.operations.get(operation)?;
             let container = self.subject.service.container(&op.container)?.clone();
             let in_doubt = (op.state == OperationState::Interrupted).then(|| op.evidence.clone()).flatten();
-            let id = self.executor.operation_id(&self.subject, operation);
+            let first = || self.executor.operation_id(&self.subject, operation);
+            let id = op.renewals.last().map_or_else(first, |renewal| renewal.id.clone());
             let release = deployment.release.clone();
             Some(Target { subject: self.subject.clone(), container, id, release, in_doubt })
         })

@@ -26,6 +26,8 @@ pub struct Preview {
     pub batches: Vec<PreviewBatch>,
     /// How long all of it should take.
     pub expected: Expected,
+    /// What the user should know, and what would not fail.
+    pub warnings: Vec<String>,
     /// What would fail now.
     pub problems: Vec<String>,
 }

@@ -218,10 +218,23 @@ fn operation(operation: &operation::Operation) -> Operation {
         finished_at: operation.finished_at.map(time),
         from_release: operation.from_release().map(str::to_string),
         to_release: operation.to_release.clone(),
-        detail: operation.detail.clone(),
+        detail: detail(operation),
         settled: operation.settled.map(|settled| settled_name(settled).into()),
+        forced: operation.renewals.iter().any(|renewal| renewal.forced),
+        earlier_ids: operation.renewals.iter().map(|renewal| renewal.earlier.clone()).collect(),
+        operation_id: operation.renewals.last().map(|renewal| renewal.id.clone()),
         error: operation.error.as_ref().map(failure),
     }
+}
+
+/// What it came to, and why it began anew.
+fn detail(operation: &operation::Operation) -> String {
+    let anew = operation.renewals.iter().map(|renewal| {
+        let how = if renewal.forced { "forced" } else { "begun anew" };
+        format!("{how}: {}", renewal.why)
+    });
+    let said = Some(operation.detail.clone()).filter(|detail| !detail.is_empty());
+    said.into_iter().chain(anew).collect::<Vec<_>>().join("; ")
 }
 
 /// How doubt was settled.

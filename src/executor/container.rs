@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::board::Doing;
-use super::{Executor, Halt, Target, failure};
+use super::{Executor, Halt, Subject, Target, failure};
 use crate::catalog::{Container, RuntimeKind, Service};
 use crate::clock;
 use crate::plan::Way;
@@ -19,10 +19,23 @@ use crate::task::{Failure, Timestamp};
 /// What a look at a container showed.
 #[derive(Debug, Clone)]
 pub struct Looked {
-    /// What was there, for the journal.
-    pub evidence: Evidence,
+    /// What was there.
+    pub seen: Seen,
     /// What remains to be done.
     pub deeds: Deeds,
+}
+
+impl Looked {
+    /// The same, for an operation of this id.
+    pub fn of(seen: Seen, way: &Way, id: &str) -> Self {
+        let deeds = deeds(way, id, &seen.observed);
+        Self { seen, deeds }
+    }
+
+    /// What was there before an operation of this way, for the journal.
+    pub fn evidence(&self, way: &Way) -> Evidence {
+        self.seen.evidence(way)
+    }
 }
 
 /// A container as it is now.
@@ -111,7 +124,7 @@ fn is_in_a_loop(restarts: u32, since: Option<Timestamp>, service: &Service) -> b
 }
 
 impl Executor {
-    /// Looks at the container of `target`: the evidence, and the deeds that remain.
+    /// Looks at the container of `target`: what is there, and the deeds that remain.
     ///
     /// # Errors
     /// When it can't be seen, or its task is cut.
@@ -120,17 +133,8 @@ impl Executor {
             let _nothing_else = self.only(target).await?;
             self.observe(target).await.map_err(Halt::from)
         };
-        let observed = self.attention(target, Doing::Look, look).await??;
-        let evidence = Evidence {
-            incarnation: match &observed {
-                Observed::Up { incarnation, .. }
-                | Observed::Restarting { incarnation, .. }
-                | Observed::Changing { incarnation, .. } => Some(incarnation.clone()),
-                Observed::Down { .. } => None,
-            },
-            release: self.current(&target.subject.service.name, &target.container.name)?,
-        };
-        Ok(Looked { evidence, deeds: deeds(&target.subject.way, &target.id, &observed) })
+        let seen = self.attention(target, Doing::Look, look).await??;
+        Ok(Looked::of(seen, &target.subject.way, &target.id))
     }
 
     /// What is there, for the drift guard.
@@ -138,50 +142,59 @@ impl Executor {
     /// # Errors
     /// When it can't be seen.
     pub async fn see(&self, service: &Service, container: &str) -> Result<Seen, Failure> {
-        let release = self.current(&service.name, container)?;
-        let seen = Seen { release, ..Seen::default() };
         let observed = self.runtime.observe(&reference(service, container)).await;
-        Ok(match observed.map_err(|error| not_seen(container, &error))? {
-            // What is on its way up or down is not up.
-            Observation::Absent | Observation::Restarting { .. } => seen,
-            Observation::Changing { phase, .. } if phase != Phase::Reloading => seen,
-            Observation::Changing { incarnation, .. } => Seen { incarnation: Some(incarnation), ..seen },
-            Observation::Exited { rebooted, .. } => Seen { rebooted, ..seen },
-            Observation::Running { incarnation, restarts, .. } => {
-                Seen { incarnation: Some(incarnation), restarted: restarts > 0, ..seen }
-            }
-        })
+        self.seen(service, container, observed.map_err(|error| not_seen(container, &error))?)
     }
 
-    async fn observe(&self, target: &Target) -> Result<Observed, Failure> {
-        let subject = &target.subject;
-        let container = reference(&subject.service, &target.container.name);
-        let seen = match subject.way {
+    /// As [`Self::see`], when nothing that was begun on it, by whomever, is under way any more.
+    ///
+    /// # Errors
+    /// When it can't be seen.
+    pub async fn see_settled(&self, service: &Service, container: &str) -> Result<Seen, Failure> {
+        let observed = self.runtime.observe_settled(&reference(service, container)).await;
+        self.seen(service, container, observed.map_err(|error| not_seen(container, &error))?)
+    }
+
+    async fn observe(&self, target: &Target) -> Result<Seen, Failure> {
+        let Subject { service, way, .. } = &target.subject;
+        let container = reference(service, &target.container.name);
+        let observed = match way {
             // Whatever is going on there, it ends by this.
             Way::Stop if target.in_doubt.is_none() => self.runtime.observe(&container).await,
             _ => self.runtime.observe_settled(&container).await,
         };
-        let seen = seen.map_err(|error| not_begun(&subject.way, &container.container, &error))?;
-        Ok(match seen {
-            Observation::Absent => Observed::Down { ended: None },
-            // What a reboot has ended did not end by itself: it may be started again.
-            Observation::Exited { rebooted: true, .. } => Observed::Down { ended: None },
-            Observation::Exited { operation, .. } => Observed::Down { ended: Some(operation) },
+        let observed = observed.map_err(|error| not_begun(way, &container.container, &error))?;
+        self.seen(service, &container.container, observed)
+    }
+
+    fn seen(
+        &self,
+        service: &Service,
+        container: &str,
+        observed: Observation,
+    ) -> Result<Seen, Failure> {
+        let seen = Seen { release: self.current(&service.name, container)?, ..Seen::default() };
+        Ok(match observed {
+            Observation::Absent => seen,
+            Observation::Exited { operation, rebooted, .. } => seen.ended(operation, rebooted),
             Observation::Running { incarnation, operation, since, restarts, .. } => {
-                if is_in_a_loop(restarts, since, &subject.service) {
-                    return Ok(Observed::Restarting { incarnation, operation });
+                let seen = Seen { restarted: restarts > 0, ..seen };
+                if is_in_a_loop(restarts, since, service) {
+                    let observed = Observed::Restarting { incarnation: incarnation.clone(), operation };
+                    return Ok(Seen { incarnation: Some(incarnation), observed, ..seen });
                 }
-                Observed::Up { incarnation, operation }
+                seen.running(incarnation, operation)
             }
             // Its program runs all the while.
             Observation::Changing { phase: Phase::Reloading, incarnation, operation, .. } => {
-                Observed::Up { incarnation, operation }
+                seen.running(incarnation, operation)
             }
+            // What is on its way up or down is not up.
             Observation::Changing { incarnation, operation, .. } => {
-                Observed::Changing { incarnation, operation }
+                Seen { observed: Observed::Changing { incarnation, operation }, ..seen }
             }
             Observation::Restarting { incarnation, operation, .. } => {
-                Observed::Restarting { incarnation, operation }
+                Seen { observed: Observed::Restarting { incarnation, operation }, restarted: true, ..seen }
             }
         })
     }

@@ -1,5 +1,6 @@
 //! Opening the store: never an empty one in the place of one that can't be read.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, RwLock};
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableHandle};
 use tokio::sync::watch;
 
 use super::epoch::{self, Entered, Ownership};
@@ -80,6 +81,7 @@ impl Store {
         let ground = Ground::new(backend).map_err(|error| io_error("read", path, error))?;
         let database = builder().create_with_backend(ground).map_err(|error| unusable(path, error))?;
         check_layout(&database, path)?;
+        add_tables(&database).map_err(|error| damaged(path, &error))?;
         let entered = match owner {
             Some(owner) => epoch::enter(&database, path, was_used, owner)?,
             None => epoch::visit(&database)?,
@@ -178,6 +180,16 @@ fn create(path: &Path) -> Result<(), StoreError> {
     synced.map_err(|error| io_error("sync", &temporary, error))?;
     fs::rename(&temporary, path).map_err(|error| io_error("rename", &temporary, error))?;
     file::sync_directory(path)
+}
+
+/// Makes the tables that an earlier version did not know.
+fn add_tables(database: &Database) -> Result<(), Box<dyn std::error::Error>> {
+    let reading = database.begin_read()?;
+    let known: HashSet<String> = reading.list_tables()?.map(|table| table.name().to_string()).collect();
+    let mut is_complete = true;
+    each_table!(table => is_complete &= known.contains(table.name()));
+    drop(reading);
+    if is_complete { Ok(()) } else { make_tables(database) }
 }
 
 fn make_tables(database: &Database) -> Result<(), Box<dyn std::error::Error>> {

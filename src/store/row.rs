@@ -9,6 +9,7 @@
 pub mod event;
 mod host_event;
 mod incarnation;
+mod operation;
 pub mod plan;
 pub mod record;
 pub mod request;

@@ -18,6 +18,7 @@
 //! durations    (service, way, seq) -> microseconds of deployments that ended well
 //! changes      (service, seq)      -> ChangeV1    what was done to containers
 //! epochs       epoch               -> (seq, seq)  the last entry that both histories have, the first one of the epoch
+//! touches      (service, container) -> TouchV1    the last operation that may have changed each container
 //! ```
 //!
 //! Keys ascend, so that a commit of many records touches few pages.
@@ -41,6 +42,7 @@ pub const NEEDS: TableDefinition<(&str, u64), ()> = TableDefinition::new("needs"
 pub const DURATIONS: TableDefinition<(u64, &str, u64), u64> = TableDefinition::new("durations");
 pub const CHANGES: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("changes");
 pub const EPOCHS: TableDefinition<u64, (u64, u64)> = TableDefinition::new("epochs");
+pub const TOUCHES: TableDefinition<(u64, &str), &[u8]> = TableDefinition::new("touches");
 
 /// Does something with each table, so that none is forgotten.
 macro_rules! each_table {
@@ -48,7 +50,7 @@ macro_rules! each_table {
         $crate::store::tables::each_table!(
             $table => $work;
             COUNTERS REVISIONS PLANS TASKS STATES OPEN_TASKS EVENTS HOST_EVENTS FEED KEYS RELEASES NEEDS DURATIONS
-            CHANGES REQUESTS TASK_KEYS EPOCHS
+            CHANGES TOUCHES REQUESTS TASK_KEYS EPOCHS
         )
     };
     ($table:ident => $work:expr; $($name:ident)*) => {

@@ -14,7 +14,7 @@ use crate::task::deployment::{Hook, Pin};
 use crate::task::event::{Definition, Event};
 use crate::task::host_event::HostEvent;
 use crate::task::nonce::Nonce;
-use crate::task::operation::{Done, Evidence, Incarnation, OperationEnd, Settled};
+use crate::task::operation::{Done, Evidence, Incarnation, OperationEnd, Renewal, Settled};
 use crate::task::request::{Call, Fingerprint, Keyed, RequestKey};
 use crate::task::state::TaskState;
 use crate::task::summary::TaskSummary;
@@ -64,6 +64,13 @@ fn all_events() -> Vec<Event> {
     let evidence = Evidence { incarnation: Some(incarnation.clone()), release: Some("r".into()) };
     let end = |result, settled| OperationEnd { result, detail: "d".into(), settled };
     let (deployment, operation) = (1, 2);
+    let renewal = Renewal {
+        earlier: "e".into(),
+        id: "i".into(),
+        forced: true,
+        why: "w".into(),
+        evidence: evidence.clone(),
+    };
     let Event::Started { by: starter, definition, .. } = started() else { unreachable!() };
     vec![
         started(),
@@ -78,6 +85,7 @@ fn all_events() -> Vec<Event> {
         Event::HookDone { deployment, hook: Hook::PreDeploy },
         Event::HookDone { deployment, hook: Hook::PostDeploy },
         Event::Noted { deployment, note: "n".into() },
+        Event::OperationRenewed { deployment, operation, renewal },
         Event::OperationBegun { deployment, operation, evidence, to_release: Some("t".into()) },
         Event::OperationEnded { deployment, operation, end: end(Ok(Done::Changed(Some(incarnation))), None) },
         Event::OperationEnded {

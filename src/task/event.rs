@@ -2,7 +2,7 @@
 
 use super::deployment::{DeploymentSpec, Hook, Pin};
 use super::nonce::Nonce;
-use super::operation::{Evidence, OperationEnd};
+use super::operation::{Evidence, OperationEnd, Renewal};
 use super::{Caller, Failure, Reason};
 
 /// Something that happened to a task.
@@ -92,6 +92,15 @@ pub enum Event {
         /// The release the container will have.
         to_release: Option<String>,
     },
+    /// An operation in doubt goes on under a new id.
+    OperationRenewed {
+        /// Which deployment.
+        deployment: usize,
+        /// Which operation of it.
+        operation: usize,
+        /// The new id, and why.
+        renewal: Renewal,
+    },
     /// An operation has ended.
     OperationEnded {
         /// Which deployment.
@@ -128,7 +137,7 @@ pub enum Event {
 
 impl Event {
     /// All names, in the order in which these things happen.
-    pub const NAMES: [&str; 19] = [
+    pub const NAMES: [&str; 20] = [
         "task.started",
         "task.stopRequested",
         "task.cutRequested",
@@ -140,6 +149,7 @@ impl Event {
         "deployment.releasePrepared",
         "deployment.hookDone",
         "deployment.noted",
+        "operation.renewed",
         "operation.begun",
         "operation.ended",
         "deployment.ended",
@@ -162,6 +172,7 @@ impl Event {
             | Self::DeploymentCut { deployment }
             | Self::DeploymentEnded { deployment, .. } => Some((*deployment, None)),
             Self::OperationBegun { deployment, operation, .. }
+            | Self::OperationRenewed { deployment, operation, .. }
             | Self::OperationEnded { deployment, operation, .. } => Some((*deployment, Some(*operation))),
             Self::Started { .. }
             | Self::StopRequested { .. }
@@ -189,6 +200,7 @@ impl Event {
             Self::ReleasePrepared { .. } => "deployment.releasePrepared",
             Self::HookDone { .. } => "deployment.hookDone",
             Self::Noted { .. } => "deployment.noted",
+            Self::OperationRenewed { .. } => "operation.renewed",
             Self::OperationBegun { .. } => "operation.begun",
             Self::OperationEnded { .. } => "operation.ended",
             Self::DeploymentEnded { .. } => "deployment.ended",

@@ -102,7 +102,9 @@ impl Task {
             }
             Event::Interrupted { reason } => self.interrupt(*reason, at),
             Event::Completed | Event::Failed | Event::Drained => self.rest(event, at),
-            Event::OperationBegun { .. } | Event::OperationEnded { .. } => self.apply_operation(event, at),
+            Event::OperationBegun { .. } | Event::OperationRenewed { .. } | Event::OperationEnded { .. } => {
+                self.apply_operation(event, at)
+            }
             _ => self.apply_deployment(event, at),
         }
     }
@@ -216,6 +218,7 @@ impl Task {
 
     fn apply_operation(&mut self, event: &Event, at: Timestamp) -> Result<(), Illegal> {
         let (Event::OperationBegun { deployment: d, operation: o, .. }
+        | Event::OperationRenewed { deployment: d, operation: o, .. }
         | Event::OperationEnded { deployment: d, operation: o, .. }) = event
         else {
             return Err(Illegal::Unknown(event.name()));
@@ -227,6 +230,7 @@ impl Task {
         let legal = going_on
             && match event {
                 Event::OperationBegun { .. } => in_turn && operation.state.is_open(),
+                Event::OperationRenewed { .. } => in_turn && operation.state == OperationState::Interrupted,
                 _ => operation.state == OperationState::Running,
             };
         if !legal {
@@ -241,6 +245,10 @@ impl Task {
                 // What a crash left behind is no longer what was there before: the first look counts.
                 operation.evidence.get_or_insert_with(|| evidence.clone());
                 operation.to_release.clone_from(to_release);
+            }
+            Event::OperationRenewed { renewal, .. } => {
+                operation.evidence = Some(renewal.evidence.clone());
+                operation.renewals.push(renewal.clone());
             }
             Event::OperationEnded { end, .. } => operation.end(end, at),
             _ => return Err(Illegal::Unknown(event.name())),

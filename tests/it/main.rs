@@ -16,6 +16,7 @@ mod beginning;
 mod check;
 mod commands;
 mod crash;
+mod doubt;
 mod drift;
 mod dry_run;
 mod empty;

@@ -47,6 +47,8 @@ pub struct Scenario {
     pub failures: u8,
     /// How many containers end by themselves.
     pub deaths: u8,
+    /// How many containers somebody starts, or restarts, by hand.
+    pub hands: u8,
     /// Whether what later batches need is prepared in advance.
     pub prefetch: bool,
     /// Whether users stop, pause and delete.

@@ -12,6 +12,8 @@ use crate::http::PackageServer;
 
 /// What `--now` says.
 const NOW: &str = "{\"now\": true}";
+/// What `--force` says.
+const FORCE: &str = "{\"force\": true}";
 
 /// What a client wants, in this order. Each is repeated until it was answered.
 #[derive(Clone)]
@@ -303,7 +305,8 @@ impl Stage {
     }
 
     fn command(&self, id: u64, verb: &str) -> Option<()> {
-        self.ask("POST", &format!("/v1/tasks/{id}/{verb}"), "", &[200, 202])
+        let (verb, body) = verb.strip_suffix(" --force").map_or((verb, ""), |verb| (verb, FORCE));
+        self.ask("POST", &format!("/v1/tasks/{id}/{verb}"), body, &[200, 202])
     }
 
     fn until(&self, id: u64, wanted: &str) -> Option<()> {

@@ -26,6 +26,9 @@ pub fn show(dry: &DryRun, terminal: &mut Terminal) -> Result<(), Failure> {
     if let Some(total) = dry.expected.filter(|_| dry.batches.len() > 1) {
         terminal.line(&format!("all batches: {}", expected(total)))?;
     }
+    for warning in &dry.warnings {
+        terminal.line(&printable(&format!("warning: {warning}")))?;
+    }
     for problem in &dry.problems {
         terminal.line(&printable(&format!("would fail: {problem}")))?;
     }

@@ -12,7 +12,7 @@ use super::session::Session;
 use super::terminal::Terminal;
 use crate::page::report_file;
 use crate::view::forecast;
-use crate::view::report::{artifact, releases, settled};
+use crate::view::report::{artifact, releases, remarks};
 use crate::view::text::printable;
 use crate::view::time;
 use crate::wire::report::{Deployment, Failure as Error, Report};
@@ -73,7 +73,7 @@ fn show_deployment(deployment: &Deployment, terminal: &mut Terminal) -> Result<(
             operation.state,
             releases(operation),
             operation.detail,
-            settled(operation)
+            remarks(operation)
         );
         terminal.line(&printable(text.trim_end()))?;
     }

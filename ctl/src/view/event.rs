@@ -33,6 +33,7 @@ pub fn in_words(event: &Event) -> Option<String> {
         "deployment.hookDone" => format!("{}: hook {} is done", service(), text("hook")),
         "deployment.noted" => format!("{}: {}", service(), text("note")),
         "operation.begun" => return None,
+        "operation.renewed" => format!("{}: begins anew: {}", container(), text("why")),
         "operation.ended" => {
             let settled = match text("settled") {
                 "" => "",

@@ -32,7 +32,7 @@ pub fn errors(report: &Report) -> Vec<(String, &Failure)> {
 /// What else there is to say about a service and its containers, a line each.
 pub fn facts(deployment: &Deployment) -> Vec<String> {
     let containers = deployment.operations.iter().filter_map(|operation| {
-        let said = [releases(operation), operation.detail.clone(), settled(operation)].concat();
+        let said = [releases(operation), operation.detail.clone(), remarks(operation)].concat();
         (!said.is_empty()).then(|| format!("{}: {}", operation.container, said.trim()))
     });
     let notes = deployment.notes.iter().map(|note| format!("note: {note}"));
@@ -54,7 +54,10 @@ pub fn releases(operation: &Operation) -> String {
     operation.to_release.as_ref().map(|to| format!("{from} → {to} ")).unwrap_or_default()
 }
 
-/// " [after a crash: foundDone]", when a crash had left it in doubt.
-pub fn settled(operation: &Operation) -> String {
-    operation.settled.as_ref().map(|how| format!(" [after a crash: {how}]")).unwrap_or_default()
+/// " [after a crash: foundDone]", when a crash had left it in doubt; " [operation ID, earlier ID]", when it began anew.
+pub fn remarks(operation: &Operation) -> String {
+    let settled = operation.settled.as_ref().map(|how| format!(" [after a crash: {how}]"));
+    let earlier = operation.earlier_ids.join(", ");
+    let anew = operation.operation_id.as_ref().map(|id| format!(" [operation {id}, earlier {earlier}]"));
+    settled.into_iter().chain(anew).collect()
 }

@@ -95,6 +95,16 @@ pub struct Operation {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub settled: Option<Settled>,
+    /// Whether it went on although its container had changed since it began (`resume --force`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forced: bool,
+    /// The ids under which it began before, oldest first: it goes on under another one, so that no id is started
+    /// twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier_ids: Vec<String>,
+    /// The id under which it went on, when there are earlier ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation_id: Option<String>,
     /// Why it failed.
     pub error: Option<Failure>,
 }

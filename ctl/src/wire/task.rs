@@ -272,6 +272,9 @@ pub struct DryRun {
     pub expected: Option<Expected>,
     /// The batches in the order of their execution.
     pub batches: Vec<DryRunBatch>,
+    /// What to know before: tasks over the same services that are PAUSED or INTERRUPTED.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What would fail now: conflicts, missing releases, …
     pub problems: Vec<String>,
 }

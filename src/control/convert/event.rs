@@ -158,6 +158,9 @@ fn own(event: &Event) -> Value {
         Event::OperationBegun { evidence, to_release, .. } => {
             json!({ "fromRelease": evidence.release, "toRelease": to_release })
         }
+        Event::OperationRenewed { renewal, .. } => json!({
+            "operationId": renewal.id, "earlierId": renewal.earlier, "forced": renewal.forced, "why": renewal.why,
+        }),
         Event::OperationEnded { end, .. } => operation_end(end),
         Event::DeploymentEnded { result, .. } => match result {
             Ok(()) => json!({ "state": "SUCCEEDED" }),

@@ -5,13 +5,13 @@ use bincode::{Decode, Encode};
 use super::host_event::HostV1;
 use super::incarnation::IncarnationV1;
 use super::same::{same_members, same_variants};
+use super::operation::{EndV1, EvidenceV1, RenewalV1};
 use super::service::SpecV1;
 use super::{Row, RowError};
 use crate::task::deployment::{Hook, Pin};
 use crate::task::event::{Definition, Event};
 use crate::task::host_event::HostEvent;
 use crate::task::nonce::Nonce;
-use crate::task::operation::{Done, Evidence, OperationEnd, Settled};
 use crate::task::{Caller, Failure, Reason, Timestamp};
 
 /// An entry of the journal.
@@ -116,6 +116,11 @@ pub enum EventV1 {
         nonce: u64,
         definition: DefinitionV1,
     },
+    OperationRenewed {
+        deployment: u64,
+        operation: u64,
+        renewal: RenewalV1,
+    },
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -132,32 +137,6 @@ pub struct PinV1 {
     sha256: String,
     bytes: u64,
     commit: Option<String>,
-}
-
-#[derive(Debug, Encode, Decode)]
-pub struct EvidenceV1 {
-    incarnation: Option<IncarnationV1>,
-    release: Option<String>,
-}
-
-#[derive(Debug, Encode, Decode)]
-pub struct EndV1 {
-    result: ResultV1,
-    detail: String,
-    settled: Option<SettledV1>,
-}
-
-#[derive(Debug, Encode, Decode)]
-enum ResultV1 {
-    Changed(Option<IncarnationV1>),
-    Unchanged,
-    Failed(FailureV1),
-}
-
-#[derive(Debug, Encode, Decode)]
-enum SettledV1 {
-    FoundDone,
-    Completed,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -237,6 +216,11 @@ impl From<&Event> for EventV1 {
                 evidence: evidence.into(),
                 to_release,
             },
+            Event::OperationRenewed { deployment, operation, renewal } => Self::OperationRenewed {
+                deployment: deployment as u64,
+                operation: operation as u64,
+                renewal: renewal.into(),
+            },
             Event::OperationEnded { deployment, operation, end } => Self::OperationEnded {
                 deployment: deployment as u64,
                 operation: operation as u64,
@@ -293,6 +277,11 @@ impl TryFrom<EventV1> for Event {
                 evidence: evidence.into(),
                 to_release,
             },
+            EventV1::OperationRenewed { deployment, operation, renewal } => Self::OperationRenewed {
+                deployment: index(deployment)?,
+                operation: index(operation)?,
+                renewal: renewal.into(),
+            },
             EventV1::OperationEnded { deployment, operation, end } => Self::OperationEnded {
                 deployment: index(deployment)?,
                 operation: index(operation)?,
@@ -338,41 +327,6 @@ same_members!(Caller, CallerV1, { uid, user, pid, program });
 same_members!(Pin, PinV1, { source, sha256, bytes, commit });
 
 same_members!(Failure, FailureV1, { code, message, log });
-same_variants!(Settled, SettledV1, { FoundDone, Completed });
 same_variants!(Reason, ReasonV1, {
     Failing, DeploymentFailed, StoppedByUser, PausedByUser, DaemonDied, DaemonShutDown, ActorCrashed, StoreFailed
 });
-
-impl From<Evidence> for EvidenceV1 {
-    fn from(evidence: Evidence) -> Self {
-        Self { incarnation: evidence.incarnation.map(Into::into), release: evidence.release }
-    }
-}
-
-impl From<EvidenceV1> for Evidence {
-    fn from(row: EvidenceV1) -> Self {
-        Self { incarnation: row.incarnation.map(Into::into), release: row.release }
-    }
-}
-
-impl From<OperationEnd> for EndV1 {
-    fn from(end: OperationEnd) -> Self {
-        let result = match end.result {
-            Ok(Done::Changed(incarnation)) => ResultV1::Changed(incarnation.map(Into::into)),
-            Ok(Done::Unchanged) => ResultV1::Unchanged,
-            Err(failure) => ResultV1::Failed(failure.into()),
-        };
-        Self { result, detail: end.detail, settled: end.settled.map(Into::into) }
-    }
-}
-
-impl From<EndV1> for OperationEnd {
-    fn from(row: EndV1) -> Self {
-        let result = match row.result {
-            ResultV1::Changed(incarnation) => Ok(Done::Changed(incarnation.map(Into::into))),
-            ResultV1::Unchanged => Ok(Done::Unchanged),
-            ResultV1::Failed(failure) => Err(failure.into()),
-        };
-        Self { result, detail: row.detail, settled: row.settled.map(Into::into) }
-    }
-}
