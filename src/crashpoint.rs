@@ -60,7 +60,9 @@ pub const UNITS: [&str; 10] = [
 ];
 
 /// The same, around an engine's containers: only a real engine meets them.
-pub const ENGINE: [&str; 8] = [
+pub const ENGINE: [&str; 10] = [
+    "before an engine makes a volume",
+    "after an engine made a volume",
     "before an engine makes a container",
     "after an engine made a container",
     "before an engine starts a container",

@@ -55,7 +55,8 @@
 //! not ours the note is made before its start is asked for, and says which run was there before: any other
 //! one is this operation's. A look waits first until no job of the unit is under way.
 //! An engine's container ([`runtime::engine`]) is made anew for each start, with the operation as a label, and
-//! started by its id: the start that a dead daemon had asked for can start nothing but what that label names.
+//! started by its id: the start that a dead daemon had asked for can start nothing but what that label names. What an
+//! engine says of a container is read by one table (`engine::State::phase`); what it does not know counts as running.
 //!
 //! # Up
 //!

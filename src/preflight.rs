@@ -1,6 +1,7 @@
 //! `deployd check`: configuration, catalog, plans, and whether this host is fit; without a running daemon.
 
 mod confinement;
+mod engines;
 mod host;
 
 use std::fmt;

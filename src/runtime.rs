@@ -294,7 +294,7 @@ impl RuntimeError {
         match self {
             Self::Spawn(error) => error.is_in_doubt(),
             Self::Systemd(error) => error.is_in_doubt(),
-            Self::Engine(error) => matches!(error, EngineError::Cut { .. }),
+            Self::Engine(error) => error.is_in_doubt(),
             _ => false,
         }
     }
@@ -307,6 +307,26 @@ impl RuntimeError {
     /// Whether what has the container's name is not ours.
     pub const fn is_foreign(&self) -> bool {
         matches!(self, Self::Foreign { .. })
+    }
+
+    /// The failure's code, when it shows before anything is stopped.
+    pub const fn code_before_start(&self) -> &'static str {
+        match self {
+            Self::Engine(EngineError::ForeignVolume { .. }) => "volumeRefused",
+            Self::Engine(_) => "imageFailed",
+            _ => "startFailed",
+        }
+    }
+
+    /// As it counts in the middle of a deed: an engine that is away may have done what it was asked for.
+    #[must_use]
+    pub fn in_doubt(self) -> Self {
+        match self {
+            Self::Engine(EngineError::Unreachable { engine, why, .. }) => {
+                Self::Engine(EngineError::Cut { engine, what: "go on with the container", why })
+            }
+            other => other,
+        }
     }
 }
 

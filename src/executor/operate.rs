@@ -182,8 +182,8 @@ impl Executor {
     async fn ready(&self, target: &Target, spec: &StartSpec) -> Result<(), Halt> {
         let ready = self.attention(target, Doing::Start, self.runtime.ready(spec)).await?;
         ready.map_err(|error| {
-            let code = if matches!(error, RuntimeError::Engine(_)) { "imageFailed" } else { "startFailed" };
-            failure(code, format!("cannot start container {}: {error}", target.container.name)).into()
+            let text = format!("cannot start container {}: {error}", target.container.name);
+            failure(error.code_before_start(), text).into()
         })
     }
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use nix::unistd::{AccessFlags, Group, User, access, geteuid};
 
-use super::{Finding, Verdict, confinement};
+use super::{Finding, Verdict, confinement, engines};
 use crate::artifact::git::GIT_USER;
 use crate::artifact::{free_space, hex};
-use crate::catalog::{Catalog, Engine, RuntimeKind};
+use crate::catalog::{Catalog, RuntimeKind};
 use crate::config::Config;
 use crate::systemd::Scope;
 
@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Looks at everything.
 pub fn look(config: &Config, catalog: &Catalog) -> Vec<Finding> {
     let mut findings = systemd(config, catalog);
-    findings.extend(engines(config, catalog));
+    findings.extend(engines::look(config, catalog));
     findings.push(directory("state directory", &config.state_dir));
     findings.push(socket(&config.socket));
     findings.push(catalog_files(&config.services_dir));
@@ -72,26 +72,6 @@ fn systemd(config: &Config, catalog: &Catalog) -> Vec<Finding> {
         }
     };
     vec![Finding::ok("systemd", version), bus]
-}
-
-/// Engines matter only to a catalog that has services for them.
-fn engines(config: &Config, catalog: &Catalog) -> Vec<Finding> {
-    let used = |engine| catalog.services().any(|service| service.runtime == RuntimeKind::Engine(engine));
-    let look = |engine: Engine| {
-        let (name, path) = (engine.name(), config.engine(engine));
-        match UnixStream::connect(path) {
-            Ok(_) => Finding::ok(name, format!("listens at {}", path.display())),
-            Err(why) => Finding::fail(
-                name,
-                format!(
-                    "cannot reach {}: {why}; start it (systemctl enable --now {name}.socket), or name its \
-                     socket in the configuration (engines.{name})",
-                    path.display()
-                ),
-            ),
-        }
-    };
-    Engine::ALL.into_iter().filter(|engine| used(*engine)).map(look).collect()
 }
 
 /// Whether a bus lets us in: the first lines of its protocol.

@@ -44,4 +44,8 @@ pub const FAILURES: &[(&str, &str)] = &[
         "START found it running, and it did not answer its health check, or hangs on its way up or down. Nothing was \
          touched: RESTART it.",
     ),
+    (
+        "volumeRefused",
+        "The image keeps data in a volume, and the engine has another one's volume of the name that deployd gives it.",
+    ),
 ];

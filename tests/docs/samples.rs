@@ -219,8 +219,30 @@ fn engine() -> Vec<EngineError> {
             socket: text("/run/podman/podman.sock"),
             why: text("no such file"),
         },
-        EngineError::Refused { engine, what: "start web-1", message: text("no such image") },
-        EngineError::Cut { engine, what: "start web-1", why: text("eof") },
+        EngineError::Refused {
+            engine,
+            what: "start the container",
+            status: 404,
+            message: text("no such image"),
+        },
+        EngineError::Cut { engine, what: "start the container", why: text("eof") },
+        EngineError::Version {
+            engine: "docker",
+            message: text("client version 1.52 is too old. Minimum supported API version is 1.60"),
+        },
+        EngineError::ForeignVolume {
+            engine,
+            volume: text("deployd-db-db-1-21c3be4eb3aa"),
+            path: text("/var/lib/data"),
+        },
+        EngineError::Unsettled { engine, name: name.clone(), state: text("stopping") },
+        EngineError::StillThere {
+            engine,
+            name,
+            state: text("running"),
+            seconds: 70,
+            refusal: text(": no exit event"),
+        },
     ]
 }
 
