@@ -175,8 +175,7 @@ async fn serve(
     let (held_sender, held) = watch::channel(Held::default());
     let means = means::means(config, &executor, host);
     look_around(host, &executor, tasks::unfinished(store)?);
-    let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
-    let claims = claims.into_iter().map(|claim| claim.0);
+    let (resumable, claims) = tasks::parted(claims);
     let (retention, logs) = (config.retention, Logs::new(runtime));
     let housekeeping = Housekeeping { store, executor: executor.clone(), retention, logs };
     let supervisor = PlanSupervisor::new(store.clone(), means, catalog_sender, claims, held_sender);

@@ -1,6 +1,7 @@
 //! What the daemon touches the host with: put together out of its configuration.
 
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -47,17 +48,7 @@ pub fn build_executor(
     let systemd = config.systemd.clone().map(|scope| Arc::new(Systemd::new(scope, config.unit_timeout)));
     let git = Arc::new(open_git(config, systemd.as_ref()).map_err(io("open the repositories"))?);
     let processes: Arc<dyn Commands> = Arc::new(Processes(launcher.clone()));
-    let notes = state.join("commands");
-    let commands: Arc<dyn Commands> = match &systemd {
-        Some(systemd) => {
-            let units = TransientUnits::new(systemd.clone(), notes, owner.clone());
-            Arc::new(units.map_err(io("prepare commands"))?)
-        }
-        None => {
-            let lasting = Lasting::new(launcher.clone(), &config.binary, notes);
-            Arc::new(lasting.map_err(io("prepare commands"))?)
-        }
-    };
+    let commands = commands(config, systemd.as_ref(), &launcher, owner).map_err(io("prepare commands"))?;
     let work = state.join("builds");
     let builder = Builder::open(commands.clone(), artifacts.clone(), git.clone(), work, config.limits)
         .map_err(io("prepare builds"))?;
@@ -103,6 +94,20 @@ pub fn build_executor(
         builds: Arc::new(Semaphore::new(config.concurrency.builds)),
     };
     Ok((Arc::new(executor), runtime))
+}
+
+/// What runs builds and hooks: units where systemd runs, else processes that outlive the daemon.
+fn commands(
+    config: &Config,
+    systemd: Option<&Arc<Systemd>>,
+    launcher: &Arc<Spawner>,
+    owner: &Arc<Owner>,
+) -> io::Result<Arc<dyn Commands>> {
+    let notes = config.state_dir.join("commands");
+    if let Some(systemd) = systemd {
+        return Ok(Arc::new(TransientUnits::new(systemd.clone(), notes, owner.clone())?));
+    }
+    Ok(Arc::new(Lasting::new(launcher.clone(), &config.binary, notes)?))
 }
 
 fn policy(config: &Config) -> Policy {

@@ -43,6 +43,12 @@ pub async fn interrupt_what_was_active(store: &Store) -> Result<Vec<(Claim, bool
     Ok(claims)
 }
 
+/// The tasks that this start interrupted, and the claims of all.
+pub fn parted(claims: Vec<(Claim, bool)>) -> (Vec<TaskId>, impl Iterator<Item = Claim>) {
+    let resumable = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
+    (resumable, claims.into_iter().map(|claim| claim.0))
+}
+
 /// The deployments that may still go on: their builds and hooks may be joined.
 pub fn unfinished(store: &Store) -> Result<HashSet<(TaskId, usize)>, StoreError> {
     let snapshot = store.snapshot()?;

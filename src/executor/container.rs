@@ -167,12 +167,7 @@ impl Executor {
         self.seen(service, &container.container, observed)
     }
 
-    fn seen(
-        &self,
-        service: &Service,
-        container: &str,
-        observed: Observation,
-    ) -> Result<Seen, Failure> {
+    fn seen(&self, service: &Service, container: &str, observed: Observation) -> Result<Seen, Failure> {
         let seen = Seen { release: self.current(&service.name, container)?, ..Seen::default() };
         Ok(match observed {
             Observation::Absent => seen,

@@ -41,18 +41,17 @@ impl Executor {
                 return Ok(None);
             }
         };
-        let resolved = match &target.subject.service.health.probe {
-            None => ResolvedProbe::Alive,
-            Some(_) => {
-                // As what runs would be asked by the operation that started it.
-                let run = run_of(target)?;
-                let current = self.current(&target.subject.service.name, &target.container.name)?;
-                let (release, by) = (release.or(current), Some(operation).filter(|by| !by.is_empty()));
-                let id = by.unwrap_or_else(|| target.id.clone());
-                let asked = Target { id, ..target.clone() };
-                let environment = self.environment_of(&asked, run, release.as_deref()).await?;
-                self.resolve_probe(&asked, run, &environment, release.as_deref())?
-            }
+        let resolved = if target.subject.service.health.probe.is_none() {
+            ResolvedProbe::Alive
+        } else {
+            // As what runs would be asked by the operation that started it.
+            let run = run_of(target)?;
+            let current = self.current(&target.subject.service.name, &target.container.name)?;
+            let (release, by) = (release.or(current), Some(operation).filter(|by| !by.is_empty()));
+            let id = by.unwrap_or_else(|| target.id.clone());
+            let asked = Target { id, ..target.clone() };
+            let environment = self.environment_of(&asked, run, release.as_deref()).await?;
+            self.resolve_probe(&asked, run, &environment, release.as_deref())?
         };
         let health = of_what_runs(&target.subject.service.health, since);
         match self.ask(target, &health, &resolved, &incarnation).await? {

@@ -1,6 +1,7 @@
 //! One operation: stop, switch, start, await health; as much of it as remains.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -106,10 +107,10 @@ impl Executor {
         match self.deed(target, Doing::Stop, only, give_up).await {
             Ok(Ok(())) | Err(Halt::Cut) => {}
             Ok(Err(error)) => {
-                failure.message.push_str(&format!("; cannot end what is left of it: {error}"));
+                write!(failure.message, "; cannot end what is left of it: {error}").ok();
             }
-            Err(Halt::Left(text) | Halt::Lost(text)) => failure.message.push_str(&format!("; {text}")),
-            Err(Halt::Failed(other)) => failure.message.push_str(&format!("; {}", other.message)),
+            Err(Halt::Left(text) | Halt::Lost(text)) => drop(write!(failure.message, "; {text}")),
+            Err(Halt::Failed(other)) => drop(write!(failure.message, "; {}", other.message)),
         }
         failure
     }

@@ -3,6 +3,7 @@
 //! A deed that was begun is never cut in the middle: it goes on without its operation and keeps its container
 //! until it is over, so that the next look at the container waits for it.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,7 +103,7 @@ fn left(target: &Target, doing: Doing, note: &WaitNote<'_>) -> String {
         format!("the {what} of container {name} goes on: the task was stopped without waiting for it");
     if let Some(standing) = note.last() {
         let unit = &standing.name;
-        text.push_str(&format!("; {standing}. See `systemctl status {unit}`"));
+        write!(text, "; {standing}. See `systemctl status {unit}`").ok();
     }
     text
 }

@@ -23,7 +23,7 @@ use nix::unistd::{User, geteuid};
 use super::{ContainerRef, Observation, Phase as Way, Runtime, RuntimeError, StartSpec, StopReport, log};
 use crate::blocking;
 use crate::catalog::Engine;
-use crate::engine::{Connection, Image, Inspected, Phase};
+use crate::engine::{Connection, EngineError, Image, Inspected, Phase};
 use crate::foreign;
 use crate::identity::{Claim, Owner};
 use crate::spawn::ExitStatus;

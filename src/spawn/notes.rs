@@ -223,7 +223,7 @@ mod tests {
         let notes = Notes::new(directory.path(), "deployd-build-1-0-1", "a.1.0.build");
         assert!(!notes.exist());
         notes.begin(Some("")).unwrap();
-        fs::write(notes.path("run.tmp"), "").unwrap();
+        fs::File::create(notes.path("run.tmp")).unwrap();
         assert_eq!(names(directory.path()), ["deployd-build-1-0-1"]);
         std::os::unix::fs::symlink("a.1.0.build success exited 0", notes.path("end")).unwrap();
         notes.tidy();

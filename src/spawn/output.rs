@@ -292,7 +292,7 @@ mod tests {
                     std::fs::remove_file(&out).unwrap();
                     if other == "link" {
                         let secret = directory.path().join("secret");
-                        std::fs::write(&secret, "a secret\n").unwrap();
+                        std::fs::File::create(&secret).unwrap().write_all(b"a secret\n").unwrap();
                         std::os::unix::fs::symlink(secret, &out).unwrap();
                     } else {
                         nix::unistd::mkfifo(&out, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();

@@ -186,7 +186,7 @@ impl Shim {
     /// Takes the next chunk of output; whether there may be more.
     fn copy(&mut self) -> io::Result<bool> {
         let Some(pipe) = &mut self.pipe else { return Ok(false) };
-        let mut chunk = [0; CHUNK];
+        let mut chunk = vec![0; CHUNK];
         match pipe.read(&mut chunk) {
             Ok(0) => {
                 self.pipe = None;

@@ -226,6 +226,7 @@ fn forget_request(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "errors are mapped by it")]
 fn unknown(error: redb::Error) -> StoreError {
     StoreError::CommitUnknown(error.to_string())
 }

@@ -235,10 +235,10 @@ fn engine() -> Vec<EngineError> {
             volume: text("deployd-db-db-1-21c3be4eb3aa"),
             path: text("/var/lib/data"),
         },
-        EngineError::Unsettled { engine, name: name.clone(), state: text("stopping") },
+        EngineError::Unsettled { engine, name: text("deployd-web-web-1"), state: text("stopping") },
         EngineError::StillThere {
             engine,
-            name,
+            name: text("deployd-web-web-1"),
             state: text("running"),
             seconds: 70,
             refusal: text(": no exit event"),

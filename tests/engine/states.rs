@@ -2,10 +2,12 @@
 //! may still run.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use deployd::catalog::Engine;
-use deployd::runtime::engine::EngineRuntime;
+use deployd::identity::{Identity, Owner};
+use deployd::runtime::engine::{EngineRuntime, Marks};
 use deployd::runtime::{ContainerRef, Form, Observation, Phase, Runtime};
 use serde_json::json;
 
@@ -32,7 +34,9 @@ fn scene(persona: Persona, status: &str, pid: i64) -> (Fake, EngineRuntime) {
         container.pid = pid;
         container.started = "2026-12-01T00:00:00Z".into();
     }
-    let runtime = EngineRuntime::new(Engine::Docker, &fake.socket(), services).unwrap();
+    let identity = Identity::settle(fake.directory.path()).unwrap();
+    let marks = Marks { owner: Arc::new(Owner::new(&identity, "0123456789abcdef")), epoch: 1 };
+    let runtime = EngineRuntime::new(Engine::Docker, &fake.socket(), services, marks).unwrap();
     (fake, runtime)
 }
 

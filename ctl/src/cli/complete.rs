@@ -43,9 +43,8 @@ pub fn answered() -> bool {
 /// The definition, with only those tasks for a command that it is possible for.
 fn definition() -> clap::Command {
     Verb::ALL.iter().fold(Cli::command(), |definition, verb| {
-        definition.mut_subcommand(verb.as_str().to_string(), |command| {
-            command.mut_arg("ids", |ids| ids.add(tasks(Some(verb))))
-        })
+        definition
+            .mut_subcommand(verb.as_str(), |command| command.mut_arg("ids", |ids| ids.add(tasks(Some(verb)))))
     })
 }
 

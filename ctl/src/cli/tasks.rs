@@ -1,5 +1,6 @@
 //! Tasks: execute, list, status, logs, and the commands.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
@@ -243,12 +244,12 @@ fn operation_wait(wait: &task::OperationWait) -> String {
     let took = time::duration(Some(&wait.since), None);
     let mut text = format!("{}: {} for {took}", wait.container, wait.doing);
     if let Some(unit) = &wait.unit {
-        text.push_str(&format!("; {} is {} ({})", unit.name, unit.active_state, unit.sub_state));
+        write!(text, "; {} is {} ({})", unit.name, unit.active_state, unit.sub_state).ok();
         if let Some(job) = &unit.waiting_job {
-            text.push_str(&format!(", and its {job} job waits for other jobs (systemctl list-jobs)"));
+            write!(text, ", and its {job} job waits for other jobs (systemctl list-jobs)").ok();
         }
         if !unit.status_text.is_empty() {
-            text.push_str(&format!(": {}", unit.status_text));
+            write!(text, ": {}", unit.status_text).ok();
         }
     }
     text

@@ -3,9 +3,8 @@
 use bincode::{Decode, Encode};
 
 use super::host_event::HostV1;
-use super::incarnation::IncarnationV1;
-use super::same::{same_members, same_variants};
 use super::operation::{EndV1, EvidenceV1, RenewalV1};
+use super::same::{same_members, same_variants};
 use super::service::SpecV1;
 use super::{Row, RowError};
 use crate::task::deployment::{Hook, Pin};
