@@ -2,7 +2,7 @@
 //!
 //! A spawner starts it in the directory of the notes ([`super::notes`]). It starts the command, copies its output,
 //! keeps its time limit, notes how it ended, and ends whatever it has left: it is the subreaper of all of it
-//! ([`super::offspring`]). SIGTERM to the shim ends the command; then no end is noted.
+//! (`spawn::offspring`). SIGTERM to the shim ends the command; then no end is noted.
 //!
 //! What it is to do it finds in the file that is its standard output, so that no secret stands in its arguments, and
 //! no operation in its environment: nobody who ends what the command has left ends the shim.
