@@ -36,7 +36,7 @@ use crate::task::host_event::HostEvent;
 use logs::Logs;
 
 /// How long the spawners of an earlier daemon may take to end.
-const PREDECESSOR: Duration = Duration::from_secs(30);
+const PREDECESSOR: Duration = Duration::from_secs(10);
 /// How often old tasks are looked at.
 const HOUSEKEEPING: Duration = Duration::from_mins(1);
 

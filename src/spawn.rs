@@ -10,10 +10,12 @@
 mod child;
 pub mod client;
 pub mod command;
+mod link;
 pub mod look;
 mod outbox;
 pub mod proc;
 pub mod server;
+pub mod stuck;
 mod sys;
 pub mod tree;
 
@@ -116,6 +118,16 @@ pub enum SpawnError {
         what: String,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// Its file system did not answer. It was ended, and has not run.
+    #[error(
+        "cannot execute {program}: its file system has not answered for {seconds} s, so the attempt was ended; check the mount of the program and of its working directory"
+    )]
+    Stuck {
+        /// `argv[0]`.
+        program: String,
+        /// How long it was waited for.
+        seconds: u64,
     },
     /// The spawner process is gone or can't be started.
     #[error("cannot reach the spawner process: {0}; see deployd's log, then resume the task")]

@@ -15,7 +15,7 @@ use super::server::{Answer, BROKEN, Request, receive, send, serve_on};
 /// Maximum number of processes that hang: each of them is left behind.
 const MAX_HUNG: usize = 16;
 /// Maximum number of processes that wait for the next read.
-const MAX_IDLE: usize = 2;
+const MAX_IDLE: usize = 1;
 /// How often a wait looks whether it was cancelled.
 const STEP: Duration = Duration::from_millis(100);
 /// How long a process that was killed may take to end before it counts as hung.

@@ -20,9 +20,9 @@ use super::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopRep
 use crate::clock;
 use crate::crashpoint::point;
 use crate::foreign;
-use crate::spawn::proc;
 use crate::spawn::tree::{self, Run};
 use crate::spawn::{ExitStatus, Launch, Marker, Spec, is_confined};
+use crate::spawn::{proc, stuck};
 use crate::task::Timestamp;
 use crate::task::operation::Incarnation;
 
@@ -81,10 +81,15 @@ impl ProcessRuntime {
         self.services.join(&container.service).join("containers").join(&container.container)
     }
 
-    /// What the marker says; `None` when there is none, or none that is complete.
+    /// What the marker says; `None` when there is none, or none that is complete. What has not executed its program
+    /// yet is no run: when it hangs there, it was ended, and never will be one.
     fn last_run(&self, container: &ContainerRef) -> io::Result<Option<Run>> {
         match foreign::read_own(&self.directory(container).join("run"), tree::MAX_MARKER) {
-            Ok(text) => Ok(Run::from_text(&String::from_utf8_lossy(&text))),
+            Ok(text) => {
+                let Some(run) = Run::from_text(&String::from_utf8_lossy(&text)) else { return Ok(None) };
+                let is_spawning = stuck::is_spawning(run.pid) && proc::is_alive(run.pid, run.start_ticks)?;
+                Ok(Some(run).filter(|_| !is_spawning))
+            }
             Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(error.into()),
         }

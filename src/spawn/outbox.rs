@@ -69,6 +69,11 @@ impl Outbox {
         Ok(Self { socket, waiting, late })
     }
 
+    /// Shuts our end of the socket: the spawner ends when it has read what was sent.
+    pub fn close(&self) {
+        self.socket.shutdown(std::net::Shutdown::Write).ok();
+    }
+
     /// Sends a message, or sees to it that it is sent.
     ///
     /// # Errors

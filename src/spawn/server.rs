@@ -93,7 +93,8 @@ impl Server {
         sys::expect_children()?;
         // A Ctrl-C on the daemon's terminal must not reach us, or containers could be lost before their exec.
         setsid().ok();
-        nix::sys::prctl::set_name(c"deployd-spawner").ok();
+        let name = std::ffi::CString::new(super::stuck::NAME)?;
+        nix::sys::prctl::set_name(&name)?;
         sys::ignore(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGPIPE])?;
         let mut chld = SigSet::empty();
         chld.add(Signal::SIGCHLD);

@@ -1,11 +1,14 @@
 //! The processes that start containers are killed.
 
 use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::items;
+use crate::harness::{items, skip, user};
 use crate::scene::{Daemon, assert_starts, resume, state};
 
 const TWO: [(u64, i64, &str, &str); 2] = [(1, 1, "START", ""), (2, 1, "START", "")];
@@ -70,4 +73,88 @@ fn what_a_spawner_was_asked_for_before_it_was_killed_is_done_once() {
     signal_spawners(&daemon, Signal::SIGKILL);
     bring_to_its_end(&daemon, id);
     assert_starts(&daemon, &[("c1", 1), ("c2", 1)]);
+}
+
+/// A mount whose server never answers: whoever looks into it hangs in the kernel.
+struct DeadMount {
+    path: PathBuf,
+    /// As long as it is open, nobody is told that there is no server.
+    device: Option<fs::File>,
+}
+
+impl DeadMount {
+    /// `None` where none can be made.
+    fn at(path: PathBuf) -> Option<Self> {
+        fs::create_dir(&path).unwrap();
+        let device = fs::File::options().read(true).write(true).open("/dev/fuse").ok()?;
+        let mounted = Command::new("mount")
+            .args(["-i", "-t", "fuse", "-o", "fd=0,rootmode=40000,user_id=0,group_id=0,allow_other", "dead"])
+            .arg(&path)
+            .stdin(device.try_clone().unwrap())
+            .output();
+        let mounted = mounted.is_ok_and(|output| output.status.success());
+        mounted.then_some(Self { path, device: Some(device) })
+    }
+}
+
+impl Drop for DeadMount {
+    fn drop(&mut self) {
+        drop(self.device.take());
+        Command::new("umount").arg("-l").arg(&self.path).status().unwrap();
+    }
+}
+
+/// Containers 8 and 9 lie on a dead mount: they fail and say why, everything else goes on, and so does the next daemon.
+#[test]
+fn programs_on_a_dead_mount_fail_alone_and_are_never_started_later() {
+    let mut daemon = Daemon::new();
+    let Some(dead) = DeadMount::at(daemon.path("dead")) else { return skip("no mount of type fuse") };
+    for id in 1..=3 {
+        daemon.add(id, &[(&format!("c{id}"), "")], "");
+    }
+    for (id, command) in [(8, "program"), (9, "other")] {
+        let run = format!("run:\n  command: [{}/{command}]\n{}", dead.path.display(), user());
+        daemon.add_running(id, &[(&format!("c{id}"), "")], &run, "");
+    }
+    daemon.launch();
+    let hung = [8, 9].map(|id| daemon.execute(&format!("dead{id}"), &items(&[(id, 0, "START", "")])));
+    for id in hung {
+        daemon.until(id, |event| event["type"] == "operation.begun");
+    }
+    let begun = Instant::now();
+    daemon.executed(
+        "meanwhile",
+        &items(&[(1, 0, "START", ""), (2, 0, "START", ""), (3, 0, "START", "")]),
+        "SUCCEEDED",
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(9),
+        "they have waited for the dead mount: {:?}",
+        begun.elapsed()
+    );
+    for id in hung {
+        daemon.until_state(id, "FAILED");
+        let error = &daemon.report(id)["deployments"][0]["error"];
+        assert!(
+            error["message"].as_str().unwrap().contains("file system has not answered for 10 s"),
+            "{error}"
+        );
+    }
+    // Killed while it hangs, and after all that the next one starts, resumes, and fails in the same way.
+    let id = daemon.execute("again", &items(&[(8, 0, "START", ""), (1, 0, "RESTART", "")]));
+    daemon.until(id, |event| event["type"] == "operation.begun" && event["service"] == 8);
+    daemon.kill_9();
+    daemon.launch();
+    daemon.ctl_ends(0, &["resume", &id.to_string()]);
+    daemon.until_state(id, "FAILED");
+    daemon.executed("stop", &items(&[(8, 0, "STOP", "")]), "SUCCEEDED");
+    // Nobody has waited for the mount: nothing begins when it answers again.
+    drop(dead);
+    daemon.executed(
+        "end",
+        &items(&[(1, 0, "STOP", ""), (2, 0, "STOP", ""), (3, 0, "STOP", "")]),
+        "SUCCEEDED",
+    );
+    assert!(daemon.witness().iter().all(|start| !["c8", "c9"].contains(&&*start.container)));
+    assert_eq!(daemon.terminate(), Some(0));
 }
