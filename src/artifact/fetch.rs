@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Artifact, ArtifactStore};
-use crate::plan::check::Policy;
+use crate::address::{Address, Shown};
+use crate::plan::check::{Policy, file_path};
 use crate::tls::Clients;
 use download::Download;
 
@@ -57,7 +58,7 @@ pub struct FetchRequest {
     /// For which task: requests of one task for the same address are one download.
     pub task: u64,
     /// From where.
-    pub uri: String,
+    pub uri: Address,
     /// What it must hash to.
     pub sha256: Option<String>,
 }
@@ -69,7 +70,7 @@ pub enum FetchError {
     #[error("cannot fetch {uri}: the server answers {status}; {}", advice(*.status))]
     Status {
         /// The address.
-        uri: String,
+        uri: Shown,
         /// HTTP status.
         status: u16,
     },
@@ -79,7 +80,7 @@ pub enum FetchError {
     )]
     Unreachable {
         /// The address.
-        uri: String,
+        uri: Shown,
         /// What happened the last time.
         why: String,
         /// How often it was tried.
@@ -91,7 +92,7 @@ pub enum FetchError {
     )]
     TimedOut {
         /// The address.
-        uri: String,
+        uri: Shown,
         /// The limit.
         seconds: u64,
         /// How much had come.
@@ -103,7 +104,7 @@ pub enum FetchError {
     #[error("cannot fetch {uri}: it is larger than {max} bytes; raise packages.maxBytes if it has to be")]
     TooLarge {
         /// The address.
-        uri: String,
+        uri: Shown,
         /// The limit.
         max: u64,
     },
@@ -113,7 +114,7 @@ pub enum FetchError {
     )]
     Checksum {
         /// The address.
-        uri: String,
+        uri: Shown,
         /// From the plan, or pinned by this task.
         expected: String,
         /// What came.
@@ -123,7 +124,7 @@ pub enum FetchError {
     #[error("cannot fetch {uri}: {why}")]
     Redirect {
         /// The address.
-        uri: String,
+        uri: Shown,
         /// Why not.
         why: String,
     },
@@ -133,7 +134,7 @@ pub enum FetchError {
     )]
     NoSpace {
         /// The address.
-        uri: String,
+        uri: Shown,
         /// How much.
         missing: u64,
     },
@@ -141,7 +142,7 @@ pub enum FetchError {
     #[error("cannot fetch {uri}: {why}; see the file, or the disk of the state directory")]
     Io {
         /// The address.
-        uri: String,
+        uri: Shown,
         /// What the system said.
         why: String,
     },
@@ -248,9 +249,9 @@ impl Fetcher {
     ///
     /// # Errors
     /// Why it seems not to be.
-    pub async fn probe(&self, uri: &str) -> Result<(), String> {
-        let shown = super::mask_url(uri);
-        let bytes = if let Some(path) = uri.strip_prefix("file://") {
+    pub async fn probe(&self, uri: &Address) -> Result<(), String> {
+        let (shown, uri) = (uri.shown(), uri.reveal());
+        let bytes = if let Some(path) = file_path(uri) {
             std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?.len()
         } else {
             let answer = self.clients.of(uri)?.head(uri).send().await;

@@ -31,5 +31,6 @@ mod prefetch;
 mod push;
 mod repositories;
 mod runtime;
+mod secrets;
 mod socket;
 mod up;

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 /// Each module of the daemon with the modules that it may use.
 const MAY_USE: &[(&str, &[&str])] = &[
     // The domain.
+    ("address", &[]),
     ("mistake", &[]),
     ("yaml", &["mistake"]),
     ("reading", &["mistake", "yaml"]),
-    ("catalog", &["mistake", "reading", "yaml"]),
-    ("plan", &["catalog", "mistake", "reading", "yaml"]),
+    ("catalog", &["address", "mistake", "reading", "yaml"]),
+    ("plan", &["address", "catalog", "mistake", "reading", "yaml"]),
     ("task", &["catalog", "plan"]),
     // The host: store, artifact, runtime and probe never see each other.
     ("clock", &["task"]),
@@ -21,18 +22,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("crashpoint", &[]),
     ("metrics", &[]),
     ("random", &[]),
-    ("tls", &[]),
+    ("tls", &["address"]),
     ("spawn", &["catalog", "crashpoint"]),
-    ("store", &["catalog", "crashpoint", "metrics", "plan", "random", "task"]),
-    ("artifact", &["blocking", "catalog", "crashpoint", "plan", "spawn", "tls"]),
+    ("store", &["address", "catalog", "crashpoint", "metrics", "plan", "random", "task"]),
+    ("artifact", &["address", "blocking", "catalog", "crashpoint", "plan", "spawn", "tls"]),
     ("systemd", &["blocking", "catalog", "crashpoint", "spawn"]),
     ("engine", &["catalog", "crashpoint", "tls"]),
     ("runtime", &["blocking", "catalog", "clock", "crashpoint", "engine", "spawn", "systemd", "task"]),
-    ("probe", &["catalog", "spawn", "tls"]),
+    ("probe", &["address", "catalog", "spawn", "tls"]),
     // Deeds.
     (
         "executor",
         &[
+            "address",
             "artifact",
             "blocking",
             "catalog",
@@ -66,7 +68,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "task",
         ],
     ),
-    ("control", &["actors", "catalog", "clock", "metrics", "mistake", "plan", "reading", "store", "task"]),
+    (
+        "control",
+        &["actors", "address", "catalog", "clock", "metrics", "mistake", "plan", "reading", "store", "task"],
+    ),
     // The root.
     ("catalog_dir", &["catalog", "mistake"]),
     ("retention", &["artifact", "blocking", "clock", "executor", "store", "task"]),
@@ -148,7 +153,7 @@ fn code(text: &str) -> String {
 }
 
 fn is_domain(module: &str) -> bool {
-    matches!(module, "yaml" | "mistake" | "reading" | "catalog" | "plan" | "task")
+    matches!(module, "address" | "yaml" | "mistake" | "reading" | "catalog" | "plan" | "task")
 }
 
 #[test]
