@@ -116,6 +116,8 @@ pub struct Execute {
     pub plan: String,
     /// Its revision; the newest when absent.
     pub revision: Option<u32>,
+    /// Whether what was built before is built again.
+    pub rebuild: bool,
     /// A repeated call with this key returns the first one's task.
     pub idempotency_key: Option<String>,
     /// Who.

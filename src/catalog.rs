@@ -267,6 +267,10 @@ pub struct Build {
     pub network: bool,
     /// What it may use, where that can be limited.
     pub limits: Limits,
+    /// Whether a commit with submodules is built without them.
+    pub ignore_submodules: bool,
+    /// Whether a commit with Git LFS files is built with their pointers.
+    pub ignore_lfs: bool,
 }
 
 /// Commands around a deployment, with `DEPLOYD_*` in the environment, run as

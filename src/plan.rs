@@ -8,8 +8,10 @@ mod address;
 pub mod check;
 pub mod draft;
 pub mod parse;
+mod reference;
 
 use crate::catalog::{Label, ServiceId};
+pub use reference::Reference;
 
 /// A plan without mistakes: every service is in the catalog, every label
 /// chooses a container, every way of release has what it needs.
@@ -56,14 +58,22 @@ pub enum Way {
     Compile {
         /// The repository as written in the plan.
         repository: String,
-        /// The branch.
-        branch: String,
-        /// The commit, 7 to 40 hex digits; the branch's tip when absent.
+        /// The branch or tag.
+        reference: Reference,
+        /// The commit, 7 to 40 hex digits; the branch's tip, or the tag's commit, when absent.
         commit: Option<String>,
+        /// Whether it is built again although it was built before.
+        rebuild: bool,
     },
 }
 
 impl Way {
+    /// Builds what a branch of a repository leads to.
+    pub fn of_branch(repository: String, branch: &str) -> Self {
+        let reference = Reference::Branch(branch.into());
+        Self::Compile { repository, reference, commit: None, rebuild: false }
+    }
+
     /// The spelling of the plan file.
     pub const fn name(&self) -> &'static str {
         match self {

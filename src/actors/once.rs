@@ -29,10 +29,10 @@ impl Once {
         execute: &Execute,
     ) -> Result<Option<(Self, Option<u32>)>, StoreError> {
         // A member that is added to a request has to say here whether it decides what the request does.
-        let Execute { plan, revision, idempotency_key, by } = execute;
+        let Execute { plan, revision, rebuild, idempotency_key, by } = execute;
         let Some(key) = idempotency_key.clone() else { return Ok(None) };
         let found = snapshot.plan(plan, *revision)?;
-        let fingerprint = found.as_ref().map(|found| of_execution(plan, &found.text));
+        let fingerprint = found.as_ref().map(|found| of_execution(plan, &found.text, *rebuild));
         let key = RequestKey { uid: by.uid, call: Call::Execute, key };
         let once = Self { key, plan: plan.clone(), revision: *revision, fingerprint };
         Ok(Some((once, found.map(|found| found.revision).or(*revision))))
@@ -59,7 +59,7 @@ impl Once {
         let Some(mut first) = snapshot.first_request(&self.key).map_err(read)? else { return Ok(None) };
         if first.fingerprint.is_none() && self.key.call == Call::Execute {
             let text = snapshot.plan(&first.plan, Some(first.revision)).map_err(read)?;
-            first.fingerprint = text.map(|found| of_execution(&first.plan, &found.text));
+            first.fingerprint = text.map(|found| of_execution(&first.plan, &found.text, false));
         }
         let use_of = |first| Box::new(FirstUse { key: self.key.key.clone(), first });
         if !first.is_repeated_by(&self.plan, self.revision, self.fingerprint.as_ref()) {
@@ -76,6 +76,7 @@ impl Once {
     }
 }
 
-fn of_execution(plan: &str, text: &[u8]) -> Fingerprint {
-    Fingerprint::of(&[plan.as_bytes(), text])
+fn of_execution(plan: &str, text: &[u8], rebuild: bool) -> Fingerprint {
+    let parts = [plan.as_bytes(), text, b"rebuild"];
+    Fingerprint::of(if rebuild { &parts } else { &parts[..2] })
 }

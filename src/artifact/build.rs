@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::git::{Git, GitError, Origin};
+use super::git::{Git, GitError, Ignored, Origin};
 use super::{Artifact, ArtifactStore, hex, sync_directory};
 use crate::catalog;
 use crate::crashpoint::point;
@@ -42,6 +42,8 @@ pub struct BuildRequest {
     pub environment: BTreeMap<String, String>,
     /// By what this build is known.
     pub identity: Identity,
+    /// Whether it is built again although it was built before.
+    pub rebuild: bool,
 }
 
 /// What came out.
@@ -138,7 +140,7 @@ impl Builder {
             only = lock.lock() => only,
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
         };
-        if let Some(artifact) = self.built_before(&key) {
+        if let Some(artifact) = self.built_before(&key).filter(|_| !request.rebuild) {
             // A daemon may have been killed before these names were durable.
             sync_directory(&self.store.root)?;
             sync_directory(&self.store.builds())?;
@@ -213,7 +215,9 @@ impl Builder {
             fs::DirBuilder::new().mode(0o700).create(directory.join(name))?;
         }
         let source = directory.join("src");
-        let checkout = self.git.checkout(&request.origin, &request.commit, &source, cancel).await;
+        let definition = &request.definition;
+        let ignored = Ignored { submodules: definition.ignore_submodules, lfs: definition.ignore_lfs };
+        let checkout = self.git.checkout(&request.origin, &request.commit, &source, ignored, cancel).await;
         checkout.map_err(|error| match error {
             GitError::Cancelled => BuildError::Cancelled,
             error => BuildError::Git(error),
@@ -277,6 +281,14 @@ impl Builder {
     /// What was built of a commit before, if it is here.
     pub fn find(&self, commit: &str, definition: &catalog::Build) -> Option<Artifact> {
         self.built_before(&key(commit, definition))
+    }
+
+    /// Forgets what was built of a commit: it was of no use.
+    pub fn forget(&self, commit: &str, definition: &catalog::Build) -> io::Result<()> {
+        match fs::remove_file(self.store.builds().join(key(commit, definition))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => sync_directory(&self.store.builds()),
+        }
     }
 
     fn built_before(&self, key: &str) -> Option<Artifact> {

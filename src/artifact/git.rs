@@ -6,6 +6,7 @@
 
 mod address;
 mod command;
+mod contents;
 mod error;
 mod far;
 mod local;
@@ -28,9 +29,11 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::{free_space, hex, mask_url};
+use crate::plan::Reference;
 use crate::spawn::dialogue::Dialogues;
 use command::GitCommand;
-pub use error::GitError;
+pub use contents::Ignored;
+pub use error::{GitError, Instead};
 pub use local::GIT_USER;
 use repositories::Repositories;
 pub use repositories::repository_names;
@@ -65,13 +68,13 @@ impl Origin {
     }
 }
 
-/// A branch that was resolved.
+/// A branch or tag that was resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pin {
     /// The commit: 40 hex digits.
     pub commit: String,
-    /// The branch's tip.
-    pub branch_tip: String,
+    /// Where the branch or tag leads.
+    pub tip: String,
 }
 
 /// How much of a branch is fetched.
@@ -119,11 +122,11 @@ impl Git {
         &self.repositories
     }
 
-    /// Fetches a branch and finds a commit on it: the one asked for, else the tip.
+    /// Fetches a branch or tag and finds a commit on it: the one asked for, else the one to which it leads.
     pub async fn resolve(
         &self,
         origin: &Origin,
-        branch: &str,
+        reference: &Reference,
         commit: Option<&str>,
         cancel: &CancellationToken,
     ) -> Result<Pin, GitError> {
@@ -132,15 +135,15 @@ impl Git {
         let shown = origin.shown();
         // Whether a commit is on the branch only its history tells.
         let depth = if commit.is_some() { Depth::History } else { Depth::Tip };
-        let mut fetched = self.fetch(origin, branch, depth, &cache, cancel).await;
+        let mut fetched = self.fetch(origin, reference, depth, &cache, cancel).await;
         if matches!(fetched, Err(GitError::Failed { .. })) {
             // Whatever a crash has left in the cache must not be in the way: once more, from nothing. (And there are
             // servers that can give nothing but the whole history.)
             super::unpack::remove_tree(&cache).ok();
-            fetched = self.fetch(origin, branch, Depth::History, &cache, cancel).await;
+            fetched = self.fetch(origin, reference, Depth::History, &cache, cancel).await;
         }
         if let Err(error) = fetched {
-            if !matches!(error, GitError::NoBranch { .. } | GitError::Missing(_)) {
+            if !matches!(error, GitError::NoReference { .. } | GitError::Missing(_)) {
                 // What it left half done would stay for ever.
                 super::unpack::remove_tree(&cache).ok();
             }
@@ -154,13 +157,15 @@ impl Git {
             why: error.to_string(),
         })?;
         let git = self.command(&shown, cancel);
-        let reference = format!("refs/deployd/{branch}^{{commit}}");
-        let tip = git
-            .line("read", Some(&cache), &["rev-parse", "--verify", "--end-of-options", &reference])
-            .await?;
-        let Some(wanted) = commit else { return Ok(Pin { commit: tip.clone(), branch_tip: tip }) };
-        let missing =
-            || GitError::NoCommit { origin: shown.clone(), branch: branch.into(), commit: wanted.into() };
+        let name = format!("{}^{{commit}}", cached(reference));
+        let tip =
+            git.line("read", Some(&cache), &["rev-parse", "--verify", "--end-of-options", &name]).await?;
+        let Some(wanted) = commit else { return Ok(Pin { commit: tip.clone(), tip }) };
+        let missing = || GitError::NoCommit {
+            origin: shown.clone(),
+            reference: reference.to_string(),
+            commit: wanted.into(),
+        };
         let name = format!("{wanted}^{{commit}}");
         let full = git
             .line("read", Some(&cache), &["rev-parse", "--verify", "--end-of-options", &name])
@@ -168,44 +173,52 @@ impl Git {
             .map_err(|_| missing())?;
         let on_branch = ["merge-base", "--is-ancestor", "--end-of-options", &full, &tip];
         git.line("read", Some(&cache), &on_branch).await.map_err(|_| missing())?;
-        Ok(Pin { commit: full, branch_tip: tip })
+        Ok(Pin { commit: full, tip })
     }
 
-    /// The tip of a branch of a repository, without fetching it.
+    /// The commit to which a branch or tag of a repository leads, without fetching it.
     ///
     /// # Errors
-    /// [`GitError::NoBranch`] when it has not.
-    pub async fn find_branch(
+    /// [`GitError::NoReference`] when the repository does not have it.
+    pub async fn find(
         &self,
         origin: &Origin,
-        branch: &str,
+        reference: &Reference,
         cancel: &CancellationToken,
     ) -> Result<String, GitError> {
         let shown = origin.shown();
         let far = self.far(origin, cancel).await?;
         let git = GitCommand { environment: far.environment(), ..self.command(&shown, cancel) };
-        let list = ["ls-remote", "--heads", "--end-of-options", far.address()];
-        let heads = self.ask("read", &git, None, &list, &far).await?;
-        let branches: Vec<(&str, &str)> =
-            heads.lines().filter_map(|line| line.split_once("\trefs/heads/")).collect();
-        if let Some((tip, _)) = branches.iter().find(|(_, known)| *known == branch) {
-            return Ok((*tip).to_string());
+        let name = full(reference);
+        // An annotated tag is an object of its own: the second name is that of what it marks.
+        let peeled = format!("{name}^{{}}");
+        let list = ["ls-remote", "--end-of-options", far.address(), &name, &peeled];
+        let found = self.ask("read", &git, None, &list, &far).await?;
+        // A pattern of git's matches the end of a name, too.
+        let of = |wanted: &str| {
+            let line = found.lines().filter_map(|line| line.split_once('\t')).find(|line| line.1 == wanted);
+            line.map(|line| line.0.to_string())
+        };
+        if let Some(tip) = of(&peeled).or_else(|| of(&name)) {
+            return Ok(tip);
         }
-        let others = branches.iter().take(10).map(|(_, name)| name.escape_debug().to_string()).collect();
-        Err(GitError::NoBranch { origin: shown, branch: branch.into(), others })
+        let list = ["ls-remote", "--heads", "--tags", "--refs", "--end-of-options", far.address()];
+        let all = self.ask("read", &git, None, &list, &far).await?;
+        let names = all.lines().filter_map(|line| Some(line.split_once('\t')?.1));
+        Err(error::no_reference(shown, reference, names))
     }
 
     async fn fetch(
         &self,
         origin: &Origin,
-        branch: &str,
+        reference: &Reference,
         depth: Depth,
         cache: &Path,
         cancel: &CancellationToken,
     ) -> Result<(), GitError> {
         // First: of what has no such branch no cache is begun.
-        self.find_branch(origin, branch, cancel).await?;
-        let refspec = format!("+refs/heads/{branch}:refs/deployd/{branch}");
+        self.find(origin, reference, cancel).await?;
+        let refspec = format!("+{}:{}", full(reference), cached(reference));
         self.fetch_into(cache, origin, &refspec, depth, cancel).await
     }
 
@@ -221,7 +234,9 @@ impl Git {
         let far = self.far(origin, cancel).await?;
         let git = GitCommand { environment: far.environment(), ..self.command(&shown, cancel) };
         // An earlier fetch may have been cut before it had anything.
-        let is_new = !["refs/deployd", "packed-refs"].iter().any(|name| cache.join(name).exists());
+        let is_new = !["refs/deployd", "refs/deployd-tags", "packed-refs"]
+            .iter()
+            .any(|name| cache.join(name).exists());
         if !cache.join("HEAD").exists() {
             let path = cache.to_string_lossy();
             git.line("prepare a cache of", None, &["init", "-q", "--bare", "--template=", "--", &path])
@@ -259,23 +274,31 @@ impl Git {
     }
 
     /// Writes the files of a commit, which was resolved before, into an empty directory.
+    ///
+    /// # Errors
+    /// Among others [`GitError::LeftOut`]: the commit has what is not fetched, and that is not ignored.
     pub async fn checkout(
         &self,
         origin: &Origin,
         commit: &str,
         into: &Path,
+        ignored: Ignored,
         cancel: &CancellationToken,
     ) -> Result<(), GitError> {
         let cache = self.cache_of(origin);
         let shown = origin.shown();
         let git = self.command(&shown, cancel);
-        let bytes = match git.size_of(&cache, commit).await {
+        let tree = match git.tree_of(&cache, commit).await {
             Err(GitError::Failed { .. }) => {
                 self.fetch_again(&cache, origin, commit, cancel).await?;
-                git.size_of(&cache, commit).await?
+                git.tree_of(&cache, commit).await?
             }
-            bytes => bytes?,
+            tree => tree?,
         };
+        if let Some(first) = tree.submodule.filter(|_| !ignored.submodules) {
+            return Err(contents::submodules(shown, commit, &first));
+        }
+        let bytes = tree.bytes;
         let free = free_space(into).unwrap_or(u64::MAX);
         if bytes > free {
             return Err(GitError::NoSpace { origin: shown, missing: bytes - free });
@@ -286,7 +309,15 @@ impl Git {
             error => error,
         };
         fs::remove_file(index).ok();
-        done
+        done?;
+        if ignored.lfs {
+            return Ok(());
+        }
+        let written = into.to_path_buf();
+        match crate::blocking::run(move || contents::pointer(&written)).await {
+            Some(first) => Err(contents::lfs(shown, commit, &first)),
+            None => Ok(()),
+        }
     }
 
     fn command<'a>(&'a self, origin: &'a str, cancel: &'a CancellationToken) -> GitCommand<'a> {
@@ -311,5 +342,21 @@ impl Git {
             only = lock.lock_owned() => Ok(only),
             () = cancel.cancelled() => Err(GitError::Cancelled),
         }
+    }
+}
+
+/// The name of a branch or tag in its repository.
+fn full(reference: &Reference) -> String {
+    match reference {
+        Reference::Branch(name) => format!("refs/heads/{name}"),
+        Reference::Tag(name) => format!("refs/tags/{name}"),
+    }
+}
+
+/// Its name in the cache.
+fn cached(reference: &Reference) -> String {
+    match reference {
+        Reference::Branch(name) => format!("refs/deployd/{name}"),
+        Reference::Tag(name) => format!("refs/deployd-tags/{name}"),
     }
 }

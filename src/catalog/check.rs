@@ -254,10 +254,33 @@ fn build(fields: &mut Fields<'_, '_>, host: &Host<'_>) -> Option<Option<Build>> 
             let environment = build.environment("environment");
             let (network, limits) =
                 (build.truth("network").unwrap_or(false), build.limits(Some(host.best_runtime())));
+            let (ignore_submodules, ignore_lfs) = (ignores(build, "submodules"), ignores(build, "lfs"));
             let (command, user, output) = (command?, user?, output?.value);
-            Some(Build { command, user, output, timeout, environment, network, limits })
+            Some(Build {
+                command,
+                user,
+                output,
+                timeout,
+                environment,
+                network,
+                limits,
+                ignore_submodules,
+                ignore_lfs,
+            })
         })?
         .map(Some)
+}
+
+/// Whether a key says `ignore`, the only word that it may say.
+fn ignores(fields: &mut Fields<'_, '_>, key: &str) -> bool {
+    let Some(written) = fields.text(key) else { return false };
+    if written.value == "ignore" {
+        return true;
+    }
+    let text = format!("expected `ignore`, found `{}`", written.value.escape_debug());
+    let path = fields.path_of(key);
+    fields.mistakes.add(written.place, &path, text);
+    false
 }
 
 fn hooks(fields: &mut Fields<'_, '_>) -> Option<Hooks> {

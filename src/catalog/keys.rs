@@ -57,7 +57,7 @@ pub const HEALTH: [Key; 6] = [
 ];
 
 /// The keys of `build`.
-pub const BUILD: [Key; 7] = [
+pub const BUILD: [Key; 9] = [
     Key::new("command", "write [program, argument, …]"),
     Key::new("output", "write the file or directory that the build makes"),
     Key::new("timeout", "remove the key for 30m"),
@@ -65,6 +65,8 @@ pub const BUILD: [Key; 7] = [
     Key::new("user", "remove the key to build as deployd-build, else as nobody"),
     Key::new("network", "remove the key to build without network"),
     Key::new("limits", "remove the key for no limits"),
+    Key::new("submodules", "write ignore, or remove the key to build no commit that has submodules"),
+    Key::new("lfs", "write ignore, or remove the key to build no commit that has Git LFS files"),
 ];
 
 /// The keys of `hooks`.

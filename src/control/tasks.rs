@@ -36,13 +36,13 @@ pub struct Filter {
 
 /// `POST /v1/tasks`
 pub async fn execute(state: State, request: HttpRequest, body: web::Payload) -> Result<HttpResponse, Fault> {
-    let Execute { plan, revision, dry_run } = body::required(body).await?;
+    let Execute { plan, revision, dry_run, rebuild } = body::required(body).await?;
     if dry_run {
         let preview = state.commander.dry_run(plan.clone(), revision).await?;
         return Ok(HttpResponse::Ok().json(convert::dry_run(plan, preview)));
     }
     let idempotency_key = once::key(&request)?;
-    let execute = actors::Execute { plan, revision, idempotency_key, by: caller(&request)? };
+    let execute = actors::Execute { plan, revision, rebuild, idempotency_key, by: caller(&request)? };
     let started = state.commander.execute(execute).await?;
     let mut task = summary(&state, started.task)?;
     task.warnings = started.warnings;

@@ -59,10 +59,10 @@ impl Executor {
                 source: mask_url(uri),
                 is_here: sha256.as_deref().is_some_and(|sha256| self.artifacts.find(sha256).is_some()),
             }),
-            Way::Compile { repository, branch, commit } => Some(NewRelease {
+            Way::Compile { repository, reference, commit, .. } => Some(NewRelease {
                 release: None,
                 commit: commit.clone(),
-                source: format!("branch {branch} of {}", mask_url(repository)),
+                source: format!("{reference} of {}", mask_url(repository)),
                 is_here: false,
             }),
         }
@@ -78,12 +78,12 @@ impl Executor {
                 self.fetcher.probe(uri).await?;
                 Ok(Some(brings))
             }
-            (Way::Compile { repository, branch, commit }, Some(mut brings)) => {
+            (Way::Compile { repository, reference, commit, .. }, Some(mut brings)) => {
                 let origin = self.origin(repository).map_err(|error| error.message)?;
                 // As the deployment itself: what was built of a whole commit needs no network.
                 let built = commit.as_deref().and_then(|commit| self.built(spec, commit));
                 if built.is_none() {
-                    let found = self.git.find_branch(&origin, branch, &CancellationToken::new()).await;
+                    let found = self.git.find(&origin, reference, &CancellationToken::new()).await;
                     let tip = found.map_err(|error| error.to_string())?;
                     brings.commit.get_or_insert(tip);
                 }

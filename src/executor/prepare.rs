@@ -9,6 +9,7 @@ use crate::artifact::build::{BuildError, BuildRequest};
 use crate::artifact::fetch::{FetchError, FetchRequest};
 use crate::artifact::git::{GitError, Origin};
 use crate::artifact::releases::Layout;
+use crate::artifact::unpack::UnpackError;
 use crate::artifact::{Artifact, mask_url};
 use crate::blocking;
 use crate::plan::Way;
@@ -28,21 +29,21 @@ pub struct Resolved {
 impl Executor {
     /// Fetches the branch and finds the commit: the plan's, else the tip.
     pub async fn resolve(&self, subject: &Subject) -> Result<Resolved, Halt> {
-        let Way::Compile { repository, branch, commit } = &subject.way else {
+        let Way::Compile { repository, reference, commit, rebuild } = &subject.way else {
             return Err(
                 failure("internal", "only COMPILE_DEPLOY has a branch; this is a defect of deployd").into()
             );
         };
         // What was built of a whole commit before was on the branch then: it needs no network.
-        if let Some(commit) = commit.as_deref().filter(|commit| commit.len() == 40)
+        if let Some(commit) = commit.as_deref().filter(|commit| commit.len() == 40 && !rebuild)
             && let Some(definition) = &subject.service.build
             && self.builder.find(commit, definition).is_some()
         {
             return Ok(Resolved { commit: commit.to_string(), tip: commit.to_string() });
         }
         let origin = self.origin(repository)?;
-        match self.git.resolve(&origin, branch, commit.as_deref(), &subject.cancel).await {
-            Ok(pin) => Ok(Resolved { commit: pin.commit, tip: pin.branch_tip }),
+        match self.git.resolve(&origin, reference, commit.as_deref(), &subject.cancel).await {
+            Ok(pin) => Ok(Resolved { commit: pin.commit, tip: pin.tip }),
             Err(GitError::Cancelled) => Err(Halt::Cut),
             Err(error) => Err(failure("repository", error.to_string()).into()),
         }
@@ -79,10 +80,28 @@ impl Executor {
         let release = blocking::run(move || {
             releases.prepare(&service, &artifacts.path(&sha256), &sha256, &layout, &limits)
         })
-        .await
-        .map_err(|error| failure("release", format!("cannot make a release of {}: {error}", pin.source)))?;
-        self.say(subject, &format!("release {release} is ready"));
-        Ok(release)
+        .await;
+        match release {
+            Ok(release) => {
+                self.say(subject, &format!("release {release} is ready"));
+                Ok(release)
+            }
+            Err(error) => {
+                // The next build of this commit may make what can be released.
+                if !matches!(error, UnpackError::NoSpace { .. } | UnpackError::Io(_)) {
+                    self.forget_build(subject, pin);
+                }
+                let text = format!("cannot make a release of {}: {error}", pin.source);
+                Err(failure("release", text).into())
+            }
+        }
+    }
+
+    fn forget_build(&self, subject: &Subject, pin: &Pin) {
+        let (Some(commit), Some(definition)) = (&pin.commit, &subject.service.build) else { return };
+        if let Err(error) = self.builder.forget(commit, definition) {
+            tracing::warn!(commit, %error, "cannot forget a build that was of no use");
+        }
     }
 
     /// Says that a preparation in advance came to nothing: its turn will tell.
@@ -184,12 +203,14 @@ impl Executor {
     ) -> Result<Option<BuildRequest>, Failure> {
         let Some(definition) = subject.service.build.clone() else { return Ok(None) };
         let identity = self.identity(subject, BUILD);
+        let rebuild = matches!(subject.way, Way::Compile { rebuild: true, .. });
         Ok(Some(BuildRequest {
             origin: self.origin(repository)?,
             commit: commit.to_string(),
             definition,
             environment: environment::deployd(subject, None, None, &identity.operation),
             identity,
+            rebuild,
         }))
     }
 

@@ -134,30 +134,3 @@ pub fn is_allowed(address: &str, prefixes: &[String]) -> bool {
     };
     !climbs && prefixes.iter().any(under)
 }
-
-/// Checks a branch's name by git's rules.
-///
-/// # Errors
-/// Which rule it breaks.
-pub fn check_branch(name: &str) -> Result<(), String> {
-    let bad = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
-    if name.is_empty() || name == "@" {
-        return Err("it is no branch".into());
-    }
-    if name.starts_with('-') {
-        return Err("a branch does not begin with `-`".into());
-    }
-    if let Some(c) = name.chars().find(|&c| bad(c)) {
-        return Err(format!("a branch can't contain {c:?}"));
-    }
-    for forbidden in ["..", "@{", "//"] {
-        if name.contains(forbidden) {
-            return Err(format!("a branch can't contain `{forbidden}`"));
-        }
-    }
-    let part_is_bad = |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
-    if name.ends_with('.') || name.split('/').any(part_is_bad) {
-        return Err("no part of a branch is empty, begins with `.`, or ends with `.` or `.lock`".into());
-    }
-    Ok(())
-}

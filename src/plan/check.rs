@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::parse::{ITEM_KEYS, RawItem, RawPlan, parse};
-use super::{ContainerOrder, Item, Plan, Way, address};
+use super::{ContainerOrder, Item, Plan, Reference, Way, address};
 use crate::catalog::{Catalog, Label, Service, ServiceId};
 use crate::mistake::{Mistake, similar};
 use crate::reading::{Key, Mistakes};
@@ -137,13 +137,7 @@ impl Checker<'_> {
         {
             mistakes.add(repository.place, &raw.path("compileRepoPath"), error);
         }
-        let why = "COMPILE_DEPLOY needs the branch";
-        let branch = required(raw, "compileRepoBranch", raw.branch.as_ref(), why, mistakes);
-        if let Some(branch) = branch
-            && let Err(error) = address::check_branch(&branch.value)
-        {
-            mistakes.add(branch.place, &raw.path("compileRepoBranch"), error);
-        }
+        let reference = reference(raw, mistakes);
         let commit = raw.commit.as_ref().map(|commit| (commit.place, commit.value.to_ascii_lowercase()));
         if let Some((place, commit)) = &commit
             && (!(7..=40).contains(&commit.len()) || !is_hex(commit))
@@ -157,8 +151,31 @@ impl Checker<'_> {
             mistakes.add(written.place, &raw.path("deployment"), text);
         }
         let commit = commit.map(|commit| commit.1);
-        Some(Way::Compile { repository: repository?.value.clone(), branch: branch?.value.clone(), commit })
+        let repository = repository?.value.clone();
+        Some(Way::Compile { repository, reference: reference?, commit, rebuild: false })
     }
+}
+
+/// The branch or the tag: one of them.
+fn reference(raw: &RawItem, mistakes: &mut Mistakes) -> Option<Reference> {
+    if let (Some(_), Some(tag)) = (&raw.branch, &raw.tag) {
+        let text = "an item names a branch or a tag: remove compileRepoBranch or compileRepoTag";
+        mistakes.add(tag.place, &raw.path("compileRepoTag"), text);
+        return None;
+    }
+    let (written, reference) = if let Some(tag) = &raw.tag {
+        (tag, Reference::Tag(tag.value.clone()))
+    } else if raw.broken.contains(&"compileRepoTag") {
+        return None;
+    } else {
+        let why = "COMPILE_DEPLOY needs the branch, or the tag by `compileRepoTag`";
+        let branch = required(raw, "compileRepoBranch", raw.branch.as_ref(), why, mistakes)?;
+        (branch, Reference::Branch(branch.value.clone()))
+    };
+    if let Err(error) = reference.check() {
+        mistakes.add(written.place, &raw.path(reference.key()), error);
+    }
+    Some(reference)
 }
 
 fn is_hex(text: &str) -> bool {

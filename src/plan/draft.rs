@@ -53,9 +53,9 @@ impl fmt::Display for DraftItem {
                 key("httpSrcUri", uri)?;
                 sha256.as_ref().map_or(Ok(()), |sha256| key("httpSrcSha256", sha256))
             }
-            Way::Compile { repository, branch, commit } => {
+            Way::Compile { repository, reference, commit, rebuild: _ } => {
                 key("compileRepoPath", repository)?;
-                key("compileRepoBranch", branch)?;
+                key(reference.key(), reference.name())?;
                 commit.as_ref().map_or(Ok(()), |commit| key("compileRepoCommit", commit))
             }
         }

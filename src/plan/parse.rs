@@ -14,7 +14,7 @@ pub const PLAN_KEYS: [Key; 2] =
     [Key::or_empty("comment"), Key::new("deployPlanItems", "list at least one item")];
 
 /// The keys of an item.
-pub const ITEM_KEYS: [Key; 10] = [
+pub const ITEM_KEYS: [Key; 11] = [
     Key::new("serviceId", "write the service's number in the catalog"),
     Key::new("deployment", "write START, STOP, RESTART, HTTP_UPLOAD_DEPLOY or COMPILE_DEPLOY"),
     Key::new("priority", "remove the key for priority 0"),
@@ -24,7 +24,8 @@ pub const ITEM_KEYS: [Key; 10] = [
     Key::new("httpSrcSha256", "remove the key to deploy the package without checking what it hashes to"),
     Key::new("compileRepoPath", "write the repository; only COMPILE_DEPLOY needs the key"),
     Key::new("compileRepoBranch", "write the branch; only COMPILE_DEPLOY needs the key"),
-    Key::new("compileRepoCommit", "remove the key to build the tip of the branch"),
+    Key::new("compileRepoTag", "write the tag, or remove the key to build a branch"),
+    Key::new("compileRepoCommit", "remove the key to build the tip of the branch, or the commit of the tag"),
 ];
 
 /// A plan as written: the types are right, the rules are not checked yet.
@@ -61,6 +62,8 @@ pub struct RawItem {
     pub repository: Option<Spanned<String>>,
     /// `compileRepoBranch`
     pub branch: Option<Spanned<String>>,
+    /// `compileRepoTag`
+    pub tag: Option<Spanned<String>>,
     /// `compileRepoCommit`
     pub commit: Option<Spanned<String>>,
     /// Keys without a value, or with one of the wrong type: that they are missing is no further mistake.
@@ -156,6 +159,7 @@ impl RawItem {
             "httpSrcSha256" => &mut self.sha256,
             "compileRepoPath" => &mut self.repository,
             "compileRepoBranch" => &mut self.branch,
+            "compileRepoTag" => &mut self.tag,
             _ => &mut self.commit,
         }
     }

@@ -232,8 +232,9 @@ impl Deployment {
             Way::HttpUpload { uri, sha256 } => {
                 Way::HttpUpload { uri, sha256: self.pin.as_ref().map(|pin| pin.sha256.clone()).or(sha256) }
             }
-            Way::Compile { repository, branch, commit } => {
-                Way::Compile { repository, branch, commit: self.commit.clone().or(commit) }
+            Way::Compile { repository, reference, commit, rebuild: _ } => {
+                let commit = self.commit.clone().or(commit);
+                Way::Compile { repository, reference, commit, rebuild: false }
             }
             way @ (Way::Start | Way::Stop | Way::Restart) => way,
         }

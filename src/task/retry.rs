@@ -52,7 +52,9 @@ fn again(deployment: &Deployment) -> Result<DraftItem, String> {
         Way::HttpUpload { sha256: None, .. } => {
             Some("the package was not fetched: it is whatever is there now")
         }
-        Way::Compile { commit: None, .. } => Some("the branch was not resolved: its tip is deployed"),
+        Way::Compile { commit: None, .. } => {
+            Some("the commit was not resolved: the tip of the branch, or the tag's commit, is deployed")
+        }
         _ => None,
     };
     remarks.extend(unpinned.map(str::to_string));

@@ -7,7 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deployd::artifact::git::{Git, GitError, Origin};
+use deployd::artifact::git::{Git, GitError, Ignored, Origin};
+use deployd::plan::Reference;
 use deployd::spawn::dialogue::Children;
 use tokio_util::sync::CancellationToken;
 
@@ -53,8 +54,8 @@ fn unbundle(bundle: &Path, into: &Path) {
 
 async fn check_out(git: &Git, origin: &Origin, branch: &str, into: &Path) -> Result<(), GitError> {
     let cancel = CancellationToken::new();
-    let pin = git.resolve(origin, branch, None, &cancel).await?;
-    git.checkout(origin, &pin.commit, into, &cancel).await
+    let pin = git.resolve(origin, &Reference::Branch(branch.into()), None, &cancel).await?;
+    git.checkout(origin, &pin.commit, into, Ignored { submodules: true, lfs: true }, &cancel).await
 }
 
 /// Everything below a directory: nothing is a link that was followed, nothing has a right too many.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use deployd::actors::{FirstUse, Holder, Refused};
 use deployd::artifact::build::BuildError;
 use deployd::artifact::fetch::FetchError;
-use deployd::artifact::git::GitError;
+use deployd::artifact::git::{GitError, Instead};
 use deployd::artifact::unpack::UnpackError;
 use deployd::catalog::ServiceId;
 use deployd::catalog_dir::CatalogError;
@@ -135,8 +135,19 @@ fn git() -> Vec<GitError> {
     let origin = || text("https://git.example.org/app");
     vec![
         GitError::Missing(text("no such file or directory")),
-        GitError::NoBranch { origin: origin(), branch: text("mian"), others: vec![text("main")] },
-        GitError::NoCommit { origin: origin(), branch: text("main"), commit: text("0123abc") },
+        GitError::NoReference {
+            origin: origin(),
+            reference: text("branch mian"),
+            kind: Instead::Branches,
+            others: vec![text("main")],
+        },
+        GitError::NoCommit { origin: origin(), reference: text("branch main"), commit: text("0123abc") },
+        GitError::LeftOut {
+            origin: origin(),
+            commit: text("0123abc"),
+            what: text("submodules (vendor/lib)"),
+            fix: "Deploy a package",
+        },
         GitError::Failed {
             what: "fetch from",
             origin: origin(),

@@ -94,7 +94,7 @@ fn artifacts_and_hooks_are_steps_like_others() {
     let item = |service, way| Item { hooks: true, ..Item::new(service, 1, 1, way) };
     let upload = item(1, Way::HttpUpload { uri: "https://example.org/p".into(), sha256: None });
     let repository = "https://example.org/r".to_string();
-    let compile = item(2, Way::Compile { repository, branch: "main".into(), commit: None });
+    let compile = item(2, Way::of_branch(repository, "main"));
     let steps = scenario("artifacts and hooks", vec![vec![upload, compile]]);
     explored(&Scenario { crashes: 1, failures: 1, panics: true, commands: true, ..steps });
 }
@@ -103,7 +103,7 @@ fn artifacts_and_hooks_are_steps_like_others() {
 fn what_later_batches_need_is_prepared_in_advance() {
     let upload = || Way::HttpUpload { uri: "https://example.org/p".into(), sha256: None };
     let repository = "https://example.org/r".to_string();
-    let compile = Way::Compile { repository, branch: "main".into(), commit: None };
+    let compile = Way::of_branch(repository, "main");
     let plan = vec![
         Item::new(1, 2, 1, Way::Restart),
         Item::new(2, 1, 1, upload()),

@@ -20,7 +20,7 @@ fn way() -> impl Strategy<Value = Way> {
         3 => Just(Way::Stop),
         3 => Just(Way::Restart),
         1 => Just(Way::HttpUpload { uri: text(), sha256: None }),
-        1 => Just(Way::Compile { repository: text(), branch: "main".into(), commit: None }),
+        1 => Just(Way::of_branch(text(), "main")),
     ]
 }
 

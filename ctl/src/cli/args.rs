@@ -238,6 +238,9 @@ pub struct Execute {
     /// Only show what would be done
     #[arg(long)]
     pub dry_run: bool,
+    /// Build again what was built before: the same commit, with the same definition of its build
+    #[arg(long)]
+    pub rebuild: bool,
     /// Follow the task until it rests
     #[arg(long)]
     pub watch: bool,

@@ -33,7 +33,7 @@ pub async fn execute(execute: Execute, session: &mut Session<'_>) -> Result<u8, 
         }
         (None, None) => return Err(Failure::Other("give a plan's name, or a file by -f".into())),
     };
-    let request = task::Execute { plan, revision, dry_run: execute.dry_run };
+    let request = task::Execute { plan, revision, dry_run: execute.dry_run, rebuild: execute.rebuild };
     if execute.dry_run {
         let dry: DryRun = session.client.post("/v1/tasks", &request).await?;
         if !session.terminal.document(session.output, &dry)? {

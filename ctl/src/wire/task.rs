@@ -19,6 +19,9 @@ pub struct Execute {
     /// Only show what would be done.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+    /// Build again what was built before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rebuild: bool,
 }
 
 /// `POST /v1/tasks/{id}/stop`

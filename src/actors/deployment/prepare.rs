@@ -55,7 +55,7 @@ impl Course {
     /// Before the first container gets what was pinned earlier: has the branch moved on since?
     pub(super) async fn note_moved_branch(&self) -> Result<(), Stopped> {
         let known = self.deployment(|it| it.commit.clone().map(|commit| (commit, it.release.is_some())));
-        let (Some((commit, is_ready)), Way::Compile { branch, commit: None, .. }) =
+        let (Some((commit, is_ready)), Way::Compile { reference, commit: None, .. }) =
             (known, &self.subject.way)
         else {
             return Ok(());
@@ -70,7 +70,7 @@ impl Course {
             resolved => resolved?,
         };
         let tip = resolved.tip;
-        let note = format!("branch {branch} has moved to {tip} since; {commit} is deployed, as begun");
+        let note = format!("{reference} has moved to {tip} since; {commit} is deployed, as begun");
         if tip == commit || self.deployment(|deployment| deployment.notes.contains(&note)) {
             return Ok(());
         }

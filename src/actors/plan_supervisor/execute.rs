@@ -10,6 +10,7 @@ use crate::actors::{Execute, Refused, Started};
 use crate::clock;
 use crate::compile::compile;
 use crate::crashpoint::handling;
+use crate::plan::Way;
 use crate::random;
 use crate::store::Change;
 use crate::task::event::{Definition, Event};
@@ -85,7 +86,12 @@ impl PlanSupervisor {
             &self.catalog.borrow(),
             &self.means.executor,
         )?;
-        let deployments = compile(&plan, &self.catalog.borrow()).map_err(Refused::PlanInvalid)?;
+        let mut deployments = compile(&plan, &self.catalog.borrow()).map_err(Refused::PlanInvalid)?;
+        for spec in &mut deployments {
+            if let Way::Compile { rebuild, .. } = &mut spec.way {
+                *rebuild = execute.rebuild;
+            }
+        }
         let services = deployments.iter().map(|deployment| deployment.service.id).collect();
         let warnings = self.admit(None, &services)?;
         let definition =

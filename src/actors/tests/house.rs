@@ -246,7 +246,7 @@ impl House {
         };
         self.store.commit(vec![change]).await.unwrap();
         let (plan, revision) = (name.to_string(), None);
-        let execute = Execute { plan, revision, idempotency_key: None, by: by() };
+        let execute = Execute { plan, revision, rebuild: false, idempotency_key: None, by: by() };
         self.supervisor.send(ExecutePlan { execute, once: None }).await.unwrap()
     }
 

@@ -25,6 +25,9 @@ pub fn pack(source: &Path, output: &str, part: &Path) -> Result<(), String> {
     let mut file = File::from(node);
     let metadata = file.metadata().map_err(|error| error.to_string())?;
     let part = File::create(part).map_err(|error| error.to_string())?;
+    if metadata.is_file() && metadata.len() == 0 {
+        return Err(format!("{output} is empty: the build wrote nothing into it"));
+    }
     if metadata.is_file() {
         return pack_file(&mut file, output, part).map_err(|error| error.to_string());
     }
@@ -32,7 +35,11 @@ pub fn pack(source: &Path, output: &str, part: &Path) -> Result<(), String> {
         return Err(format!("{output} is neither a file nor a directory"));
     }
     let mut tar = Builder::new(BufWriter::new(part));
-    pack_directory(&OwnedFd::from(file), &mut tar).map_err(|error| format!("{output}: {error}"))?;
+    let files =
+        pack_directory(&OwnedFd::from(file), &mut tar).map_err(|error| format!("{output}: {error}"))?;
+    if files == 0 {
+        return Err(format!("{output} is empty: the build put no file into it"));
+    }
     tar.finish().map_err(|error| error.to_string())?;
     tar.into_inner()
         .and_then(|writer| writer.into_inner().map_err(Into::into))
@@ -88,8 +95,9 @@ fn header(kind: EntryType, executable: bool) -> Header {
     header
 }
 
-/// Packs what is in a directory, by name, without ever leaving it.
-fn pack_directory(root: &OwnedFd, tar: &mut Builder<BufWriter<File>>) -> io::Result<()> {
+/// Packs what is in a directory, by name, without ever leaving it; how many files and links there are.
+fn pack_directory(root: &OwnedFd, tar: &mut Builder<BufWriter<File>>) -> io::Result<u64> {
+    let mut files = 0;
     let mut open_directories = vec![PathBuf::new()];
     while let Some(directory) = open_directories.pop() {
         let fd = beneath::open(root, &directory.to_string_lossy(), OFlags::DIRECTORY, Mode::empty())?;
@@ -117,12 +125,14 @@ fn pack_directory(root: &OwnedFd, tar: &mut Builder<BufWriter<File>>) -> io::Res
                     let size = content.metadata()?.len();
                     header.set_size(size);
                     tar.append_data(&mut header, &path, content.take(size))?;
+                    files += 1;
                 }
                 FileType::Symlink => {
                     let target = readlinkat(&fd, &*name, Vec::new())?;
                     let target =
                         target.to_str().map_err(|_| io::Error::other("a link's target is not UTF-8"))?;
                     tar.append_link(&mut header(EntryType::Symlink, true), &path, target)?;
+                    files += 1;
                 }
                 _ => {
                     let text = format!("{} is neither a file, a directory nor a link", name.escape_debug());
@@ -133,5 +143,5 @@ fn pack_directory(root: &OwnedFd, tar: &mut Builder<BufWriter<File>>) -> io::Res
         // Depth first, in the order of the names: the same content gives the same tar.
         open_directories.extend(below.into_iter().rev());
     }
-    Ok(())
+    Ok(files)
 }

@@ -98,20 +98,20 @@ impl GitCommand<'_> {
         self.run("check out", command).await.map(|_| ())
     }
 
-    /// How many bytes the files of a commit have in all. Trees can be forged that name the same ones
-    /// millions of times: the count ends where it is too much.
-    pub async fn size_of(&self, repository: &Path, commit: &str) -> Result<u64, GitError> {
+    /// What a commit holds, in all. Trees can be forged that name the same files millions of times: the count ends
+    /// where it is too much.
+    pub async fn tree_of(&self, repository: &Path, commit: &str) -> Result<Tree, GitError> {
         let list = ["ls-tree", "-r", "-l", "--end-of-options", commit];
         let mut git =
             Running(self.command(Some(repository), &list).spawn().map_err(|error| missing(&error))?);
-        let Some(output) = git.0.stdout.take() else { return Ok(0) };
+        let Some(output) = git.0.stdout.take() else { return Ok(Tree::default()) };
         let counted = self.in_time("check out", count(output)).await?;
-        let (files, bytes) = counted.map_err(|error| self.failed("check out", &error.to_string()))?;
-        if files > MAX_FILES || bytes > MAX_BYTES {
+        let tree = counted.map_err(|error| self.failed("check out", &error.to_string()))?;
+        if tree.files > MAX_FILES || tree.bytes > MAX_BYTES {
             return Err(GitError::TooLarge { origin: self.origin.to_string() });
         }
         match git.0.wait().await {
-            Ok(status) if status.success() => Ok(bytes),
+            Ok(status) if status.success() => Ok(tree),
             _ => Err(self.failed("check out", "its list of files can't be read")),
         }
     }
@@ -197,23 +197,46 @@ impl Drop for Running {
     }
 }
 
-/// Files and their bytes in a list of `ls-tree -l`, as far as there are not too many.
-async fn count(output: ChildStdout) -> io::Result<(u64, u64)> {
-    /// Mode, type, hash and size stand before the path, whose length is up to the repository.
-    const HEAD: usize = 100;
-    let (mut files, mut bytes, mut line) = (0, 0u64, Vec::with_capacity(HEAD));
+/// What a commit holds.
+#[derive(Debug, Default)]
+pub struct Tree {
+    /// How many files.
+    pub files: u64,
+    /// How many bytes.
+    pub bytes: u64,
+    /// The path of the first submodule, as far as it is not too long.
+    pub submodule: Option<String>,
+}
+
+impl Tree {
+    /// Takes a line of `ls-tree -l`: mode, type, hash and size stand before the path.
+    fn take(&mut self, line: &[u8]) {
+        let line = String::from_utf8_lossy(line);
+        let (head, path) = line.split_once('\t').unwrap_or((&line, ""));
+        let mut words = head.split_whitespace();
+        if words.next() == Some("160000") && self.submodule.is_none() {
+            self.submodule = Some(path.escape_debug().to_string());
+        }
+        let size = words.nth(2).and_then(|size| size.parse().ok()).unwrap_or(0);
+        self.bytes = self.bytes.saturating_add(size);
+        self.files += 1;
+    }
+}
+
+/// Adds up a list of `ls-tree -l`, as far as there are not too many files.
+async fn count(output: ChildStdout) -> io::Result<Tree> {
+    /// How much of a line is kept: the length of its path is up to the repository.
+    const HEAD: usize = 300;
+    let (mut tree, mut line) = (Tree::default(), Vec::with_capacity(HEAD));
     let mut output = BufReader::new(output);
-    while files <= MAX_FILES && bytes <= MAX_BYTES {
+    while tree.files <= MAX_FILES && tree.bytes <= MAX_BYTES {
         let chunk = output.fill_buf().await?;
         if chunk.is_empty() {
             break;
         }
         for &byte in chunk {
             if byte == b'\n' {
-                let head = String::from_utf8_lossy(&line);
-                let size = head.split_whitespace().nth(3).and_then(|size| size.parse().ok()).unwrap_or(0);
-                bytes = bytes.saturating_add(size);
-                files += 1;
+                tree.take(&line);
                 line.clear();
             } else if line.len() < HEAD {
                 line.push(byte);
@@ -222,7 +245,7 @@ async fn count(output: ChildStdout) -> io::Result<(u64, u64)> {
         let length = chunk.len();
         output.consume(length);
     }
-    Ok((files, bytes))
+    Ok(tree)
 }
 
 fn missing(error: &io::Error) -> GitError {

@@ -1,6 +1,7 @@
 //! Why git could not do something.
 
 use super::{MAX_BYTES, MAX_FILES};
+use crate::plan::Reference;
 
 /// Why git could not do something.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -8,27 +9,41 @@ pub enum GitError {
     /// git is missing.
     #[error("cannot run git: {0}; install the package git on this host")]
     Missing(String),
-    /// No such branch.
-    #[error("{origin} has no branch {branch}{}", branches(.others))]
-    NoBranch {
+    /// No such branch or tag.
+    #[error("{origin} has no {reference}{}", instead(.kind, .others))]
+    NoReference {
         /// The repository.
         origin: String,
-        /// The branch.
-        branch: String,
-        /// What it has.
+        /// The branch or tag.
+        reference: String,
+        /// What it is instead; what there is instead.
+        kind: Instead,
+        /// The first of those that there are.
         others: Vec<String>,
     },
-    /// No such commit on the branch.
+    /// No such commit on the branch or tag.
     #[error(
-        "commit {commit} is not on branch {branch} of {origin}; push it there, or leave compileRepoCommit out"
+        "commit {commit} is not on {reference} of {origin}; push it there, or leave compileRepoCommit out"
     )]
     NoCommit {
         /// The repository.
         origin: String,
-        /// The branch.
-        branch: String,
+        /// The branch or tag.
+        reference: String,
         /// The commit.
         commit: String,
+    },
+    /// The commit has what is not fetched.
+    #[error("cannot build commit {commit} of {origin}: it has {what}, which deployd does not fetch. {fix}")]
+    LeftOut {
+        /// The repository.
+        origin: String,
+        /// The commit.
+        commit: String,
+        /// Submodules or Git LFS files, with the first of them.
+        what: String,
+        /// What to do.
+        fix: &'static str,
     },
     /// git said no.
     #[error("cannot {what} {origin}: {said}. {}", advice(.said))]
@@ -91,11 +106,53 @@ pub enum GitError {
     Cancelled,
 }
 
-fn branches(branches: &[String]) -> String {
-    match branches {
-        [] => "; it has no branch yet: push to it first".into(),
-        branches => format!("; its branches: {}", branches.join(", ")),
+/// What a repository has in the place of a branch or tag that it does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instead {
+    /// Others of its kind.
+    Branches,
+    /// Others of its kind.
+    Tags,
+    /// A tag of this name.
+    IsTag,
+    /// A branch of this name.
+    IsBranch,
+}
+
+fn instead(kind: &Instead, others: &[String]) -> String {
+    match (kind, others) {
+        (Instead::IsTag, _) => "; that is a tag: write compileRepoTag instead of compileRepoBranch".into(),
+        (Instead::IsBranch, _) => {
+            "; that is a branch: write compileRepoBranch instead of compileRepoTag".into()
+        }
+        (Instead::Branches, []) => "; it has no branch yet: push to it first".into(),
+        (Instead::Tags, []) => "; it has no tag yet: push one, for example by git push --tags".into(),
+        (Instead::Branches, others) => format!("; its branches: {}", others.join(", ")),
+        (Instead::Tags, others) => format!("; its tags: {}", others.join(", ")),
     }
+}
+
+/// The error of a branch or tag that is not among the names of a repository.
+pub fn no_reference<'a>(
+    origin: String,
+    reference: &Reference,
+    names: impl Iterator<Item = &'a str>,
+) -> GitError {
+    const MAX: usize = 10;
+    let (own, other, kind, instead) = match reference {
+        Reference::Branch(_) => ("refs/heads/", "refs/tags/", Instead::Branches, Instead::IsTag),
+        Reference::Tag(_) => ("refs/tags/", "refs/heads/", Instead::Tags, Instead::IsBranch),
+    };
+    let mut others = Vec::new();
+    let mut is_other = false;
+    for name in names {
+        is_other |= name.strip_prefix(other) == Some(reference.name());
+        if let Some(name) = name.strip_prefix(own).filter(|_| others.len() < MAX) {
+            others.push(name.escape_debug().to_string());
+        }
+    }
+    let kind = if is_other { instead } else { kind };
+    GitError::NoReference { origin, reference: reference.to_string(), kind, others }
 }
 
 /// What helps against what git said.

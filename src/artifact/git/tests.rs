@@ -54,7 +54,7 @@ impl Room {
     }
 
     async fn resolve(&self, commit: Option<&str>) -> Pin {
-        self.git.resolve(&self.origin, "main", commit, &self.cancel).await.unwrap()
+        self.git.resolve(&self.origin, &Reference::Branch("main".into()), commit, &self.cancel).await.unwrap()
     }
 
     /// How many commits the cache has.
@@ -66,7 +66,7 @@ impl Room {
     async fn check_out(&self, commit: &str) -> Result<usize, GitError> {
         let into = self.path("out");
         fs::create_dir(&into).unwrap();
-        let done = self.git.checkout(&self.origin, commit, &into, &self.cancel).await;
+        let done = self.git.checkout(&self.origin, commit, &into, Ignored::default(), &self.cancel).await;
         let count = fs::read_dir(&into).unwrap().count();
         fs::remove_dir_all(&into).unwrap();
         done.map(|()| count)
@@ -86,7 +86,7 @@ async fn the_history_is_fetched_when_it_is_asked_about_and_not_before() {
     assert_eq!(room.resolve(None).await.commit, next);
     assert_eq!(room.cached(), "1");
     let pin = room.resolve(Some(&first)).await;
-    assert_eq!(pin, Pin { commit: first.clone(), branch_tip: next });
+    assert_eq!(pin, Pin { commit: first.clone(), tip: next });
     assert_eq!(room.cached(), "4");
     assert_eq!(room.check_out(&first).await.unwrap(), 1);
     room.commit(5);

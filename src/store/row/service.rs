@@ -10,7 +10,7 @@ use super::RowError;
 use crate::catalog::{
     Build, Container, Engine, Health, Hooks, Label, Limits, Probe, Run, RuntimeKind, Service, ServiceId,
 };
-use crate::plan::{ContainerOrder, Way};
+use crate::plan::{ContainerOrder, Reference, Way};
 use crate::task::deployment::DeploymentSpec;
 
 #[derive(Debug, Encode, Decode)]
@@ -28,8 +28,28 @@ pub enum WayV1 {
     Start,
     Stop,
     Restart,
-    HttpUpload { uri: String, sha256: Option<String> },
-    Compile { repository: String, branch: String, commit: Option<String> },
+    HttpUpload {
+        uri: String,
+        sha256: Option<String>,
+    },
+    Compile {
+        repository: String,
+        branch: String,
+        commit: Option<String>,
+    },
+    /// With what the one above cannot say: a tag, a rebuild, what the build of the service ignores.
+    CompileOf(CompileV1),
+}
+
+#[derive(Debug, Encode, Decode)]
+pub struct CompileV1 {
+    repository: String,
+    name: String,
+    is_tag: bool,
+    commit: Option<String>,
+    rebuild: bool,
+    ignore_submodules: bool,
+    ignore_lfs: bool,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -116,7 +136,7 @@ impl From<&DeploymentSpec> for SpecV1 {
         Self {
             service: (&*spec.service).into(),
             priority: spec.priority,
-            way: (&spec.way).into(),
+            way: WayV1::of(&spec.way, spec.service.build.as_ref()),
             parallel: spec.order == ContainerOrder::Parallel,
             labels: texts(&spec.labels),
             containers: spec.containers.clone(),
@@ -128,8 +148,13 @@ impl TryFrom<SpecV1> for DeploymentSpec {
     type Error = RowError;
 
     fn try_from(row: SpecV1) -> Result<Self, RowError> {
+        let mut service: Service = row.service.try_into()?;
+        if let (WayV1::CompileOf(it), Some(build)) = (&row.way, &mut service.build) {
+            build.ignore_submodules = it.ignore_submodules;
+            build.ignore_lfs = it.ignore_lfs;
+        }
         Ok(Self {
-            service: Arc::new(row.service.try_into()?),
+            service: Arc::new(service),
             priority: row.priority,
             way: row.way.into(),
             order: if row.parallel { ContainerOrder::Parallel } else { ContainerOrder::Sequential },
@@ -139,15 +164,35 @@ impl TryFrom<SpecV1> for DeploymentSpec {
     }
 }
 
-impl From<&Way> for WayV1 {
-    fn from(way: &Way) -> Self {
+impl WayV1 {
+    /// With what the service's build ignores: only a way that builds it has to keep that.
+    fn of(way: &Way, build: Option<&Build>) -> Self {
+        let ignore_submodules = build.is_some_and(|build| build.ignore_submodules);
+        let ignore_lfs = build.is_some_and(|build| build.ignore_lfs);
         match way.clone() {
             Way::Start => Self::Start,
             Way::Stop => Self::Stop,
             Way::Restart => Self::Restart,
             Way::HttpUpload { uri, sha256 } => Self::HttpUpload { uri, sha256 },
-            Way::Compile { repository, branch, commit } => Self::Compile { repository, branch, commit },
+            Way::Compile { repository, reference: Reference::Branch(branch), commit, rebuild: false }
+                if !ignore_submodules && !ignore_lfs =>
+            {
+                Self::Compile { repository, branch, commit }
+            }
+            Way::Compile { repository, reference, commit, rebuild } => {
+                let is_tag = matches!(reference, Reference::Tag(_));
+                let name = reference.name().to_string();
+                let of =
+                    CompileV1 { repository, name, is_tag, commit, rebuild, ignore_submodules, ignore_lfs };
+                Self::CompileOf(of)
+            }
         }
+    }
+}
+
+impl From<&Way> for WayV1 {
+    fn from(way: &Way) -> Self {
+        Self::of(way, None)
     }
 }
 
@@ -158,7 +203,13 @@ impl From<WayV1> for Way {
             WayV1::Stop => Self::Stop,
             WayV1::Restart => Self::Restart,
             WayV1::HttpUpload { uri, sha256 } => Self::HttpUpload { uri, sha256 },
-            WayV1::Compile { repository, branch, commit } => Self::Compile { repository, branch, commit },
+            WayV1::Compile { repository, branch, commit } => {
+                Self::Compile { repository, reference: Reference::Branch(branch), commit, rebuild: false }
+            }
+            WayV1::CompileOf(CompileV1 { repository, name, is_tag, commit, rebuild, .. }) => {
+                let reference = if is_tag { Reference::Tag(name) } else { Reference::Branch(name) };
+                Self::Compile { repository, reference, commit, rebuild }
+            }
         }
     }
 }
@@ -288,7 +339,8 @@ impl From<HealthV1> for Health {
 
 impl From<Build> for BuildV1 {
     fn from(build: Build) -> Self {
-        let Build { command, user, output, timeout, environment, network, limits } = build;
+        // What it ignores stands in the way: see `CompileV1`.
+        let Build { command, user, output, timeout, environment, network, limits, .. } = build;
         Self { command, user, output, timeout, environment, network, limits: limits.into() }
     }
 }
@@ -296,7 +348,9 @@ impl From<Build> for BuildV1 {
 impl From<BuildV1> for Build {
     fn from(row: BuildV1) -> Self {
         let BuildV1 { command, user, output, timeout, environment, network, limits } = row;
-        Self { command, user, output, timeout, environment, network, limits: limits.into() }
+        let limits = limits.into();
+        let (ignore_submodules, ignore_lfs) = (false, false);
+        Self { command, user, output, timeout, environment, network, limits, ignore_submodules, ignore_lfs }
     }
 }
 

@@ -48,7 +48,7 @@ fn spec(index: u64, shape: u8, extras: u8) -> DeploymentSpec {
             1 => Way::Stop,
             2 => Way::Restart,
             3 | 4 => Way::HttpUpload { uri: source, sha256: None },
-            _ => Way::Compile { repository: source, branch, commit: None },
+            _ => Way::of_branch(source, &branch),
         },
         order: if shape & 32 == 0 { ContainerOrder::Sequential } else { ContainerOrder::Parallel },
         labels: Vec::new(),
