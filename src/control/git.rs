@@ -21,7 +21,9 @@ const LENGTH: usize = 4;
 const BEGINNING: &[u8] = b"git-";
 /// Maximum length of a request.
 const MAX_REQUEST: usize = 1024;
-/// How long to wait for the rest of a beginning that came in pieces.
+/// How long a beginning may take to come in pieces.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often to look for the rest of a beginning that came in pieces.
 const PIECES: Duration = Duration::from_millis(10);
 /// How long a request may take to arrive.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,7 +31,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Whether git speaks on this connection. Nothing is taken from it. Resolves when that is known.
 pub async fn speaks(stream: &UnixStream) -> bool {
     let mut beginning = [0; LENGTH + BEGINNING.len()];
-    loop {
+    let begun = tokio::time::Instant::now();
+    // A client that has closed after a part of it is never told apart from one that is slow.
+    while begun.elapsed() < PATIENCE {
         if stream.readable().await.is_err() {
             return false;
         }
@@ -48,6 +52,7 @@ pub async fn speaks(stream: &UnixStream) -> bool {
         }
         sleep(PIECES).await;
     }
+    false
 }
 
 /// Answers git; a refusal is a packet that git shows its user.
