@@ -58,14 +58,6 @@
 //! started by its id: the start that a dead daemon had asked for can start nothing but what that label names. What an
 //! engine says of a container is read by one table (`engine::State::phase`); what it does not know counts as running.
 //!
-//! # Up
-//!
-//! A container is up while its own main process runs and is not on its way down ([`runtime::Observation`]): what
-//! restarts, starts or stops has states of its own. START leaves alone what runs once it has answered well; a start
-//! that failed is given up, so that nothing of it runs on or restarts ([`runtime::Runtime::give_up`]). Each deed has
-//! a limit of its runtime, and a user can end the waiting at any time (`executor::patience`): the deed is never cut,
-//! it goes on alone and keeps its container until it is over.
-//!
 //! Builds and hooks are transient units where systemd runs ([`systemd::transient`]). They outlive the daemon, and
 //! the last thing a unit does is to note how it ended, so that the next daemon joins it, running or over. Only when
 //! what came of it is recorded, or its task is over, is the note forgotten. Cancelling a task for a fault leaves
@@ -88,6 +80,14 @@
 //!
 //! Commit and package are pinned in the journal when they are first resolved, and kept by resume. With
 //! `prefetch` that may be before their deployment's turn: it stays PENDING, and goes on from there.
+//!
+//! # Up
+//!
+//! A container is up while its own main process runs and is not on its way down ([`runtime::Observation`]): what
+//! restarts, starts or stops has states of its own. START leaves alone what runs once it has answered well; a start
+//! that failed is given up, so that nothing of it runs on or restarts ([`runtime::Runtime::give_up`]). Each deed has
+//! a limit of its runtime, and a user can end the waiting at any time (`executor::patience`): the deed is never cut,
+//! it goes on alone and keeps its container until it is over.
 //!
 //! # The socket
 //!

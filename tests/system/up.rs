@@ -122,6 +122,8 @@ fn a_start_or_a_job_without_end_is_limited_too() {
     assert!(
         deployment["operations"][0]["error"]["message"].as_str().unwrap().contains("deactivating (stop)")
     );
+    // The machine would wait for it, too.
+    machine.sh("systemctl kill -s KILL hung");
 }
 
 #[test]
