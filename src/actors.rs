@@ -15,29 +15,24 @@ pub mod commander;
 pub mod deployment;
 pub mod guard;
 pub mod ledger;
-pub mod once;
 pub mod plan_supervisor;
 pub mod prefetch;
 pub mod preview;
-pub mod resting;
 pub mod stored_plan;
 pub mod task;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use crate::artifact::git::serve::{Request as GitRequest, Service as GitService};
 use crate::catalog::{Catalog, ServiceId};
-pub use crate::executor::{ContainerView, Preparation, Wait};
+pub use crate::executor::{ContainerView, Preparation};
 use crate::mistake::{FileMistake, Mistake};
 pub use crate::task::command::Command;
 use crate::task::drift::Drift;
-use crate::task::request::FirstRequest;
 use crate::task::state::{Refusal, TaskState};
 use crate::task::{Caller, TaskId, Timestamp};
 pub use preview::Preview;
@@ -49,15 +44,8 @@ pub trait Commander: Send + Sync + 'static {
     fn catalog(&self) -> Arc<Catalog>;
     /// Checks a plan as [`Commander::put_plan`] would, without storing it: how many items and batches.
     async fn check_plan(&self, text: Vec<u8>) -> Result<PlanSize, Refused>;
-    /// Stores the next revision of a plan, unless its text is the newest one's. With a key a repeated call is answered
-    /// with what the first one stored.
-    async fn put_plan(
-        &self,
-        name: String,
-        text: Vec<u8>,
-        idempotency_key: Option<String>,
-        by: Caller,
-    ) -> Result<StoredPlan, Refused>;
+    /// Stores the next revision of a plan.
+    async fn put_plan(&self, name: String, text: Vec<u8>, by: Caller) -> Result<StoredPlan, Refused>;
     /// Deletes all revisions of a plan. Tasks keep what they need of it.
     async fn delete_plan(&self, name: String, by: Caller) -> Result<(), Refused>;
     /// Executes a plan.
@@ -74,8 +62,6 @@ pub trait Commander: Send + Sync + 'static {
     async fn delete_repository(&self, name: String, by: Caller) -> Result<(), Refused>;
     /// The built-in repositories.
     async fn repositories(&self) -> Result<Vec<Repository>, Refused>;
-    /// Lets git answer whoever holds the other end of the stream; dropping the future ends that.
-    async fn serve_git(&self, request: GitRequest, stream: UnixStream) -> Result<(), Refused>;
     /// Each container of a service, as it is now.
     async fn containers(&self, service: ServiceId) -> Result<Vec<ContainerView>, Refused>;
     /// The last `lines` lines of output of each container of a service: (container, line).
@@ -84,8 +70,6 @@ pub trait Commander: Send + Sync + 'static {
     async fn artifact_bytes(&self) -> Result<u64, Refused>;
     /// What the deployments of a task are about before they touch a container, by their index.
     fn preparations(&self, task: TaskId) -> BTreeMap<usize, Preparation>;
-    /// What the operations of a task wait for at their containers.
-    fn waits(&self, task: TaskId) -> Vec<Wait>;
     /// The active task that holds a service.
     fn holder(&self, service: ServiceId) -> Option<TaskId>;
     /// Whether the daemon is shutting down.
@@ -106,8 +90,8 @@ pub struct PlanSize {
 pub struct StoredPlan {
     /// Its revision.
     pub revision: u32,
-    /// It was stored by this call: it was not there before.
-    pub is_new: bool,
+    /// Its size.
+    pub size: PlanSize,
 }
 
 /// What to execute.
@@ -163,8 +147,6 @@ pub struct Repository {
     pub path: String,
     /// Its branches.
     pub branches: Vec<String>,
-    /// Whether a push to its path works for every operator of this host.
-    pub takes_pushes: bool,
 }
 
 /// An active task that is in the way.
@@ -180,15 +162,6 @@ pub struct Holder {
     pub user: String,
     /// Since when it runs.
     pub since: Timestamp,
-}
-
-/// The request that an idempotency key names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FirstUse {
-    /// The key.
-    pub key: String,
-    /// The request.
-    pub first: FirstRequest,
 }
 
 /// Why a command was not carried out. Nothing has changed.
@@ -251,24 +224,6 @@ pub enum Refused {
         /// What differs.
         drifts: Vec<Drift>,
     },
-    /// An idempotency key comes with another request than before.
-    #[error(
-        "cannot use the idempotency key `{}` for another request: it names {}. Use a new key for each request",
-        .0.key, first_use(&.0.first)
-    )]
-    KeyReused(Box<FirstUse>),
-    /// A request comes again after its task was deleted.
-    #[error(
-        "task {} was deleted: this request started it, and is not executed a second time. Use a new idempotency key to execute plan {}@{} once more",
-        .0.first.task.unwrap_or(TaskId(0)), .0.first.plan, .0.first.revision
-    )]
-    TaskDeleted(Box<FirstUse>),
-    /// A request comes again after the plan that it stored was deleted.
-    #[error(
-        "plan {}@{} was deleted: this request stored it, and does not store it a second time. Use a new idempotency key to store it once more",
-        .0.first.plan, .0.first.revision
-    )]
-    PlanDeleted(Box<FirstUse>),
     /// Active tasks hold the services.
     #[error("{}", conflict_text(.0))]
     Conflict(Vec<Holder>),
@@ -297,14 +252,6 @@ fn mistakes(mistakes: &[Mistake]) -> String {
         [] => "see its mistakes by `deployctl plan check`".into(),
         [only] => format!("{only}; mend it and store it again"),
         [first, rest @ ..] => format!("{first} (and {} more); mend them and store it again", rest.len()),
-    }
-}
-
-fn first_use(first: &FirstRequest) -> String {
-    let FirstRequest { plan, revision, .. } = first;
-    match first.task {
-        Some(task) => format!("task {task}, which executed plan {plan}@{revision}"),
-        None => format!("the request that stored plan {plan}@{revision}"),
     }
 }
 

@@ -5,7 +5,6 @@
 //! with which it started, so a [`Service`] is shared and never changed.
 
 pub mod check;
-pub mod keys;
 pub mod parse;
 
 pub use parse::expand;

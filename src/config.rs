@@ -1,25 +1,20 @@
 //! The daemon's configuration: `/etc/deployd/deployd.yaml`, every key optional.
 
 mod file;
-pub mod keys;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::artifact::fetch::{Limits, Timeouts};
 use crate::catalog::Engine;
-use crate::foreign::{Cancel, Reader, Unread, Wanted};
-use crate::mistake::Mistake;
-use crate::reading::Mistakes;
+use crate::catalog::parse::{duration, size};
 use crate::retention::Retention;
 use crate::systemd::Scope;
 use crate::yaml;
+use file::File;
 
 /// Where the system's daemon finds its configuration.
 pub const SYSTEM_FILE: &str = "/etc/deployd/deployd.yaml";
-
-/// Where the system's daemon listens.
-const SYSTEM_SOCKET: &str = "/run/deployd/deployd.sock";
 
 /// A longer file is refused.
 const MAX_BYTES: usize = 1 << 20;
@@ -47,12 +42,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How long a git command may take.
     pub git_timeout: Duration,
-    /// How long each start or stop of a unit may take; `None`: as the unit says itself.
-    pub unit_timeout: Option<Duration>,
     /// How many deployments, downloads and builds go on at the same time.
     pub concurrency: Concurrency,
-    /// Maximum number of bytes of what a build or a hook prints that are kept.
-    pub printed: u64,
     /// What later batches need is fetched, built and unpacked while an earlier one runs.
     pub prefetch: bool,
     /// Interrupted tasks are resumed when the daemon starts.
@@ -107,8 +98,8 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
-        source: Unread,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// The file has mistakes.
     #[error("the configuration is not valid; mend this, and try `deployd check`:\n{0}")]
@@ -120,21 +111,16 @@ pub enum ConfigError {
 
 impl Config {
     /// The configuration of this command line.
-    pub fn load(overrides: &Overrides, binary: PathBuf, reader: &Reader) -> Result<Self, ConfigError> {
+    pub fn load(overrides: &Overrides, binary: PathBuf) -> Result<Self, ConfigError> {
         let (mut config, default_file) = if overrides.user {
             Self::of_user(binary)?
         } else {
             (Self::of_system(binary), PathBuf::from(SYSTEM_FILE))
         };
-        let (path, is_optional) = match &overrides.config {
-            Some(path) => (path, false),
-            None => (&default_file, true),
-        };
-        let wanted = Wanted { path: path.clone(), max: MAX_BYTES as u64, account: None };
-        match reader.read_now(&wanted, &Cancel::default()) {
-            Ok(bytes) => config.read(path, &bytes)?,
-            Err(error) if is_optional && error.is_absent() => {}
-            Err(source) => return Err(ConfigError::Read { path: path.clone(), source }),
+        match &overrides.config {
+            Some(path) => config.read(path)?,
+            None if default_file.exists() => config.read(&default_file)?,
+            None => {}
         }
         let set = |place: &mut PathBuf, value: &Option<PathBuf>| {
             if let Some(value) = value {
@@ -151,11 +137,6 @@ impl Config {
             }
         }
         Ok(config)
-    }
-
-    /// Whether this is the daemon that all users of the host find without being told where it listens.
-    pub fn is_of_host(&self) -> bool {
-        nix::unistd::geteuid().is_root() && self.socket == Path::new(SYSTEM_SOCKET)
     }
 
     /// Where an engine listens.
@@ -176,7 +157,7 @@ impl Config {
     /// The defaults of the system's daemon.
     pub fn of_system(binary: PathBuf) -> Self {
         Self {
-            socket: SYSTEM_SOCKET.into(),
+            socket: "/run/deployd/deployd.sock".into(),
             state_dir: "/var/lib/deployd".into(),
             services_dir: "/etc/deployd/services.d".into(),
             operators: vec!["deployd".into()],
@@ -186,9 +167,7 @@ impl Config {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             git_timeout: crate::artifact::git::TIMEOUT,
-            unit_timeout: None,
             concurrency: Concurrency { services: 512, downloads: 4, builds: 2 },
-            printed: 1 << 30,
             prefetch: false,
             resume_on_start: false,
             shutdown_grace: Duration::from_secs(30),
@@ -219,23 +198,91 @@ impl Config {
         Ok((config, config_dir.join("deployd.yaml")))
     }
 
-    fn read(&mut self, path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
-        self.merge(bytes).map_err(|mistakes| {
+    fn read(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let bytes =
+            std::fs::read(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
+        self.merge(&bytes).map_err(|mistakes| {
             let lines: Vec<_> =
                 mistakes.iter().map(|mistake| format!("{}:{mistake}", path.display())).collect();
             ConfigError::Invalid(lines.join("\n"))
         })
     }
 
-    fn merge(&mut self, bytes: &[u8]) -> Result<(), Vec<Mistake>> {
+    fn merge(&mut self, bytes: &[u8]) -> Result<(), Vec<String>> {
+        let texts = |mistakes: Vec<crate::mistake::Mistake>| {
+            mistakes.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
         let says_nothing = |line: &[u8]| matches!(line.trim_ascii_start().first(), None | Some(b'#'));
-        if bytes.split(|&byte| byte == b'\n').all(says_nothing) {
-            return Ok(());
+        let file: File = if bytes.split(|&byte| byte == b'\n').all(says_nothing) {
+            File::default()
+        } else {
+            yaml::parse(bytes, MAX_BYTES).map_err(texts)?;
+            serde_yaml::from_slice(bytes).map_err(|error| vec![error.to_string()])?
+        };
+        let mut wrong = Vec::new();
+        self.take(file, &mut wrong);
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    fn take(&mut self, file: File, wrong: &mut Vec<String>) {
+        let mut time = |place: &mut Duration, key: &str, text: Option<String>| {
+            let Some(text) = text else { return };
+            match duration(&text) {
+                Some(value) => *place = value,
+                None => wrong.push(format!(" {key}: `{text}` is no duration; write it like 30s or 10m")),
+            }
+        };
+        time(&mut self.shutdown_grace, "shutdownGrace", file.shutdown_grace);
+        time(&mut self.timeouts.fetch, "timeouts.fetch", file.timeouts.fetch);
+        time(&mut self.git_timeout, "timeouts.git", file.timeouts.git);
+        let mut bytes = |place: &mut u64, key: &str, value: Option<serde_yaml::Value>| {
+            let Some(value) = value else { return };
+            let read = value.as_u64().or_else(|| size(value.as_str()?));
+            match read {
+                Some(value) => *place = value,
+                None => wrong.push(format!(" {key}: a size is written like 512M or 4G")),
+            }
+        };
+        bytes(&mut self.limits.max_bytes, "packages.maxBytes", file.packages.max_bytes);
+        bytes(
+            &mut self.limits.max_unpacked_bytes,
+            "packages.maxUnpackedBytes",
+            file.packages.max_unpacked_bytes,
+        );
+        let set = |place: &mut PathBuf, value: Option<PathBuf>| {
+            if let Some(value) = value {
+                *place = value;
+            }
+        };
+        set(&mut self.socket, file.socket);
+        set(&mut self.state_dir, file.state_dir);
+        set(&mut self.services_dir, file.services_dir);
+        set(&mut self.podman, file.engines.podman);
+        set(&mut self.docker, file.engines.docker);
+        let mut count = |place: &mut usize, key: &str, value: Option<usize>| match value {
+            Some(0) => wrong.push(format!(" concurrency.{key}: at least 1")),
+            Some(value) => *place = value.min(tokio::sync::Semaphore::MAX_PERMITS),
+            None => {}
+        };
+        count(&mut self.concurrency.services, "services", file.concurrency.services);
+        count(&mut self.concurrency.downloads, "downloads", file.concurrency.downloads);
+        count(&mut self.concurrency.builds, "builds", file.concurrency.builds);
+        match file.notify.command {
+            Some(command) if command.first().is_none_or(|program| !program.starts_with('/')) => {
+                wrong.push(" notify.command: a program with its whole path, and its arguments".into());
+            }
+            command => self.notify = command.unwrap_or_default(),
         }
-        let root = yaml::parse(bytes, MAX_BYTES)?;
-        let mut mistakes = Mistakes::default();
-        file::read(&root, self, &mut mistakes);
-        mistakes.or(())
+        self.limits.max_entries = file.packages.max_entries.unwrap_or(self.limits.max_entries);
+        self.operators = file.access.operators.unwrap_or_else(|| std::mem::take(&mut self.operators));
+        self.viewers = file.access.viewers;
+        self.allowed_repositories = file.git.allowed_repositories;
+        self.allowed_uris = file.packages.allowed_uris;
+        self.prefetch = file.prefetch;
+        self.resume_on_start = file.resume_on_start;
+        self.retention.tasks = file.retention.tasks.unwrap_or(self.retention.tasks);
+        let days = file.retention.days.map(|days| Duration::from_hours(24) * days);
+        self.retention.age = days.or(self.retention.age);
     }
 }
 
@@ -245,8 +292,7 @@ mod tests {
 
     fn merged(text: &str) -> Result<Config, Vec<String>> {
         let mut config = Config::of_system("deployd".into());
-        let texts = |mistakes: Vec<Mistake>| mistakes.iter().map(ToString::to_string).collect();
-        config.merge(text.as_bytes()).map(|()| config).map_err(texts)
+        config.merge(text.as_bytes()).map(|()| config)
     }
 
     #[test]
@@ -260,18 +306,11 @@ mod tests {
     fn values_are_taken() {
         let text = "access: {operators: [ops], viewers: [dev]}\ngit: {allowedRepositories: [https://g/]}\n\
                     packages: {allowedUris: [https://p/], maxBytes: 1G, maxEntries: 5}\n\
-                    concurrency: {services: 3}\nshutdownGrace: 5s\ntimeouts: {fetch: 1m, unit: 90s}\n";
+                    concurrency: {services: 3}\nshutdownGrace: 5s\ntimeouts: {fetch: 1m}\n";
         let config = merged(text).unwrap();
-        assert_eq!(config.unit_timeout, Some(Duration::from_secs(90)));
-        assert_eq!(merged("timeouts: {fetch: 1m}").unwrap().unit_timeout, None);
         assert_eq!(config.operators, ["ops"]);
-        assert!(merged("systemd: false").unwrap().systemd.is_none());
         assert_eq!(config.limits.max_bytes, 1 << 30);
         assert_eq!(config.limits.max_entries, 5);
-        assert_eq!(
-            (config.printed, merged("builds: {maxOutputBytes: 64KiB}").unwrap().printed),
-            (1 << 30, 64 << 10)
-        );
         assert_eq!(config.concurrency.services, 3);
         assert_eq!(config.shutdown_grace, Duration::from_secs(5));
         assert_eq!(config.timeouts.fetch, Duration::from_mins(1));
@@ -279,12 +318,9 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        assert!(merged("systemd: maybe").unwrap_err()[0].contains("systemd"));
         assert!(merged("soket: /x").unwrap_err()[0].contains("soket"));
         assert!(merged("shutdownGrace: soon").unwrap_err()[0].contains("shutdownGrace"));
-        assert!(merged("timeouts: {unit: 0s}").unwrap_err()[0].contains("timeouts.unit"));
         assert!(merged("concurrency: {builds: 0}").unwrap_err()[0].contains("builds"));
-        assert!(merged("builds: {maxOutputBytes: 1K}").unwrap_err()[0].contains("builds.maxOutputBytes"));
         assert!(merged("notify: {command: [mail]}").unwrap_err()[0].contains("notify.command"));
         assert!(merged("a: 1\na: 2").unwrap_err()[0].contains("duplicate"));
     }

@@ -8,12 +8,10 @@ mod body;
 pub mod convert;
 mod events;
 mod followups;
-mod git;
 mod history;
 pub mod listen;
 mod logs;
 mod metrics;
-mod once;
 pub mod peer;
 mod places;
 mod plans;
@@ -45,8 +43,6 @@ pub struct ControlState {
     pub access: Access,
     /// The state directory.
     pub state_dir: PathBuf,
-    /// The directory of the built-in repositories.
-    pub repositories: String,
     /// Where the tasks' logs are.
     pub tasks_dir: PathBuf,
     /// When the daemon started.

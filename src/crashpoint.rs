@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// The points around what is done to the host. Those of a commit are named by what it records.
-pub const HOST: [&str; 30] = [
+pub const HOST: [&str; 26] = [
     "before a process is asked for",
     "after a process was asked for",
     "after a process was started",
@@ -27,10 +27,6 @@ pub const HOST: [&str; 30] = [
     "before a switch",
     "in the middle of a switch",
     "after a switch",
-    "before a command is begun",
-    "after a command was begun",
-    "before a command is forgotten",
-    "after a command was forgotten",
     "before a build is remembered",
     "after a build was remembered",
     "before git",
@@ -60,9 +56,7 @@ pub const UNITS: [&str; 10] = [
 ];
 
 /// The same, around an engine's containers: only a real engine meets them.
-pub const ENGINE: [&str; 10] = [
-    "before an engine makes a volume",
-    "after an engine made a volume",
+pub const ENGINE: [&str; 8] = [
     "before an engine makes a container",
     "after an engine made a container",
     "before an engine starts a container",

@@ -1,6 +1,5 @@
 //! The daemon as a library call: everything is put together here.
 
-mod lineage;
 mod logs;
 mod means;
 mod tasks;
@@ -18,7 +17,7 @@ use actix_rt::task::JoinHandle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::actors::commander::{Handle as Supervised, ReadCatalog};
+use crate::actors::commander::Handle as Supervised;
 use crate::actors::guard::{self, ChildCrashed};
 use crate::actors::plan_supervisor::{Held, PlanSupervisor};
 use crate::actors::{Commander, Refused};
@@ -27,13 +26,11 @@ use crate::clock;
 use crate::config::Config;
 use crate::control::{self, Access, ControlState};
 use crate::executor::Executor;
-use crate::foreign::Reader;
-use crate::identity::{IdentityError, Owner};
 use crate::notify;
 use crate::retention::{self, Retention};
 use crate::spawn::client::Spawner;
-use crate::store::{Change, StateLock, Store, StoreError};
-use crate::task::TaskId;
+use crate::store::{Change, Integrity, StateLock, Store, StoreError};
+use crate::task::admission::Claim;
 use crate::task::host_event::HostEvent;
 use logs::Logs;
 
@@ -48,9 +45,6 @@ pub enum DaemonError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Which daemon this is.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
     /// The catalog can't be read, or has mistakes.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -97,9 +91,7 @@ impl DaemonError {
                 StoreError::Copy(_) | StoreError::Read(_) => 1,
             },
             Self::Listen(control::listen::ListenError::Taken(_)) => 75,
-            Self::Identity(IdentityError::Damaged { .. }) => 65,
-            Self::Identity(IdentityError::Io { .. }) => 74,
-            Self::Catalog(_) | Self::Identity(IdentityError::Unclear { .. }) => 78,
+            Self::Catalog(_) => 78,
             Self::Supervisor(_) => 70,
             Self::Listen(_) | Self::Control(_) | Self::Io { .. } | Self::Tls(_) => 1,
         }
@@ -123,16 +115,16 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), DaemonError> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     crate::spawn::keep_descriptors()
         .and_then(|()| crate::spawn::expect_children())
-        .and_then(|()| crate::spawn::outlive_full_files())
         .map_err(|source| DaemonError::Io { what: "prepare for children", source })?;
     let _lock = prepare_state(&config.state_dir)?;
-    let (store, owner) = lineage::open(&config)?;
+    let store =
+        Store::open(&config.state_dir.join("deployd.redb"), &Integrity::Child(config.binary.clone()))?;
     let host = tokio::runtime::Builder::new_multi_thread()
         .thread_name("host")
         .enable_all()
         .build()
         .map_err(|source| DaemonError::Io { what: "start threads", source })?;
-    let ended = serve(&config, &signals, &store, &owner, host.handle()).await;
+    let ended = serve(&config, &signals, &store, host.handle()).await;
     store.close();
     host.shutdown_background();
     ended
@@ -161,21 +153,20 @@ async fn serve(
     config: &Config,
     signals: &Signals,
     store: &Store,
-    owner: &Arc<Owner>,
     host: &tokio::runtime::Handle,
 ) -> Result<(), DaemonError> {
     let hook = notify::hook::Hook::start(&config.notify, store, host);
     let claims = tasks::interrupt_what_was_active(store).await?;
-    let reader = Reader::new(config.binary.clone());
-    let catalog = catalog_dir::read(&config.services_dir, config.systemd.is_some(), &reader)?;
-    let (executor, runtime) = means::build_executor(config, store, &reader, owner)?;
-    runtime.adopt().await.map_err(|source| DaemonError::Io { what: "look at the processes", source })?;
+    let catalog = catalog_dir::read(&config.services_dir, config.systemd.is_some())?;
+    let (executor, runtime) = means::build_executor(config, store)?;
+    let executor = Arc::new(executor);
     retention::prune_logs(store, &executor)?;
     let (catalog_sender, catalog) = watch::channel(Arc::new(catalog));
     let (held_sender, held) = watch::channel(Held::default());
     let means = means::means(config, &executor, host);
-    look_around(host, &executor, tasks::unfinished(store)?);
-    let (resumable, claims) = tasks::parted(claims);
+    look_around(host, &executor, &claims);
+    let resumable: Vec<_> = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
+    let claims = claims.into_iter().map(|claim| claim.0);
     let (retention, logs) = (config.retention, Logs::new(runtime));
     let housekeeping = Housekeeping { store, executor: executor.clone(), retention, logs };
     let supervisor = PlanSupervisor::new(store.clone(), means, catalog_sender, claims, held_sender);
@@ -183,6 +174,7 @@ async fn serve(
     let tell = move |told: ChildCrashed| drop(crash.send_replace(Some(told.panic)));
     let supervisor = guard::start("the plan supervisor".into(), tell, supervisor);
     let draining = Arc::new(AtomicBool::new(false));
+    let (services_dir, has_systemd) = (config.services_dir.clone(), config.systemd.is_some());
     let commander = Arc::new(Supervised {
         supervisor: supervisor.clone(),
         store: store.clone(),
@@ -190,8 +182,7 @@ async fn serve(
         host: host.clone(),
         catalog,
         held: held.clone(),
-        read_catalog: read_catalog(config, reader),
-        reloading: tokio::sync::Mutex::default(),
+        read_catalog: Box::new(move || catalog_dir::read(&services_dir, has_systemd).map_err(refused)),
         draining: draining.clone(),
     });
     let end_of_control = CancellationToken::new();
@@ -226,30 +217,12 @@ async fn serve(
     ended.and_then(|()| crash.map_or(Ok(()), |panic| Err(DaemonError::Supervisor(panic))))
 }
 
-fn read_catalog(config: &Config, reader: Reader) -> ReadCatalog {
-    let (directory, has_systemd) = (config.services_dir.clone(), config.systemd.is_some());
-    Arc::new(move || catalog_dir::read(&directory, has_systemd, &reader).map_err(refused))
-}
-
 /// What the start does not wait for.
-fn look_around(
-    host: &tokio::runtime::Handle,
-    executor: &Arc<Executor>,
-    unfinished: HashSet<(TaskId, usize)>,
-) {
-    // Builds and hooks outlive the daemon; those of deployments that are over have nobody who would join them.
-    let ending = executor.clone();
-    host.spawn(async move {
-        ending.end_commands_of(|task, deployment| !unfinished.contains(&(task, deployment))).await;
-        ending.tell_commands().await;
-    });
+fn look_around(host: &tokio::runtime::Handle, executor: &Arc<Executor>, claims: &[(Claim, bool)]) {
+    // Builds and hooks outlive the daemon; those of tasks that never go on have nobody who would join them.
+    let open: HashSet<_> = claims.iter().map(|claim| claim.0.task).collect();
     let executor = executor.clone();
-    host.spawn(async move {
-        // Before the first repository is created, there is nothing to publish.
-        if executor.git.repositories().names().is_ok_and(|names| !names.is_empty()) {
-            executor.publish_repositories().await;
-        }
-    });
+    host.spawn(async move { executor.end_commands_of(|task| !open.contains(&task)).await });
     // The first look at the host's processes looks into each: not only when the first container is stopped.
     host.spawn(crate::spawn::look::look(Instant::now()));
 }
@@ -286,7 +259,6 @@ fn control_state(config: &Config, store: &Store, commander: Arc<dyn Commander>) 
         store: store.clone(),
         access: Access { operators: config.operators.clone(), viewers: config.viewers.clone() },
         state_dir: config.state_dir.clone(),
-        repositories: config.state_dir.join("git").to_string_lossy().into_owned(),
         tasks_dir: config.state_dir.join("tasks"),
         started: clock::now(),
         runtimes: {
@@ -316,9 +288,6 @@ impl Housekeeping<'_> {
             Ok(tasks) => tracing::info!(tasks, "old tasks were forgotten (retention)"),
             Err(error) => tracing::error!(%error, "cannot forget old tasks"),
         }
-        if let Err(error) = retention::prune_keys(self.store).await {
-            tracing::error!(%error, "cannot forget old idempotency keys");
-        }
         retention::prune_artifacts(self.store, &self.executor).await;
     }
 }
@@ -344,10 +313,7 @@ async fn until_told(
                 let panic = crash.ok().and_then(|panic| panic.clone());
                 return Err(DaemonError::Supervisor(panic.unwrap_or_default()));
             }
-            () = signals.reload.notified() => tokio::select! {
-                () = reload(commander) => {}
-                () = signals.shutdown.cancelled() => {}
-            },
+            () = signals.reload.notified() => reload(commander).await,
             // A supervisor that is gone is seen above.
             Ok(()) = held.changed() => {}
             _ = tick.tick() => housekeeping.run().await,

@@ -21,8 +21,6 @@ use deployctl::wire::task::TaskList;
 
 use stage::Stage;
 
-/// The service during whose deployment the daemon is killed.
-const WEB: &str = "demo-web";
 /// How a container writes down that it was started.
 const STARTED: &str = "started";
 /// What is said after Ctrl-C.
@@ -106,7 +104,7 @@ impl Demo {
         let strike = async {
             let mut events = client.events(None, last, true);
             while let Some(event) = events.next().await? {
-                let is_web = event.details.get("service").is_some_and(|service| service == WEB);
+                let is_web = event.details.get("service").is_some_and(|service| service == "web");
                 if event.kind == "operation.begun" && is_web {
                     break;
                 }

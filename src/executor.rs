@@ -10,12 +10,9 @@ mod container;
 mod deeds;
 mod environment;
 mod foresee;
-mod health;
 mod hook;
 mod operate;
-mod patience;
 mod prepare;
-mod repositories;
 mod tasklog;
 
 use std::path::PathBuf;
@@ -30,30 +27,23 @@ use crate::artifact::fetch::{Fetcher, Limits};
 use crate::artifact::git::Git;
 use crate::artifact::releases::Releases;
 use crate::catalog::{Container, Service};
-use crate::foreign::Reader;
 use crate::plan::Way;
 use crate::plan::check::Policy;
 use crate::runtime::Runtime;
 use crate::spawn::command::Commands;
-use crate::task::nonce::Nonce;
 use crate::task::{Failure, TaskId};
 
-pub use board::{Board, Preparation, Wait};
+pub use board::{Board, Preparation};
 pub use container::{ContainerView, Looked};
 pub use deeds::Deeds;
 pub use foresee::{Foreseen, NewRelease};
 pub use prepare::Resolved;
-pub use repositories::Published;
 pub use tasklog::TaskLogs;
 
 /// Everything through which the host is touched.
 pub struct Executor {
-    /// The daemon's identity: part of every operation's id.
+    /// The store's id: part of every operation's id.
     pub instance: String,
-    /// Reads what others own.
-    pub reader: Reader,
-    /// What took its part in tasks that a version without identities began.
-    pub former_instance: String,
     /// Containers.
     pub runtime: Arc<dyn Runtime>,
     /// Hooks and health checks; as units where systemd runs.
@@ -66,8 +56,6 @@ pub struct Executor {
     pub fetcher: Fetcher,
     /// Repositories.
     pub git: Arc<Git>,
-    /// Whether git leads from the repositories' paths to this daemon.
-    pub published: Published,
     /// Builds.
     pub builder: Arc<Builder>,
     /// Unpacked artifacts, and which one a container has.
@@ -95,8 +83,6 @@ pub struct Executor {
 pub struct Subject {
     /// The task.
     pub task: TaskId,
-    /// What the ids of its operations end with.
-    pub nonce: Option<Nonce>,
     /// The deployment's index.
     pub deployment: usize,
     /// The service as the task knows it.
@@ -129,8 +115,6 @@ pub enum Halt {
     Failed(Failure),
     /// It was cut off by the cancellation token: whether it was done is in doubt.
     Cut,
-    /// It was cut off by the cancellation token while a deed was under way, which goes on: what, for people.
-    Left(String),
     /// What was to carry it out is gone, and with it the answer: whether it was done is in doubt.
     Lost(String),
 }

@@ -55,39 +55,15 @@
 //! not ours the note is made before its start is asked for, and says which run was there before: any other
 //! one is this operation's. A look waits first until no job of the unit is under way.
 //! An engine's container ([`runtime::engine`]) is made anew for each start, with the operation as a label, and
-//! started by its id: the start that a dead daemon had asked for can start nothing but what that label names. What an
-//! engine says of a container is read by one table (`engine::State::phase`); what it does not know counts as running.
+//! started by its id: the start that a dead daemon had asked for can start nothing but what that label names.
 //!
 //! Builds and hooks are transient units where systemd runs ([`systemd::transient`]). They outlive the daemon, and
 //! the last thing a unit does is to note how it ended, so that the next daemon joins it, running or over. Only when
 //! what came of it is recorded, or its task is over, is the note forgotten. Cancelling a task for a fault leaves
 //! them alone; only a user's cut ends them.
 //!
-//! # Whose a thing is
-//!
-//! A daemon has an identity ([`identity`]): a random number in its state directory. Everything that it makes carries it:
-//! units (`X-Deployd-Owner=`), engine containers (a label), and every process, build and hook in the id of its operation,
-//! which is `<identity>.<task>.<deployment>.<operation>.<nonce>`. The nonce is drawn when the task begins. What has the
-//! name of something of ours and carries another identity, or none, is refused and never touched. A state directory that
-//! was copied draws an identity of its own; one that was moved keeps its own.
-//!
-//! A store that was restored or copied begins an epoch before it gives anything out ([`store::Store::open_for`]): its tasks
-//! and events go on with numbers that were never given out, and readers who know a lost event are told (410). It is noticed
-//! by a mark in the backup, by the identity, and by the number of the last session, which stands in the store and beside
-//! it.
-//!
-//! # Pinned
-//!
 //! Commit and package are pinned in the journal when they are first resolved, and kept by resume. With
 //! `prefetch` that may be before their deployment's turn: it stays PENDING, and goes on from there.
-//!
-//! # Up
-//!
-//! A container is up while its own main process runs and is not on its way down ([`runtime::Observation`]): what
-//! restarts, starts or stops has states of its own. START leaves alone what runs once it has answered well; a start
-//! that failed is given up, so that nothing of it runs on or restarts ([`runtime::Runtime::give_up`]). Each deed has
-//! a limit of its runtime, and a user can end the waiting at any time (`executor::patience`): the deed is never cut,
-//! it goes on alone and keeps its container until it is over.
 //!
 //! # The socket
 //!
@@ -126,7 +102,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | domain: no runtime, no files, no clock, no network | [`plan`], [`catalog`], [`task`], [`mistake`], [`yaml`], [`reading`] |
-//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`foreign`], [`spawn`], [`systemd`], [`engine`], [`blocking`], [`clock`], [`random`], [`identity`], [`crashpoint`], [`metrics`], [`tls`] |
+//! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`spawn`], [`systemd`], [`engine`], [`blocking`], [`clock`], [`crashpoint`], [`metrics`], [`tls`] |
 //! | deeds | [`executor`]: an operation becomes calls to the host; evidence is taken before |
 //! | actors: never see a runtime | [`actors`], [`compile`](mod@compile) |
 //! | control | [`control`]: the socket; `deployctl` (the crate beside this one): wire, client, command line |
@@ -176,8 +152,6 @@ pub mod daemon;
 pub mod demo;
 pub mod engine;
 pub mod executor;
-pub mod foreign;
-pub mod identity;
 pub mod log;
 pub mod metrics;
 pub mod mistake;
@@ -185,7 +159,6 @@ pub mod notify;
 pub mod plan;
 pub mod preflight;
 pub mod probe;
-pub mod random;
 pub mod reading;
 pub mod retention;
 pub mod runtime;

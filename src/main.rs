@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use deployd::config::{Config, ConfigError, Overrides};
 use deployd::daemon::{self, DaemonError, Signals};
-use deployd::foreign::Reader;
 use deployd::preflight::{CheckError, Finding};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -78,15 +77,8 @@ enum Command {
         /// Where to
         directory: PathBuf,
     },
-    /// Let paths of the built-in repositories lead to the daemon, in the host's configuration of git
     #[command(hide = true)]
-    GitPaths {
-        /// Where the repositories are
-        directory: PathBuf,
-        /// Take it back
-        #[arg(long)]
-        withdraw: bool,
-    },
+    Spawner,
     #[command(hide = true)]
     CheckDb {
         /// The store
@@ -94,23 +86,14 @@ enum Command {
     },
 }
 
-/// This very program.
-const ITSELF: &str = "/proc/self/exe";
-
 fn main() -> ExitCode {
-    // These stay small: they parse nothing and start no thread.
+    keep_secrets();
+    // The spawner stays small: it parses nothing and starts no thread.
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let verb = arguments.get(1).and_then(|verb| verb.to_str());
-    match (verb, &arguments[arguments.len().min(2)..]) {
-        // They know no more than the command that they start, and the daemon looks where a shim works.
-        (Some("relay"), rest) => return deployd::spawn::relay::serve(rest),
-        (Some("shim"), [name]) => return deployd::spawn::shim::serve(&name.to_string_lossy()),
-        _ => keep_secrets(),
-    }
-    match verb {
-        Some("spawner") => return deployd::spawn::server::serve(),
-        Some("reader") => return deployd::foreign::serve(),
-        _ => {}
+    if let [_, verb] = arguments.as_slice()
+        && verb == "spawner"
+    {
+        return deployd::spawn::server::serve();
     }
     let cli = Cli::parse();
     let overrides = Overrides {
@@ -121,18 +104,14 @@ fn main() -> ExitCode {
         user: cli.options.user,
     };
     let result = match cli.command {
-        None => return run(&overrides),
+        None => start_log(LOG).and_then(|()| serve(&overrides)),
         Some(Command::Check { plans }) => {
-            deployd::preflight::check(&overrides, &plans, &reader(), &mut show).map_err(Into::into)
+            deployd::preflight::check(&overrides, &plans, &mut show).map_err(Into::into)
         }
-        Some(Command::Demo { keep }) => start_log("error").and_then(|_| deployd::demo::run(keep)),
+        Some(Command::Demo { keep }) => start_log("error").and_then(|()| deployd::demo::run(keep)),
         Some(Command::DemoService { arguments }) => return deployd::demo::service::serve(&arguments),
         Some(Command::Assets { directory }) => write_assets(&directory).map_err(Into::into),
-        Some(Command::GitPaths { directory, withdraw }) => {
-            use deployd::artifact::git::publish;
-            let change = if withdraw { publish::withdraw } else { publish::publish };
-            change(&directory).map_err(anyhow::Error::msg)
-        }
+        Some(Command::Spawner) => return deployd::spawn::server::serve(),
         Some(Command::CheckDb { file }) => {
             // What it finds is told in one line.
             std::panic::set_hook(Box::new(|_| {}));
@@ -142,34 +121,10 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Whoever no longer reads still gets the exit code.
-            writeln!(std::io::stderr(), "{}", verdict(&error)).ok();
+            tell(&format!("{}{error:#}", deployd::store::VERDICT));
             exit_code(&error)
         }
     }
-}
-
-/// The daemon itself. Neither its log nor its last words wait for a reader.
-fn run(overrides: &Overrides) -> ExitCode {
-    let mut log = None;
-    let ended = start_log(LOG).and_then(|started| {
-        log = started;
-        serve(overrides)
-    });
-    if let Some(log) = log {
-        log.finish();
-    }
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            deployd::log::last_words(&verdict(&error));
-            exit_code(&error)
-        }
-    }
-}
-
-fn verdict(error: &anyhow::Error) -> String {
-    format!("{}{error:#}", deployd::store::VERDICT)
 }
 
 /// Root's daemon holds passwords of plans and of the catalog: what crashes leaves no copy of them behind, and
@@ -179,11 +134,6 @@ fn keep_secrets() {
     if nix::unistd::geteuid().is_root() {
         nix::sys::prctl::set_dumpable(false).ok();
     }
-}
-
-/// Reads the configuration and the catalog, wherever they lie.
-fn reader() -> Reader {
-    Reader::new(ITSELF.into())
 }
 
 fn write_assets(directory: &Path) -> std::io::Result<()> {
@@ -205,8 +155,12 @@ fn show(finding: &Finding) {
     writeln!(std::io::stdout(), "{finding}").ok();
 }
 
-/// Starts the log: in the journal (`None`), or on standard error.
-fn start_log(default: &str) -> anyhow::Result<Option<deployd::log::Log>> {
+#[expect(clippy::print_stderr, reason = "the one place where the daemon's binary speaks for itself")]
+fn tell(text: &str) {
+    eprintln!("{text}");
+}
+
+fn start_log(default: &str) -> anyhow::Result<()> {
     use tracing_subscriber::EnvFilter;
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
@@ -216,22 +170,20 @@ fn start_log(default: &str) -> anyhow::Result<Option<deployd::log::Log>> {
         }
         Err(_) => EnvFilter::new(default),
     };
-    deployd::log::take_panics();
     if is_journal()
         && let Ok(journal) = deployd::log::journal::Journal::open()
     {
         tracing_subscriber::registry().with(filter).with(journal).init();
-        return Ok(None);
+        return Ok(());
     }
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = deployd::log::Log::start()?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(log.clone())
+        .with_writer(deployd::log::Log::default())
         .with_ansi(terminal)
         .with_target(false)
         .init();
-    Ok(Some(log))
+    Ok(())
 }
 
 /// Whether standard error is the stream that systemd says is the journal's.
@@ -243,9 +195,8 @@ fn is_journal() -> bool {
 
 fn serve(overrides: &Overrides) -> anyhow::Result<()> {
     // This very program, even if an upgrade puts another one in its place: the two may not understand each other.
-    let config = Config::load(overrides, PathBuf::from(ITSELF), &reader())?;
-    // Not dropped: that would wait for blocking work that hangs, and nothing is left to do.
-    let system = std::mem::ManuallyDrop::new(actix::System::new());
+    let config = Config::load(overrides, PathBuf::from("/proc/self/exe"))?;
+    let system = actix::System::new();
     system.block_on(async move {
         let signals = Signals::default();
         let mut terminate = signal(SignalKind::terminate())?;

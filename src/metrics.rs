@@ -1,9 +1,7 @@
 //! What the daemon counts and measures, as OpenMetrics. Counting begins anew with each daemon: that is
 //! what those who read counters expect. What can be looked up is looked up when it is asked for.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -12,19 +10,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-
-/// Number of lost lines of the log: the log begins before there are [`Metrics`], and needs none to go on.
-static LOG_LINES_LOST: LazyLock<Counter> = LazyLock::new(Counter::default);
-
-/// A line of the log could not be written.
-pub fn log_line_lost() {
-    LOG_LINES_LOST.inc();
-}
-
-/// Number of lines of the log that could not be written since this process started.
-pub fn log_lines_lost() -> u64 {
-    LOG_LINES_LOST.get()
-}
 
 type Label = (&'static str, &'static str);
 
@@ -38,9 +23,6 @@ pub struct Metrics {
     active: Gauge,
     oldest_drain: Gauge<f64, std::sync::atomic::AtomicU64>,
     artifacts: Gauge,
-    containers: Family<[(&'static str, String); 2], Gauge>,
-    /// One reader at a time: what was looked up is put together anew for each.
-    reading: Mutex<()>,
 }
 
 /// What is looked up.
@@ -54,8 +36,6 @@ pub struct Seen {
     pub oldest_drain: Duration,
     /// How large all artifacts are.
     pub artifact_bytes: u64,
-    /// How many containers a service has in a state; `None`: they did not answer in time.
-    pub containers: Option<BTreeMap<(String, &'static str), u64>>,
 }
 
 /// Something that ends well or not, and takes time.
@@ -126,27 +106,7 @@ impl Metrics {
             Unit::Bytes,
             artifacts.clone(),
         );
-        let containers = Family::default();
-        registry.register(
-            "containers",
-            "How many containers a service has in each state (running, restarting, exited, …)",
-            containers.clone(),
-        );
-        let help = "How many lines of the log could not be written";
-        registry.register("log_lines_lost", help, LOG_LINES_LOST.clone());
-        let reading = Mutex::default();
-        Self {
-            registry,
-            deployments,
-            operations,
-            commits,
-            tasks,
-            active,
-            oldest_drain,
-            artifacts,
-            containers,
-            reading,
-        }
+        Self { registry, deployments, operations, commits, tasks, active, oldest_drain, artifacts }
     }
 
     /// A deployment has ended.
@@ -170,12 +130,6 @@ impl Metrics {
     /// None is known.
     pub fn text(&self, seen: &Seen) -> Result<String, fmt::Error> {
         let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let _alone = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        self.containers.clear();
-        for ((service, state), count) in seen.containers.iter().flatten() {
-            let labels = [("service", service.clone()), ("state", (*state).to_string())];
-            self.containers.get_or_create(&labels).set(signed(*count));
-        }
         for (state, count) in &seen.tasks {
             self.tasks.get_or_create(&[("state", *state)]).set(signed(*count));
         }

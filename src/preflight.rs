@@ -1,7 +1,6 @@
 //! `deployd check`: configuration, catalog, plans, and whether this host is fit; without a running daemon.
 
 mod confinement;
-mod engines;
 mod host;
 
 use std::fmt;
@@ -10,7 +9,6 @@ use std::path::PathBuf;
 use crate::catalog::Catalog;
 use crate::catalog_dir::{self, CatalogError};
 use crate::config::{Config, ConfigError, Overrides};
-use crate::foreign::Reader;
 use crate::plan::check::{Policy, read};
 
 /// Something is not as it has to be.
@@ -98,12 +96,11 @@ impl fmt::Display for Finding {
 pub fn check(
     overrides: &Overrides,
     plans: &[PathBuf],
-    reader: &Reader,
     tell: &mut dyn FnMut(&Finding),
 ) -> Result<(), CheckError> {
-    let config = Config::load(overrides, PathBuf::new(), reader)?;
+    let config = Config::load(overrides, PathBuf::new())?;
     tell(&Finding::ok("configuration", "valid"));
-    let catalog = catalog_dir::read(&config.services_dir, config.systemd.is_some(), reader);
+    let catalog = catalog_dir::read(&config.services_dir, config.systemd.is_some());
     let invalid = if let Ok(catalog) = &catalog {
         tell(&counted(catalog, &config));
         check_plans(&config, catalog, plans, tell)
@@ -148,7 +145,7 @@ fn check_plans(
     };
     let mut wrong = Vec::new();
     for path in plans {
-        let mistakes = match deployctl::cli::read_given(path) {
+        let mistakes = match std::fs::read(path) {
             Ok(text) => {
                 let mistakes = read(&text, catalog, &policy).err().unwrap_or_default();
                 mistakes.iter().map(|mistake| format!("{}:{mistake}", path.display())).collect()

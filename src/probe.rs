@@ -13,14 +13,10 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::{Health, Limits};
 use crate::spawn::ExitStatus;
 use crate::spawn::command::{Command, Commands, Ended, Sandbox};
-use crate::spawn::output::LastLines;
 use crate::tls::{Clients, innermost};
 
 /// One question takes no longer than this.
 const MAX_TRY: Duration = Duration::from_secs(5);
-
-/// Maximum number of bytes of what a command prints that are looked at.
-const MAX_PRINTED: u64 = 64 << 10;
 
 /// What is asked, with all variables expanded.
 #[derive(Debug, Clone)]
@@ -183,7 +179,6 @@ async fn ask(probe: &ResolvedProbe, commands: &dyn Commands, time: Duration) -> 
         },
         ResolvedProbe::Command { argv, environment, directory, user } => {
             let command = Command {
-                who: "health",
                 argv: argv.clone(),
                 environment: probe_environment(environment),
                 directory: directory.clone(),
@@ -191,7 +186,6 @@ async fn ask(probe: &ResolvedProbe, commands: &dyn Commands, time: Duration) -> 
                 timeout: time,
                 limits: Limits::default(),
                 sandbox: Sandbox::Open,
-                output: MAX_PRINTED,
                 identity: None,
                 over: None,
             };
@@ -225,10 +219,9 @@ async fn ask_http(url: &str) -> Result<(), String> {
 }
 
 async fn ask_command(command: Command, commands: &dyn Commands) -> Result<(), String> {
-    let last = LastLines::new(1, None);
-    let ended = commands.run(command, &CancellationToken::new(), last.clone()).await;
-    let last_line = last.get().pop().unwrap_or_default();
-    match ended {
+    let mut last_line = String::new();
+    let mut on_line = |line: String| last_line = line;
+    match commands.run(command, &CancellationToken::new(), &mut on_line).await {
         Ok(Ended::Exited(status)) if status.is_success() => Ok(()),
         Ok(Ended::Exited(status)) if last_line.is_empty() => Err(format!("the command {status}")),
         Ok(Ended::Exited(status)) => Err(format!("the command {status}: {last_line}")),

@@ -1,16 +1,7 @@
 //! Reading a parsed file key by key: whatever is wrong is collected, and what is right is read on.
-//!
-//! **Empty is an error.** A template that left a value out must not widen a plan or switch a check off. The map or
-//! list that holds a value looks whether it is empty, and says what to do instead ([`Key::instead`]); whatever reads
-//! the value afterwards passes over it in silence. So no reader can forget the rule, and no key can be declared
-//! without saying what its absence means.
-
-mod fields;
 
 use crate::mistake::{MAX_MISTAKES, Mistake, similar};
-use crate::yaml::{Kind, Node, Place, Spanned, join};
-
-pub use fields::Fields;
+use crate::yaml::{Kind, Meaning, Node, Place, Spanned, join};
 
 /// Collects mistakes while a file is read.
 #[derive(Debug, Default)]
@@ -18,32 +9,6 @@ pub struct Mistakes(Vec<Mistake>);
 
 /// A map that is read key by key.
 pub type Entries<'a> = &'a [(Spanned<String>, Node)];
-
-/// A key that a file may have.
-#[derive(Debug, Clone, Copy)]
-pub struct Key {
-    /// The key.
-    pub name: &'static str,
-    /// What to do instead of leaving its value empty; `None`: it may be empty.
-    pub instead: Option<&'static str>,
-}
-
-impl Key {
-    /// A key whose value must not be empty: "deployLabel is empty: INSTEAD".
-    pub const fn new(name: &'static str, instead: &'static str) -> Self {
-        Self { name, instead: Some(instead) }
-    }
-
-    /// A key whose value may be empty.
-    pub const fn or_empty(name: &'static str) -> Self {
-        Self { name, instead: None }
-    }
-
-    /// What is wrong with it when its value is empty.
-    pub fn emptiness(&self) -> Option<String> {
-        self.instead.map(|instead| format!("{} is empty: {instead}", self.name))
-    }
-}
 
 impl Mistakes {
     /// Adds a mistake.
@@ -89,103 +54,77 @@ impl Mistakes {
         Err(self.0)
     }
 
-    /// The map that a whole file is.
-    pub fn root<'a>(&mut self, node: &'a Node, known: &[Key]) -> Option<Entries<'a>> {
-        if node.is_empty() {
-            self.add(node.place, "", "the file is empty: expected a map of keys and values");
-        }
-        self.map(node, "", known)
-    }
-
-    /// A map whose keys are all known, and none of them empty.
-    pub fn map<'a>(&mut self, node: &'a Node, path: &str, known: &[Key]) -> Option<Entries<'a>> {
+    /// A map whose keys are all known.
+    pub fn map<'a>(&mut self, node: &'a Node, path: &str, known: &[&str]) -> Option<Entries<'a>> {
         let Kind::Map(entries) = &node.kind else {
-            self.expected("a map of keys and values", node, path);
+            self.add(
+                node.place,
+                path,
+                format!("a map of keys and values must stand here, not {}", node.describe()),
+            );
             return None;
         };
-        for (key, value) in entries {
-            let path = join(path, &key.value);
-            let Some(known) = known.iter().find(|known| known.name == key.value) else {
-                self.unknown(key, &path, known);
-                continue;
-            };
-            if value.is_empty()
-                && let Some(text) = known.emptiness()
-            {
-                self.add(key.place, &path, text);
+        for (key, _) in entries {
+            if !known.contains(&&*key.value) {
+                let suggestion = similar(&key.value, known).map(|key| format!("did you mean `{key}`?"));
+                let suggestion = suggestion.or_else(|| Some(format!("known keys: {}", known.join(", "))));
+                self.suggest(key.place, &join(path, &key.value), "unknown key", suggestion);
             }
         }
         Some(entries)
     }
 
-    fn unknown(&mut self, key: &Spanned<String>, path: &str, known: &[Key]) {
-        let known: Vec<_> = known.iter().map(|known| known.name).collect();
-        let suggestion = match similar(&key.value, &known) {
-            Some(key) => format!("did you mean `{key}`?"),
-            None => format!("known keys: {}", known.join(", ")),
-        };
-        self.suggest(key.place, path, "unknown key", Some(suggestion));
-    }
-
-    /// A list, and none of its elements empty.
+    /// A list.
     pub fn list<'a>(&mut self, node: &'a Node, path: &str) -> Option<&'a [Node]> {
-        let nodes = self.nodes(node, path)?;
-        for (index, element) in nodes.iter().enumerate().filter(|(_, element)| element.is_empty()) {
-            let path = format!("{path}[{index}]");
-            self.add(element.place, &path, format!("{path} is empty: write a value, or remove this element"));
-        }
-        Some(nodes)
-    }
-
-    /// A list whose elements may be empty text, but not null: the arguments of a command.
-    pub fn arguments<'a>(&mut self, node: &'a Node, path: &str) -> Option<&'a [Node]> {
-        let nodes = self.nodes(node, path)?;
-        for (index, element) in nodes.iter().enumerate().filter(|(_, element)| element.is_null()) {
-            let path = format!("{path}[{index}]");
-            let text = format!("{path} is empty: remove it, or write \"\" for an argument that is empty");
-            self.add(element.place, &path, text);
-        }
-        Some(nodes)
-    }
-
-    fn nodes<'a>(&mut self, node: &'a Node, path: &str) -> Option<&'a [Node]> {
         if let Kind::List(nodes) = &node.kind {
             return Some(nodes);
         }
-        self.expected("a list", node, path);
+        self.add(node.place, path, format!("a list must stand here, not {}", node.describe()));
         None
     }
 
-    /// A scalar, taken as written.
+    /// A scalar, taken as written. An empty one is `None` without a mistake.
     pub fn scalar(&mut self, node: &Node, path: &str) -> Option<Spanned<String>> {
         match &node.kind {
-            Kind::Scalar { text, .. } if !node.is_empty() => {
-                Some(Spanned { place: node.place, value: text.clone() })
-            }
+            Kind::Scalar { .. } if node.meaning() == Meaning::Null => None,
+            Kind::Scalar { text, .. } => Some(Spanned { place: node.place, value: text.clone() }),
             _ => {
-                self.expected("text", node, path);
+                self.add(node.place, path, format!("text must stand here, not {}", node.describe()));
                 None
             }
         }
     }
 
-    /// An integer within bounds.
-    pub fn integer(&mut self, node: &Node, path: &str, min: i128, max: i128) -> Option<Spanned<i128>> {
-        let Some(value) = node.integer() else {
-            self.expected("an integer", node, path);
-            return None;
-        };
-        if (min..=max).contains(&value) {
-            return Some(Spanned { place: node.place, value });
+    /// Text; a number or a truth value without quotes is a mistake.
+    pub fn text(&mut self, node: &Node, path: &str) -> Option<Spanned<String>> {
+        match node.meaning() {
+            Meaning::Integer(_) | Meaning::Other(_) => {
+                let text = format!("text must stand here, not {}; put it in quotes", node.describe());
+                self.add(node.place, path, text);
+                None
+            }
+            _ => self.scalar(node, path),
         }
-        self.add(node.place, path, format!("expected an integer between {min} and {max}, found {value}"));
-        None
     }
 
-    /// Something else stands there. What is empty was told of by what holds it.
-    pub fn expected(&mut self, what: &str, node: &Node, path: &str) {
-        if !node.is_empty() {
-            self.add(node.place, path, format!("expected {what}, found {}", node.describe()));
+    /// A whole number within bounds.
+    pub fn integer(&mut self, node: &Node, path: &str, min: i128, max: i128) -> Option<Spanned<i128>> {
+        match node.meaning() {
+            Meaning::Integer(value) if (min..=max).contains(&value) => {
+                Some(Spanned { place: node.place, value })
+            }
+            Meaning::Integer(value) => {
+                self.add(node.place, path, format!("{value} is not between {min} and {max}"));
+                None
+            }
+            _ => {
+                self.add(
+                    node.place,
+                    path,
+                    format!("a whole number must stand here, not {}", node.describe()),
+                );
+                None
+            }
         }
     }
 }

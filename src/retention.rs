@@ -53,18 +53,6 @@ pub async fn prune_tasks(
     Ok(doomed.len())
 }
 
-/// Forgets idempotency keys that were kept long enough.
-///
-/// # Errors
-/// When the store fails.
-pub async fn prune_keys(store: &Store) -> Result<(), StoreError> {
-    let now = clock::now();
-    if store.snapshot()?.has_outdated_keys(now)? {
-        store.commit(vec![Change::ForgetKeys { now }]).await?;
-    }
-    Ok(())
-}
-
 /// Removes the logs of tasks that are gone: the daemon may have died between the two.
 ///
 /// # Errors

@@ -2,24 +2,23 @@
 
 pub mod either;
 pub mod engine;
-mod error;
 pub mod log;
 pub mod process;
 pub mod unit;
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::catalog::{Engine, Limits};
-use crate::spawn::ExitStatus;
+use crate::engine::EngineError;
+use crate::spawn::{ExitStatus, SpawnError};
+use crate::systemd::SystemdError;
 use crate::task::Timestamp;
 use crate::task::operation::Incarnation;
-
-pub use error::RuntimeError;
 
 /// A container of a service, by names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -72,35 +71,6 @@ pub enum Observation {
         status: Option<ExitStatus>,
         /// It ended with the machine, not by itself.
         rebooted: bool,
-        /// How often its runtime had started it again before it gave up.
-        restarts: u32,
-    },
-    /// It ended without having been stopped, and its runtime starts it again by itself: not up, whatever
-    /// the moment of the look shows.
-    Restarting {
-        /// The run that ended, or that is coming up.
-        incarnation: Incarnation,
-        /// The operation that started it; empty when somebody else did.
-        operation: String,
-        /// The release it was started from.
-        release: Option<String>,
-        /// How its last run ended, if that is known.
-        status: Option<ExitStatus>,
-        /// How often it was started again.
-        restarts: u32,
-    },
-    /// It is neither up nor down: on its way to one of the two, or held in between.
-    Changing {
-        /// Where to.
-        phase: Phase,
-        /// Which run.
-        incarnation: Incarnation,
-        /// The operation that started it; empty when somebody else did.
-        operation: String,
-        /// The release it was started from.
-        release: Option<String>,
-        /// In the runtime's own words: `deactivating (stop-sigterm)`.
-        detail: String,
     },
     /// It runs.
     Running {
@@ -117,38 +87,6 @@ pub enum Observation {
         /// How often it was started again after a failure, by nobody but the runtime, since it was started.
         restarts: u32,
     },
-}
-
-impl Observation {
-    /// Something of it runs, or is about to.
-    pub const fn is_there(&self) -> bool {
-        matches!(self, Self::Running { .. } | Self::Restarting { .. } | Self::Changing { .. })
-    }
-}
-
-/// Where a container that is neither up nor down is on its way to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Its start is under way.
-    Starting,
-    /// Its program runs, and reads its configuration again.
-    Reloading,
-    /// It is being stopped or removed, or its main process has ended and the rest is being ended.
-    Stopping,
-    /// Its processes are held.
-    Paused,
-}
-
-impl Phase {
-    /// As containers' states are spelt.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Reloading => "reloading",
-            Self::Stopping => "stopping",
-            Self::Paused => "paused",
-        }
-    }
 }
 
 /// How to start a container. A unit that exists already is driven as it is: it takes none but the last two.
@@ -178,35 +116,6 @@ pub struct StartSpec {
     pub image: Option<String>,
 }
 
-/// What a runtime that is waited for says of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
-    /// What it is called there: its unit.
-    pub name: String,
-    /// `activating`, `deactivating`, …
-    pub active: String,
-    /// `start-pre`, `stop-sigterm`, …
-    pub sub: String,
-    /// What its program says of itself (`StatusText`), cut; empty when it says nothing.
-    pub text: String,
-    /// What it waits for, if a job of its own is not run yet: `start`, `stop`, …
-    pub job: Option<String>,
-}
-
-impl fmt::Display for Standing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, active, sub, text, job } = self;
-        write!(f, "{name} is {active} ({sub})")?;
-        if let Some(job) = job {
-            write!(f, ", its {job} job waits")?;
-        }
-        if text.is_empty() { Ok(()) } else { write!(f, ", status: {text}") }
-    }
-}
-
-/// Tells what was seen.
-pub type Tell<'a> = &'a (dyn Fn(Standing) + Send + Sync);
-
 /// How a container was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StopReport {
@@ -214,6 +123,77 @@ pub struct StopReport {
     pub killed: bool,
     /// How long it took.
     pub took: Duration,
+}
+
+/// Why a runtime could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The program was not started.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// The system refused.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// systemd.
+    #[error(transparent)]
+    Systemd(SystemdError),
+    /// An engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A command can't be run inside of it.
+    #[error("it is no engine's container; this is a defect of deployd")]
+    NoInside,
+    /// There is no systemd any more.
+    #[error(
+        "it is a systemd unit, and no systemd that deployd could drive runs here; say `runtime: process` in the catalog, or see `deployd check`"
+    )]
+    NoSystemd,
+    /// The daemon's own unit keeps it from being a process.
+    #[error(
+        "it is a plain process (runtime: process), and deployd.service keeps those from becoming other users; \
+         let it be a unit (runtime: systemd), or see /usr/lib/deployd/process-runtime.conf"
+    )]
+    Confined,
+    /// The catalog names a unit that is not there.
+    #[error("unit {unit} is {load}; install it, or change the catalog")]
+    NoUnit {
+        /// Its name.
+        unit: String,
+        /// `not-found`, `masked`, `bad-setting`, …
+        load: String,
+    },
+    /// It was stopped, and is not.
+    #[error(
+        "unit {unit} is {state} although it was stopped; see its Restart=, and what wants it: systemctl list-dependencies --reverse {unit}"
+    )]
+    StillUp {
+        /// Its name.
+        unit: String,
+        /// Its state.
+        state: String,
+    },
+    /// No such signal.
+    #[error(
+        "cannot stop it by {0}: there is no such signal; write one like SIGTERM as run.stopSignal in the catalog"
+    )]
+    Signal(String),
+}
+
+impl RuntimeError {
+    /// Whether what was asked for may still be done, or have been done: only a look can tell.
+    pub const fn is_in_doubt(&self) -> bool {
+        match self {
+            Self::Spawn(error) => error.is_in_doubt(),
+            Self::Systemd(error) => error.is_in_doubt(),
+            Self::Engine(error) => matches!(error, EngineError::Cut { .. }),
+            _ => false,
+        }
+    }
 }
 
 /// Something that runs containers.
@@ -248,37 +228,12 @@ pub trait Runtime: Send + Sync + 'static {
         signal: &str,
         timeout: Duration,
     ) -> Result<StopReport, RuntimeError>;
-    /// Ends what is left of a start that failed: nothing of it runs any more, and nothing starts it again. How it
-    /// ended stays known: afterwards it is [`Observation::Exited`].
-    async fn give_up(
-        &self,
-        _container: &ContainerRef,
-        _signal: &str,
-        _timeout: Duration,
-    ) -> Result<(), RuntimeError> {
-        Ok(())
-    }
     /// Removes what is left of containers that are not among these, and of which nothing runs.
     async fn sweep(&self, _keep: &HashSet<ContainerRef>) -> Result<(), RuntimeError> {
         Ok(())
     }
     /// Resolves when this run has ended; `None`: its status is unknown.
     async fn exited(&self, container: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus>;
-    /// Whether this run has ended, by one look: [`Runtime::exited`] may not have heard of it yet. What can't be
-    /// seen has not ended.
-    async fn has_ended(&self, container: &ContainerRef, run: &Incarnation) -> bool {
-        match self.observe(container).await {
-            Ok(
-                Observation::Running { incarnation, .. }
-                | Observation::Changing { phase: Phase::Reloading, incarnation, .. },
-            ) => incarnation != *run,
-            Ok(_) => true,
-            Err(_) => false,
-        }
-    }
-    /// Tells what it says of a container, now and after each change, to those who wait for it. May end when there
-    /// is nothing to tell.
-    async fn follow(&self, _container: &ContainerRef, _tell: Tell<'_>) {}
     /// The last lines of output.
     async fn last_lines(&self, container: &ContainerRef, lines: usize) -> Vec<String>;
     /// Runs a command inside a container that has an inside of its own: its exit code and last line.

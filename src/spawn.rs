@@ -10,22 +10,14 @@
 mod child;
 pub mod client;
 pub mod command;
-mod copier;
-pub mod dialogue;
-pub mod lasting;
 pub mod look;
-pub mod notes;
-mod offspring;
 mod outbox;
-pub mod output;
 pub mod proc;
-pub mod relay;
 pub mod server;
-pub mod shim;
 mod sys;
 pub mod tree;
 
-pub use sys::{expect_children, keep_descriptors, outlive_full_files, readable};
+pub use sys::{expect_children, keep_descriptors, readable};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -128,14 +120,6 @@ pub enum SpawnError {
     /// The spawner process is gone or can't be started.
     #[error("cannot reach the spawner process: {0}; see deployd's log, then resume the task")]
     Spawner(std::io::Error),
-    /// It ran, and nobody knows how it ended.
-    #[error(
-        "cannot tell how {program} ended: its parent process (deployd shim) was killed. deployd has ended what was left of it: resume the task to run it again"
-    )]
-    Lost {
-        /// `argv[0]`.
-        program: String,
-    },
     /// It was to be a unit.
     #[error("cannot run {program} as a unit: {why}; journalctl -b _PID=1 may say more")]
     Unit {
@@ -151,7 +135,7 @@ pub enum SpawnError {
 impl SpawnError {
     /// Whether what was asked for may still be done, or have been done: only a look can tell.
     pub const fn is_in_doubt(&self) -> bool {
-        matches!(self, Self::Spawner(_) | Self::Lost { .. } | Self::Unit { in_doubt: true, .. })
+        matches!(self, Self::Spawner(_) | Self::Unit { in_doubt: true, .. })
     }
 }
 

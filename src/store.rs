@@ -9,9 +9,6 @@
 //! its next start.
 
 mod backup;
-mod change;
-mod epoch;
-mod error;
 mod file;
 mod ground;
 mod lock;
@@ -20,10 +17,8 @@ mod overlay;
 mod queue;
 mod read;
 mod records;
-mod requests;
 mod reread;
 mod row;
-mod session;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -40,10 +35,12 @@ use tokio::sync::{oneshot, watch};
 use queue::Queue;
 
 use crate::metrics::Metrics;
+use crate::task::event::Event;
+use crate::task::host_event::HostEvent;
+use crate::task::record::Record;
+use crate::task::summary::TaskSummary;
+use crate::task::{Caller, Illegal, TaskId, Timestamp};
 
-pub use change::{Change, Committed, Put};
-pub use epoch::{Ownership, Restored};
-pub use error::StoreError;
 pub use lock::StateLock;
 pub use open::{Integrity, VERDICT, verify, verify_with_backend};
 pub use queue::Expectation;
@@ -71,9 +68,6 @@ struct Inner {
     path: Option<PathBuf>,
     metrics: Arc<Metrics>,
     instance: String,
-    number: String,
-    epoch: u64,
-    restored: Option<Restored>,
 }
 
 impl Drop for Inner {
@@ -99,6 +93,210 @@ struct Request {
     /// Somebody waits for it.
     urgent: bool,
     done: oneshot::Sender<Result<Committed, StoreError>>,
+}
+
+/// One change.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "nearly all changes are of the largest kind")]
+pub enum Change {
+    /// A task begins. The store gives it its number.
+    CreateTask {
+        /// When.
+        at: Timestamp,
+        /// [`Event::Started`].
+        event: Event,
+        /// A repeated request with this key gets this task.
+        key: Option<String>,
+    },
+    /// Something happened to a task.
+    Append {
+        /// Which.
+        task: TaskId,
+        /// The number of this event: one more than the last one's.
+        n: u64,
+        /// When.
+        at: Timestamp,
+        /// What.
+        event: Event,
+        /// The task after it.
+        summary: TaskSummary,
+        /// What it leaves beside the journal.
+        records: Vec<Record>,
+    },
+    /// A task is forgotten; that it was is not.
+    DeleteTask {
+        /// Which.
+        task: TaskId,
+        /// When.
+        at: Timestamp,
+        /// Who; `None`: it was older than the retention.
+        by: Option<Caller>,
+    },
+    /// The next revision of a plan. The store gives it its number.
+    PutPlan {
+        /// The plan.
+        name: String,
+        /// When.
+        at: Timestamp,
+        /// Who.
+        by: Caller,
+        /// Its comment.
+        comment: Option<String>,
+        /// Its items.
+        items: u32,
+        /// Its batches.
+        batches: u32,
+        /// The file.
+        text: Vec<u8>,
+    },
+    /// All revisions of a plan are forgotten; their numbers are not used again.
+    DeletePlan {
+        /// The plan.
+        name: String,
+        /// When.
+        at: Timestamp,
+        /// Who.
+        by: Caller,
+    },
+    /// Something happened to the host.
+    Host {
+        /// When.
+        at: Timestamp,
+        /// What.
+        event: HostEvent,
+    },
+}
+
+impl Change {
+    /// The name of the event that it becomes in the journal.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::CreateTask { event, .. } | Self::Append { event, .. } => event.name(),
+            Self::DeleteTask { .. } => "task.deleted",
+            Self::PutPlan { .. } => "plan.created",
+            Self::DeletePlan { .. } => "plan.deleted",
+            Self::Host { event, .. } => event.name(),
+        }
+    }
+}
+
+/// What a commit gave numbers to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The task that was created.
+    pub task: Option<TaskId>,
+    /// The revision that was stored.
+    pub revision: Option<u32>,
+    /// The last entry of the journal.
+    pub seq: u64,
+}
+
+/// Why the store can't be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Another daemon holds the state directory.
+    #[error(
+        "cannot use {path}: another deployd holds it ({holder}); stop that one, or use another state directory"
+    )]
+    Locked {
+        /// The state directory.
+        path: PathBuf,
+        /// "process 17".
+        holder: String,
+    },
+    /// The file can't be opened or is damaged. It was left as it is.
+    #[error(
+        "cannot open the store {path}: {why}; it was left untouched: restore a backup in its place, \
+         or move it and {} away to begin with an empty one", file::mark_of(.path).display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The check of an existing file has refused it, in its own words.
+    #[error("{0}")]
+    Refused(String),
+    /// The file is none that the store may be kept in.
+    #[error("cannot use the store {path}: {why}")]
+    Unsafe {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// There was a store, and it is gone.
+    #[error(
+        "the store {path} is missing: restore a backup in its place, or remove {mark} to begin with an \
+         empty one"
+    )]
+    Gone {
+        /// The file.
+        path: PathBuf,
+        /// What says that it was there.
+        mark: PathBuf,
+    },
+    /// A newer deployd has written it.
+    #[error(
+        "cannot open the store {path}: it has layout {found}, this deployd knows {known}; run the newer version"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its layout.
+        found: u64,
+        /// Ours.
+        known: u64,
+    },
+    /// A row can't be read.
+    #[error(
+        "cannot read row {key} of table {table}: {why}; restore a backup, or run the version that wrote it"
+    )]
+    Row {
+        /// The table.
+        table: &'static str,
+        /// The key.
+        key: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The events of a task contradict each other.
+    #[error(
+        "the journal of task {task} is corrupt at event {n}: {why}; restore a backup, and keep this store for a report of the defect"
+    )]
+    Journal {
+        /// The task.
+        task: TaskId,
+        /// The event.
+        n: u64,
+        /// What is wrong.
+        why: Illegal,
+    },
+    /// A commit failed: whether it is durable is unknown.
+    #[error(
+        "cannot write to the store: {0}; whether the last change is durable is unknown, so deployd ends: see the disk, and start it again"
+    )]
+    CommitUnknown(String),
+    /// The store is closed.
+    #[error("the store is closed, deployd is ending; try again when it is back")]
+    Closed,
+    /// The system refused.
+    #[error("cannot {what} {path}: {source}; see that its disk is writable and has room")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// A backup can't be made.
+    #[error("cannot copy the store: {0}; is there room for it in the state directory?")]
+    Copy(String),
+    /// redb failed while reading.
+    #[error("cannot read the store: {0}; see the disk, and deployd's log")]
+    Read(String),
 }
 
 impl Store {
@@ -178,24 +376,9 @@ impl Store {
         &self.inner.metrics
     }
 
-    /// The identity of the daemon that this store belongs to: everything that it makes on the host carries it.
+    /// The id of this store: 16 hex digits, made with it.
     pub fn instance(&self) -> &str {
         &self.inner.instance
-    }
-
-    /// The store's own number, 16 hex digits: what versions without identities have marked everything with.
-    pub fn number(&self) -> &str {
-        &self.inner.number
-    }
-
-    /// The epoch of its history, from 1.
-    pub fn epoch(&self) -> u64 {
-        self.inner.epoch
-    }
-
-    /// The history that this one has taken the place of, if opening it has begun an epoch.
-    pub fn restored(&self) -> Option<&Restored> {
-        self.inner.restored.as_ref()
     }
 
     /// Writes what is queued, ends the writer and closes the file. Later commits and snapshots are refused.

@@ -13,10 +13,8 @@ pub mod evidence;
 mod fold;
 pub mod forecast;
 pub mod host_event;
-pub mod nonce;
 pub mod operation;
 pub mod record;
-pub mod request;
 pub mod retry;
 pub mod rollback;
 mod standing;
@@ -30,7 +28,6 @@ use std::ops::Range;
 
 use deployment::Deployment;
 pub use fold::Illegal;
-use nonce::Nonce;
 use standing::Standing;
 use state::TaskState;
 
@@ -133,8 +130,6 @@ pub struct Task {
     pub state: TaskState,
     /// Why it is in this state, where there is something to say.
     pub reason: Option<Reason>,
-    /// Part of its operations' ids; `None`: a version that drew none has begun it.
-    pub nonce: Option<Nonce>,
     /// Who executed it.
     pub created_by: Caller,
     /// When it was executed.
@@ -174,27 +169,10 @@ pub struct Progress {
 }
 
 impl Task {
-    /// The name by which a container knows that it was started by this operation: of this daemon (`instance`), in this
-    /// task, and in no other one that ever had its number (`nonce`). `what` is the operation's index, or a command's name.
-    pub fn operation_id(
-        instance: &str,
-        task: TaskId,
-        nonce: Option<Nonce>,
-        deployment: usize,
-        what: impl fmt::Display,
-    ) -> String {
-        match nonce {
-            Some(nonce) => format!("{instance}.{task}.{deployment}.{what}.{nonce}"),
-            // A version without nonces has begun it: what it left in doubt is known by the id that it gave.
-            None => format!("{instance}.{task}.{deployment}.{what}"),
-        }
-    }
-
-    /// The id of one of its operations: the first one, or that under which it went on last.
-    pub fn current_id(&self, instance: &str, deployment: usize, operation: usize) -> String {
-        let renewal = self.deployments[deployment].operations[operation].renewals.last();
-        let first = || Self::operation_id(instance, self.id, self.nonce, deployment, operation);
-        renewal.map_or_else(first, |renewal| renewal.id.clone())
+    /// The name by which a container knows that it was started by this operation, in this task of this daemon:
+    /// `instance` is the store's own id, so that a new store never takes an old process for its own.
+    pub fn operation_id(instance: &str, task: TaskId, deployment: usize, operation: usize) -> String {
+        format!("{instance}.{task}.{deployment}.{operation}")
     }
 
     /// How many deployments are in which state, and how many operations are done.

@@ -1,19 +1,14 @@
 //! YAML with positions, in bounded time and memory.
 //!
-//! saphyr-parser gives the structure with the position of everything. What must not be there is refused on the
-//! way: duplicate keys, aliases, anchors, foreign tags, merge keys, a second document, too much depth. `core` says
-//! what a scalar means (`5` is a number, `no` is text, …).
+//! saphyr-parser gives the structure with the position of everything, and what must not be there
+//! is refused on the way: duplicate keys, aliases, anchors, tags, merge keys, a second document,
+//! too much depth. serde_yaml says what a plain scalar means (`5` is a number, `no` is text, …).
 
-mod core;
-
-use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
-use std::borrow::Cow;
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use crate::mistake::{MAX_MISTAKES, Mistake};
-
-pub use core::Meaning;
 
 /// Deeper nesting is refused.
 const MAX_DEPTH: usize = 32;
@@ -48,12 +43,12 @@ pub struct Node {
 /// What a node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A single value.
+    /// Text; `plain` when it stands without quotes.
     Scalar {
         /// As written, quotes and escapes resolved.
         text: String,
-        /// What it means.
-        meaning: Meaning,
+        /// Without quotes.
+        plain: bool,
     },
     /// `- …`
     List(Vec<Node>),
@@ -61,50 +56,56 @@ pub enum Kind {
     Map(Vec<(Spanned<String>, Node)>),
 }
 
+/// What a scalar means.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Meaning {
+    /// Nothing stands there, or `null`.
+    Null,
+    /// A whole number.
+    Integer(i128),
+    /// Another number, or a truth value.
+    Other(&'static str),
+    /// Text.
+    Text,
+}
+
 impl Node {
     /// What it is, for messages.
-    pub const fn describe(&self) -> &'static str {
+    pub fn describe(&self) -> &'static str {
         match &self.kind {
             Kind::List(_) => "a list",
             Kind::Map(_) => "a map",
-            Kind::Scalar { meaning, .. } => match meaning {
+            Kind::Scalar { .. } => match self.meaning() {
                 Meaning::Null => "nothing",
-                Meaning::Integer => "an integer",
-                Meaning::Fraction => "a number with a fraction",
-                Meaning::Truth => "true or false",
+                Meaning::Integer(_) => "a number",
+                Meaning::Other(what) => what,
                 Meaning::Text => "text",
             },
         }
     }
 
-    /// Whether no value stands there: null, or text of nothing but blanks.
-    pub fn is_empty(&self) -> bool {
-        matches!(&self.kind, Kind::Scalar { text, meaning } if *meaning == Meaning::Null || text.trim().is_empty())
-    }
-
-    /// Whether it is a list of nothing.
-    pub const fn is_empty_list(&self) -> bool {
-        matches!(&self.kind, Kind::List(nodes) if nodes.is_empty())
-    }
-
-    /// Whether it is null, however that is written.
-    pub const fn is_null(&self) -> bool {
-        matches!(self.kind, Kind::Scalar { meaning: Meaning::Null, .. })
-    }
-
-    /// Its value, if it is an integer.
-    pub fn integer(&self) -> Option<i128> {
-        match &self.kind {
-            Kind::Scalar { text, meaning: Meaning::Integer } => Some(core::integer(text)),
-            _ => None,
+    /// What a scalar means; text for anything else.
+    pub fn meaning(&self) -> Meaning {
+        let Kind::Scalar { text, plain: true } = &self.kind else { return Meaning::Text };
+        if text.is_empty() {
+            return Meaning::Null;
         }
-    }
-
-    /// Its value, if it is `true` or `false`.
-    pub fn truth(&self) -> Option<bool> {
-        match &self.kind {
-            Kind::Scalar { text, meaning: Meaning::Truth } => Some(text.eq_ignore_ascii_case("true")),
-            _ => None,
+        // Only what begins like a number, a truth value or null needs a second look.
+        if !text.starts_with(|c: char| c.is_ascii_digit() || "+-.tTfFnN~".contains(c)) || text.len() > 64 {
+            return Meaning::Text;
+        }
+        match serde_yaml::from_str::<serde_yaml::Value>(text) {
+            Ok(serde_yaml::Value::Null) => Meaning::Null,
+            Ok(serde_yaml::Value::Bool(_)) => Meaning::Other("true or false"),
+            Ok(serde_yaml::Value::Number(number)) => match text.trim_start_matches('+').parse() {
+                Ok(integer) => Meaning::Integer(integer),
+                Err(_) => number
+                    .as_i64()
+                    .map(i128::from)
+                    .or_else(|| number.as_u64().map(i128::from))
+                    .map_or(Meaning::Other("a number with a fraction"), Meaning::Integer),
+            },
+            _ => text.parse().map_or(Meaning::Text, Meaning::Integer),
         }
     }
 }
@@ -200,22 +201,16 @@ impl Builder {
     fn take(&mut self, event: Event<'_>, place: Place) -> Result<(), Mistake> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                self.refuse_anchor(anchor, place);
-                let meaning = match tag {
-                    Some(tag) => self.allowed(core::tagged(&text, &tag), place).unwrap_or(Meaning::Text),
-                    None if style == ScalarStyle::Plain => core::meaning(&text),
-                    None => Meaning::Text,
-                };
-                self.node(Node { place, kind: Kind::Scalar { text: text.into_owned(), meaning } })?;
+                self.refuse_extras(anchor, tag.is_some(), place);
+                let plain = style == ScalarStyle::Plain;
+                self.node(Node { place, kind: Kind::Scalar { text: text.into_owned(), plain } })?;
             }
             Event::SequenceStart(anchor, tag) => {
-                self.refuse_anchor(anchor, place);
-                self.check_collection("seq", tag.as_ref(), place);
+                self.refuse_extras(anchor, tag.is_some(), place);
                 self.open(Open::List(place, Vec::new()))?;
             }
             Event::MappingStart(anchor, tag) => {
-                self.refuse_anchor(anchor, place);
-                self.check_collection("map", tag.as_ref(), place);
+                self.refuse_extras(anchor, tag.is_some(), place);
                 let (entries, seen) = (Vec::new(), HashMap::new());
                 self.open(Open::Map { place, entries, seen, key: None })?;
             }
@@ -265,13 +260,9 @@ impl Builder {
                 if let Some(key) = key.take() {
                     entries.push((key, node));
                 } else {
-                    let Kind::Scalar { text, meaning } = node.kind else {
+                    let Kind::Scalar { text, .. } = node.kind else {
                         return Err(mistake(node.place, &path, "a key must be text".into()));
                     };
-                    if meaning == Meaning::Null {
-                        let text = "this key is null: write its name, in quotes if that is `null` or `~`";
-                        self.mistakes.push(mistake(node.place, &path, text.into()));
-                    }
                     if text == "<<" {
                         return Err(mistake(
                             node.place,
@@ -291,21 +282,13 @@ impl Builder {
         Ok(())
     }
 
-    fn refuse_anchor(&mut self, anchor: usize, place: Place) {
+    fn refuse_extras(&mut self, anchor: usize, tag: bool, place: Place) {
         if anchor != 0 {
             self.mistakes.push(mistake(place, &self.path(), "anchors (&…) are not allowed".into()));
         }
-    }
-
-    fn check_collection(&mut self, kind: &str, tag: Option<&Cow<'_, Tag>>, place: Place) {
-        if let Some(tag) = tag {
-            self.allowed(core::check_collection(kind, tag), place);
+        if tag {
+            self.mistakes.push(mistake(place, &self.path(), "tags (!…) are not allowed".into()));
         }
-    }
-
-    /// What a tag says, if it may stand there.
-    fn allowed<T>(&mut self, said: Result<T, String>, place: Place) -> Option<T> {
-        said.map_err(|text| self.mistakes.push(mistake(place, &self.path(), text))).ok()
     }
 
     /// The path of what is being read.

@@ -92,14 +92,14 @@ fn fill(daemon: &Daemon, size: usize) -> Result<()> {
         left -= group;
         let commits: Vec<_> = (0..group)
             .map(|_| {
-                let event = Event::Started { by: by.clone(), nonce: None, definition: definition.clone() };
+                let event = Event::Started { by: by.clone(), definition: definition.clone() };
                 store.commit(vec![Change::CreateTask { at, event, key: None }])
             })
             .collect();
         let mut last = None;
         for commit in commits {
             let id = runtime.block_on(commit)?.task.context("a task has a number")?;
-            let begun = Event::Started { by: by.clone(), nonce: None, definition: definition.clone() };
+            let begun = Event::Started { by: by.clone(), definition: definition.clone() };
             let mut task = Task::begin(id, &begun, at)?;
             let mut changes = Vec::new();
             for (index, event) in course().into_iter().enumerate() {
@@ -136,11 +136,7 @@ fn course() -> [Event; 5] {
 }
 
 fn definition(daemon: &Daemon) -> Result<Definition> {
-    let catalog = deployd::catalog_dir::read(
-        &daemon.path("services.d"),
-        false,
-        &deployd::foreign::Reader::in_threads(),
-    )?;
+    let catalog = deployd::catalog_dir::read(&daemon.path("services.d"), false)?;
     let policy = deployd::plan::check::Policy {
         repositories: None,
         repository_dir: String::new(),

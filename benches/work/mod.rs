@@ -78,7 +78,7 @@ fn events(items: usize) -> Vec<Event> {
     let deployments = compile(&plan, &catalog).unwrap();
     let by = Caller { uid: 0, user: "root".into(), pid: Some(1), program: Some("deployctl".into()) };
     let definition = Definition { plan: "p".into(), revision: 1, comment: plan.comment, deployments };
-    let mut events = vec![Event::Started { by, nonce: None, definition }];
+    let mut events = vec![Event::Started { by, definition }];
     for deployment in 0..items {
         let evidence = Evidence::default();
         let end =

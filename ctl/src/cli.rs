@@ -3,9 +3,8 @@
 mod args;
 mod backup;
 mod complete;
+mod event;
 mod exit;
-mod git;
-mod given;
 mod history;
 mod import;
 mod live;
@@ -15,7 +14,6 @@ mod preview;
 mod render;
 mod report;
 mod services;
-mod session;
 mod tasks;
 mod terminal;
 mod watch;
@@ -26,22 +24,15 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::client::{Client, default_socket};
-pub use crate::view::text::printable;
 use args::{Cli, Command, Output};
 pub use complete::script as completions;
-pub use exit::{CTRL_C, Failure, UNREAD, of_state};
-pub use given::read as read_given;
-use session::Session;
-use tasks::{Request, Then};
-pub use terminal::Terminal;
+pub use exit::{CTRL_C, Failure, of_state};
+pub use terminal::{Terminal, printable};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     if complete::answered() {
         return ExitCode::SUCCESS;
-    }
-    if let Some(code) = git::answered() {
-        return code;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -82,13 +73,11 @@ where
 }
 
 async fn finish(cli: Cli, terminal: &mut Terminal) -> u8 {
-    let waits = cli.command.as_ref().is_some_and(Command::waits_for_task);
     match dispatch(cli, terminal).await {
         Ok(code) => code,
         Err(failure) => {
             failure.show(terminal);
-            // `deployctl execute shop --watch | head`: how the task ends is not known.
-            if waits && failure.is_unread() { exit::UNREAD } else { failure.code() }
+            failure.code()
         }
     }
 }
@@ -104,40 +93,43 @@ async fn dispatch(cli: Cli, terminal: &mut Terminal) -> Result<u8, Failure> {
             "only a report can be shown as markdown or html; use -o json, yaml or table".into(),
         ));
     }
-    let session = &mut Session { client: &client, output, terminal };
     let Some(command) = cli.command else {
-        return overview::overview(&socket, session).await;
+        return overview::overview(&socket, &client, output, terminal).await;
     };
     match command {
-        Command::Plan(command) => plans::run(command, session).await,
-        Command::Execute(execute) => tasks::execute(execute, session).await,
-        Command::List { state, limit } => tasks::list(&state, limit, session).await,
-        Command::Status { id } => tasks::status(id, session).await,
-        Command::Watch { id } => watch::watch(id, 0, session).await,
-        Command::Wait { id } => watch::wait(id, session).await,
-        Command::Report { id, open } => report::report(id, open, session).await,
-        Command::Logs { id, service, follow } => tasks::logs(id, service.as_deref(), follow, session).await,
+        Command::Plan(command) => plans::run(command, &client, output, terminal).await,
+        Command::Execute(execute) => tasks::execute(execute, &client, output, terminal).await,
+        Command::List { state, limit } => tasks::list(&state, limit, &client, output, terminal).await,
+        Command::Status { id } => tasks::status(id, &client, output, terminal).await,
+        Command::Watch { id } => watch::watch(id, 0, &client, output, terminal).await,
+        Command::Wait { id } => watch::wait(id, &client, output, terminal).await,
+        Command::Report { id, open } => report::report(id, open, &client, output, terminal).await,
+        Command::Logs { id, service, follow } => {
+            tasks::logs(id, service.as_deref(), follow, &client, output, terminal).await
+        }
         Command::Stop { ids, now } => {
-            tasks::command(Request::Stop { now }, &ids.ids, Then::wait(ids.wait), session).await
+            tasks::command("stop", &ids, now, false, &client, output, terminal).await
         }
-        Command::Pause(ids) => tasks::command(Request::Pause, &ids.ids, Then::wait(ids.wait), session).await,
+        Command::Pause(ids) => tasks::command("pause", &ids, false, false, &client, output, terminal).await,
         Command::Resume { ids, force, watch } => {
-            let then = if watch { Then::Watch } else { Then::wait(ids.wait) };
-            tasks::command(Request::Resume { force }, &ids.ids, then, session).await
+            tasks::command("resume", &ids, force, watch, &client, output, terminal).await
         }
-        Command::Delete(ids) => tasks::command(Request::Delete, &ids.ids, Then::Return, session).await,
-        Command::RollbackPlan { id } => plans::of_task(id, "rollback-plan", session).await,
-        Command::RetryPlan { id } => plans::of_task(id, "retry-plan", session).await,
-        Command::Service(command) => services::service(command, session).await,
-        Command::Repo(command) => services::repo(command, session).await,
-        Command::Events { follow, task, after } => watch::events(follow, task, after, session).await,
+        Command::RollbackPlan { id } => plans::of_task(id, "rollback-plan", &client, output, terminal).await,
+        Command::RetryPlan { id } => plans::of_task(id, "retry-plan", &client, output, terminal).await,
+        Command::Delete(ids) => tasks::command("delete", &ids, false, false, &client, output, terminal).await,
+        Command::Service(command) => services::service(command, &client, output, terminal).await,
+        Command::Repo(command) => services::repo(command, &client, output, terminal).await,
+        Command::Events { follow, task, after } => {
+            watch::events(follow, task, after, &client, output, terminal).await
+        }
         Command::History { service, user, limit } => {
-            history::history(service.as_deref(), user.as_deref(), limit, session).await
+            let (service, user) = (service.as_deref(), user.as_deref());
+            history::history(service, user, limit, &client, output, terminal).await
         }
-        Command::Info => services::info(session).await,
-        Command::Backup { file } => backup::backup(&file, session).await,
+        Command::Info => services::info(&client, output, terminal).await,
+        Command::Backup { file } => backup::backup(&file, &client, output, terminal).await,
         Command::Completions { shell } => {
-            session.terminal.raw(&complete::script(shell)?)?;
+            terminal.raw(&complete::script(shell)?)?;
             Ok(0)
         }
     }

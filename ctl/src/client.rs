@@ -1,6 +1,5 @@
 //! A client of the control socket.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -86,7 +85,7 @@ impl Client {
         Ok(sender)
     }
 
-    pub(crate) fn not_reachable(&self, error: &io::Error) -> ClientError {
+    fn not_reachable(&self, error: &io::Error) -> ClientError {
         let why = match error.kind() {
             io::ErrorKind::NotFound => {
                 "there is no such socket; is deployd running? (`systemctl status deployd`, or --socket)"
@@ -201,8 +200,7 @@ impl Client {
 
     /// The event stream after `after`: of one task, or all. It goes on over restarts of the daemon.
     pub fn events(&self, task: Option<u64>, after: u64, follow: bool) -> Events {
-        let client = self.clone();
-        Events { client, task, after, follow, body: None, buffer: Vec::new(), restored: None }
+        Events { client: self.clone(), task, after, follow, body: None, buffer: Vec::new() }
     }
 
     /// A streamed text.
@@ -234,26 +232,6 @@ pub struct Events {
     follow: bool,
     body: Option<Incoming>,
     buffer: Vec<u8>,
-    restored: Option<Restored>,
-}
-
-/// A part of the history that was lost to a reader: the daemon's store was restored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Restored {
-    /// The last event that was read.
-    pub after: u64,
-    /// The event from which it went on.
-    pub first: u64,
-}
-
-impl fmt::Display for Restored {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { after, first } = self;
-        write!(
-            f,
-            "the store was restored: event {after} is not in its history any more; going on from event {first}"
-        )
-    }
 }
 
 /// How often a lost connection is tried again: for half a minute.
@@ -289,30 +267,18 @@ impl Events {
         }
     }
 
-    /// Tells once that a part of the history was lost on the way to the last event.
-    pub const fn restored(&mut self) -> Option<Restored> {
-        self.restored.take()
-    }
-
     async fn reconnect(&mut self) -> Result<(), ClientError> {
         let follow = self.follow;
         let task = self.task.map(|task| format!("&task={task}")).unwrap_or_default();
+        let path = format!("/v1/events?after={}&follow={follow}{task}", self.after);
         let mut tries = 0;
         loop {
-            let path = format!("/v1/events?after={}&follow={follow}{task}", self.after);
             match self.client.send(Method::GET, &path, &[], Vec::new()).await {
                 Ok(answer) if answer.status() == StatusCode::OK => {
                     self.body = Some(answer.into_body());
                     return Ok(());
                 }
                 Ok(answer) => return Err(ClientError::Protocol(answer.status().to_string())),
-                Err(ClientError::Problem(problem))
-                    if problem.first.is_some_and(|first| first.checked_sub(1) != Some(self.after)) =>
-                {
-                    let first = problem.first.unwrap_or_default();
-                    self.restored = Some(Restored { after: self.after, first });
-                    self.after = first.saturating_sub(1);
-                }
                 Err(error @ (ClientError::Problem(_) | ClientError::Protocol(_))) => return Err(error),
                 Err(error) if tries == RECONNECTS || (self.after == 0 && tries == 0) => return Err(error),
                 Err(_) => {

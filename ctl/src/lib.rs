@@ -7,10 +7,6 @@
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
-#[cfg(feature = "cli")]
-pub mod page;
-#[cfg(feature = "cli")]
-pub mod view;
 pub mod wire;
 
 /// The JSON Schema of a release plan.

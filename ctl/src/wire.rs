@@ -11,7 +11,6 @@ pub mod problem;
 pub mod report;
 pub mod service;
 pub mod task;
-pub mod words;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,12 +43,8 @@ pub struct Info {
     pub started_at: String,
     /// Seconds since then.
     pub uptime: u64,
-    /// The identity of the daemon: what it makes on the host carries it. A store that is restored in another
-    /// state directory belongs to another instance.
+    /// The id of the store: another store, another id.
     pub instance: String,
-    /// The epoch of the history, from 1: each restore of the store begins another one.
-    #[serde(default)]
-    pub epoch: u64,
     /// The runtimes that work here.
     pub runtimes: Vec<String>,
     /// What there is.

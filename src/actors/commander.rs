@@ -1,25 +1,21 @@
 //! What the rest of the program asks of the supervisor, and what it can find out by itself.
 
 use std::collections::{BTreeMap, HashSet};
-use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::{Addr, MailboxError};
 use async_trait::async_trait;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-use super::once::Once;
-use super::plan_supervisor::{CommandTask, ExecutePlan, Held, PlanSupervisor, ReplaceCatalog};
+use super::plan_supervisor::{CommandTask, Held, PlanSupervisor, ReplaceCatalog};
 use super::preview::preview;
-use super::resting::warnings;
 use super::stored_plan::{policy, stored_plan, unavailable};
 use super::{
-    Command, Commanded, Commander, ContainerView, Execute, GitRequest, PlanSize, Preparation, Preview,
-    Refused, Reloaded, Repository, Started, StoredPlan, Wait,
+    Command, Commanded, Commander, ContainerView, Execute, PlanSize, Preparation, Preview, Refused, Reloaded,
+    Repository, Started, StoredPlan,
 };
-use crate::artifact::git::repositories::RepositoryInfo;
 use crate::catalog::{Catalog, Service, ServiceId};
 use crate::clock;
 use crate::compile::compile;
@@ -27,14 +23,13 @@ use crate::executor::Executor;
 use crate::mistake::Mistake;
 use crate::plan::check::is_repository_name;
 use crate::plan::{Plan, check};
-use crate::store::{Change, Put, Store, StoreError};
+use crate::store::{Change, Store, StoreError};
 use crate::task::forecast::Forecast;
 use crate::task::host_event::HostEvent;
-use crate::task::request::FirstRequest;
 use crate::task::{Caller, TaskId};
 
 /// How the catalog is read: the daemon knows.
-pub type ReadCatalog = Arc<dyn Fn() -> Result<Catalog, Refused> + Send + Sync>;
+pub type ReadCatalog = Box<dyn Fn() -> Result<Catalog, Refused> + Send + Sync>;
 
 /// The way to the supervisor.
 pub struct Handle {
@@ -50,10 +45,8 @@ pub struct Handle {
     pub catalog: watch::Receiver<Arc<Catalog>>,
     /// Which active task holds which service.
     pub held: watch::Receiver<Held>,
-    /// Reads it anew. Blocking.
+    /// Reads it anew.
     pub read_catalog: ReadCatalog,
-    /// Held while it is read and replaced: the last one to be read stays.
-    pub reloading: tokio::sync::Mutex<()>,
     /// Set when the daemon shuts down.
     pub draining: Arc<AtomicBool>,
 }
@@ -84,12 +77,6 @@ impl Handle {
         let (catalog, executor) = (self.catalog.borrow().clone(), self.executor.clone());
         let work = move || check::read(&text, &catalog, &policy(&executor)).map(|plan| (plan, text));
         crate::blocking::run(work).await
-    }
-
-    /// What the first request with this key did, if this one repeats it.
-    fn first(&self, once: Option<&Once>) -> Result<Option<FirstRequest>, Refused> {
-        let Some(once) = once else { return Ok(None) };
-        once.first(&self.store.snapshot().map_err(|error| unavailable(&error))?)
     }
 
     /// The active tasks that hold any of these services, in words.
@@ -155,28 +142,13 @@ impl Commander for Handle {
         self.check(text).await.map(|(plan, _)| size(&plan)).map_err(Refused::PlanInvalid)
     }
 
-    async fn put_plan(
-        &self,
-        name: String,
-        text: Vec<u8>,
-        idempotency_key: Option<String>,
-        by: Caller,
-    ) -> Result<StoredPlan, Refused> {
+    async fn put_plan(&self, name: String, text: Vec<u8>, by: Caller) -> Result<StoredPlan, Refused> {
         if self.is_draining() {
             return Err(Refused::Draining);
         }
         if !is_plan_name(&name) {
             let text = format!("`{}` is no name for a plan: letters, digits, . _ and -", name.escape_debug());
             return Err(Refused::BadName(text));
-        }
-        let (plan, uid) = (name.clone(), by.uid);
-        let named = move || {
-            let once = idempotency_key.map(|key| Once::of_plan(uid, key, &plan, &text));
-            (once, text)
-        };
-        let (once, text) = crate::blocking::run(named).await;
-        if let Some(first) = self.first(once.as_ref())? {
-            return Ok(StoredPlan { revision: first.revision, is_new: false });
         }
         let (plan, text) = self.check(text).await.map_err(Refused::PlanInvalid)?;
         let size = size(&plan);
@@ -188,16 +160,9 @@ impl Commander for Handle {
             items: size.items,
             batches: size.batches,
             text,
-            key: once.clone().and_then(Once::keyed),
         };
         let committed = self.store.commit(vec![change]).await.map_err(|error| unavailable(&error))?;
-        if committed.put == Put::KeyReused {
-            // Another request with the key came in between.
-            self.first(once.as_ref())?;
-            return Err(Refused::Unavailable("the idempotency key was just used; try again".into()));
-        }
-        let (revision, is_new) = (committed.revision.unwrap_or_default(), committed.put == Put::Stored);
-        Ok(StoredPlan { revision, is_new })
+        Ok(StoredPlan { revision: committed.revision.unwrap_or_default(), size })
     }
 
     async fn delete_plan(&self, name: String, by: Caller) -> Result<(), Refused> {
@@ -209,19 +174,8 @@ impl Commander for Handle {
         self.store.commit(vec![change]).await.map(|_| ()).map_err(|error| unavailable(&error))
     }
 
-    async fn execute(&self, mut execute: Execute) -> Result<Started, Refused> {
-        let once = if execute.idempotency_key.is_some() {
-            let (store, asked) = (self.store.clone(), execute.clone());
-            let named = move || Once::of_execution(&store.snapshot()?, &asked);
-            crate::blocking::run(named).await.map_err(|error| unavailable(&error))?
-        } else {
-            None
-        };
-        let once = once.map(|(once, revision)| {
-            execute.revision = revision;
-            once
-        });
-        Self::mailbox(self.supervisor.send(ExecutePlan { execute, once }).await)
+    async fn execute(&self, execute: Execute) -> Result<Started, Refused> {
+        Self::mailbox(self.supervisor.send(execute).await)
     }
 
     async fn dry_run(&self, plan: String, revision: Option<u32>) -> Result<Preview, Refused> {
@@ -232,7 +186,6 @@ impl Commander for Handle {
         let services = deployments.iter().map(|spec| spec.service.id).collect();
         // What is in the way now: of a task that is yet to be.
         let mut problems = self.conflicts(&services)?;
-        let warnings = warnings(&snapshot, &services)?;
         let mut known = Vec::with_capacity(deployments.len());
         for spec in deployments {
             let seen = snapshot
@@ -244,7 +197,7 @@ impl Commander for Handle {
         let look = async move {
             let found = preview(&executor, known).await;
             problems.extend(found.problems);
-            Preview { revision: info.revision, warnings, problems, ..found }
+            Preview { revision: info.revision, problems, ..found }
         };
         self.on_host(look).await
     }
@@ -254,9 +207,7 @@ impl Commander for Handle {
     }
 
     async fn reload(&self, by: Option<Caller>) -> Result<Reloaded, Refused> {
-        let _only_one = self.reloading.lock().await;
-        let read = self.read_catalog.clone();
-        let catalog = Arc::new(crate::blocking::run(move || read()).await?);
+        let catalog = Arc::new((self.read_catalog)()?);
         let reloaded = Self::mailbox(self.supervisor.send(ReplaceCatalog { catalog, by }).await)?;
         self.sweep_containers();
         Ok(reloaded)
@@ -279,8 +230,7 @@ impl Commander for Handle {
             let created = repositories.create(&name).await;
             let created = created.map_err(|error| Refused::Host(error.to_string()))?;
             host_event(&store, HostEvent::RepositoryCreated { name, by }).await?;
-            executor.publish_repositories().await;
-            Ok(repository(created, &executor))
+            Ok(repository(created))
         };
         self.on_host(create).await?
     }
@@ -303,25 +253,8 @@ impl Commander for Handle {
 
     async fn repositories(&self) -> Result<Vec<Repository>, Refused> {
         let executor = self.executor.clone();
-        let work = move || {
-            let list =
-                executor.git.repositories().list().map_err(|error| Refused::Host(error.to_string()))?;
-            Ok(list.into_iter().map(|info| repository(info, &executor)).collect())
-        };
-        self.on_host(crate::blocking::run(work)).await?
-    }
-
-    async fn serve_git(&self, request: GitRequest, stream: UnixStream) -> Result<(), Refused> {
-        if !is_repository_name(&request.repository)
-            || !self.executor.git.repositories().path(&request.repository).exists()
-        {
-            return Err(Refused::NoSuchRepository(request.repository.escape_debug().to_string()));
-        }
-        let (executor, cancel) = (self.executor.clone(), CancellationToken::new());
-        // Whoever asked may hang up.
-        let _end = cancel.clone().drop_guard();
-        let served = self.on_host(async move { executor.git.serve(request, stream, &cancel).await }).await?;
-        served.map_err(|error| Refused::Host(error.to_string()))
+        let list = self.on_host(async move { executor.git.repositories().list().await }).await?;
+        Ok(list.map_err(|error| Refused::Host(error.to_string()))?.into_iter().map(repository).collect())
     }
 
     async fn containers(&self, service: ServiceId) -> Result<Vec<ContainerView>, Refused> {
@@ -348,10 +281,6 @@ impl Commander for Handle {
         self.executor.board.of(task)
     }
 
-    fn waits(&self, task: TaskId) -> Vec<Wait> {
-        self.executor.board.waits_of(task)
-    }
-
     fn holder(&self, service: ServiceId) -> Option<TaskId> {
         let task = self.held.borrow().get(&service).copied()?;
         // As in `conflicts`: a task at rest holds nothing, even if its actor is still ending.
@@ -369,11 +298,7 @@ async fn host_event(store: &Store, event: HostEvent) -> Result<(), Refused> {
     store.commit(vec![change]).await.map(|_| ()).map_err(|error| unavailable(&error))
 }
 
-fn repository(info: RepositoryInfo, executor: &Executor) -> Repository {
-    Repository {
-        name: info.name,
-        path: info.path.to_string_lossy().into_owned(),
-        branches: info.branches,
-        takes_pushes: executor.published.is_done(),
-    }
+fn repository(info: crate::artifact::git::repositories::RepositoryInfo) -> Repository {
+    let path: PathBuf = info.path;
+    Repository { name: info.name, path: path.to_string_lossy().into_owned(), branches: info.branches }
 }

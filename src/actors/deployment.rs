@@ -3,7 +3,6 @@
 //! Each step is derived from what is recorded, carried out, and its result recorded, until nothing
 //! is left. That is the whole course, with or without a crash in between.
 
-mod doubt;
 mod prepare;
 
 use std::cell::RefCell;
@@ -19,13 +18,13 @@ use super::guard;
 use super::ledger::Ledger;
 use super::prefetch::Prefetch;
 use crate::crashpoint::handling;
-use crate::executor::{Executor, Halt, Looked, Subject, Target};
+use crate::executor::{Executor, Halt, Subject, Target};
 use crate::store::{Expectation, StoreError};
 use crate::task::deployment::{Deployment, DeploymentStep, Hook};
 use crate::task::event::Event;
 use crate::task::operation::{OperationEnd, OperationState};
 use crate::task::state::TaskState;
-use crate::task::{Failure, Illegal};
+use crate::task::{Failure, Illegal, Task};
 
 /// A deployment tells its batch that nothing of it is going on any more.
 #[derive(Debug, Message)]
@@ -53,8 +52,6 @@ pub type Durable = futures_util::future::LocalBoxFuture<'static, Result<(), Stor
 pub(super) enum Stopped {
     /// The daemon or the task is being cut off: nothing more is recorded.
     Cut,
-    /// The same in the middle of a deed, which goes on: what, for people.
-    Left(String),
     /// The event came too late: the task was interrupted meanwhile.
     TooLate(Illegal),
     /// The store failed: the daemon is about to end.
@@ -68,7 +65,6 @@ impl From<Halt> for Stopped {
         match halt {
             Halt::Failed(failure) => Self::Failed(failure),
             Halt::Cut => Self::Cut,
-            Halt::Left(what) => Self::Left(what),
             // A crash like any other: the task is interrupted, and its resume looks at what was done.
             Halt::Lost(why) => std::panic::resume_unwind(Box::new(why)),
         }
@@ -133,8 +129,7 @@ impl actix::Handler<End> for DeploymentActor {
 pub(super) fn subject(ledger: &Ledger, deployment: usize, cancel: CancellationToken) -> Subject {
     let task = ledger.task();
     let spec = &task.deployments[deployment].spec;
-    let (service, way) = (spec.service.clone(), spec.way.clone());
-    Subject { task: task.id, nonce: task.nonce, deployment, service, way, cancel }
+    Subject { task: task.id, deployment, service: spec.service.clone(), way: spec.way.clone(), cancel }
 }
 
 /// The steps of a deployment.
@@ -232,39 +227,29 @@ impl Course {
     /// One operation: look, record the intent, act, record the result.
     async fn operate(self, operation: usize, intended: Expectation) -> Result<(), Stopped> {
         let deployment = self.subject.deployment;
-        let Some(mut target) = self.target(operation) else {
+        let Some(target) = self.target(operation) else {
             let text = "the container is no longer part of the service; this is a defect of deployd";
             let failure = Failure { code: "internal".into(), message: text.into(), log: Vec::new() };
             return Err(Stopped::Failed(failure));
         };
         let look = target.clone();
-        let mut looked = self.on_host(move |e, _| async move { e.look(&look).await }).await?;
-        self.renew(operation, &mut target, &mut looked)?;
-        let (evidence, to_release) = (looked.evidence(&self.subject.way), target.release.clone());
+        let looked = self.on_host(move |e, _| async move { e.look(&look).await.map_err(Halt::from) }).await?;
+        let (evidence, to_release) = (looked.evidence.clone(), target.release.clone());
         let intent = Event::OperationBegun { deployment, operation, evidence, to_release };
         let durable = self.ledger.record_expected(intent, intended).map_err(Stopped::TooLate)?;
         durable.await.map_err(Stopped::Store)?;
-        let end = self.carry_out(target, looked).await?;
+        let end: OperationEnd =
+            self.on_host(move |e, _| async move { e.operate(&target, &looked).await }).await?;
         self.note(Event::OperationEnded { deployment, operation, end })
     }
 
-    async fn carry_out(&self, target: Target, looked: Looked) -> Result<OperationEnd, Stopped> {
-        let end = self.on_host(move |e, _| async move { e.operate(&target, &looked).await }).await;
-        if let Err(Stopped::Left(note)) = end {
-            // Refused unless a user has cut it, as the cut itself.
-            self.note(Event::Noted { deployment: self.subject.deployment, note }).ok();
-            return Err(Stopped::Cut);
-        }
-        end
-    }
-
     fn target(&self, operation: usize) -> Option<Target> {
+        let index = self.subject.deployment;
         self.deployment(|deployment| {
             let op = deployment.operations.get(operation)?;
             let container = self.subject.service.container(&op.container)?.clone();
             let in_doubt = (op.state == OperationState::Interrupted).then(|| op.evidence.clone()).flatten();
-            let first = || self.executor.operation_id(&self.subject, operation);
-            let id = op.renewals.last().map_or_else(first, |renewal| renewal.id.clone());
+            let id = Task::operation_id(&self.executor.instance, self.subject.task, index, operation);
             let release = deployment.release.clone();
             Some(Target { subject: self.subject.clone(), container, id, release, in_doubt })
         })
@@ -355,7 +340,7 @@ impl Course {
     fn explain(&self, stopped: &Stopped) {
         let (task, service) = (self.subject.task, &self.subject.service.name);
         match stopped {
-            Stopped::Cut | Stopped::Left(_) => tracing::info!(%task, %service, "deployment was cut off"),
+            Stopped::Cut => tracing::info!(%task, %service, "deployment was cut off"),
             Stopped::TooLate(error) => tracing::debug!(%task, %service, %error, "deployment ended too late"),
             Stopped::Store(error) => tracing::error!(%task, %service, %error, "deployment lost the store"),
             Stopped::Failed(failure) => {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use crate::clock;
 use crate::metrics::{Ended, Metrics};
-use crate::store::{Change, Expectation, Snapshot, Store, StoreError, Urgency};
+use crate::store::{Change, Expectation, Store, StoreError, Urgency};
 use crate::task::event::Event;
 use crate::task::record;
 use crate::task::state::TaskState;
@@ -69,11 +69,6 @@ impl Ledger {
         event: Event,
     ) -> Result<impl Future<Output = Result<(), StoreError>> + use<>, Illegal> {
         self.write(event, Urgency::Noted)
-    }
-
-    /// What is on disk now.
-    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        self.inner.store.snapshot()
     }
 
     /// An event that will be waited for is about to be recorded: see [`Store::expect`].

@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use super::batch::Means;
 use super::guard::{self, ChildCrashed};
 use super::ledger::Ledger;
-use super::resting::warning;
 use super::task::{Crashed, Rested, TaskActor};
 use super::{Holder, Refused};
 use crate::catalog::{Catalog, ServiceId};
@@ -30,7 +29,6 @@ use crate::task::{Reason, TaskId};
 
 pub use catalog::ReplaceCatalog;
 pub use commands::CommandTask;
-pub use execute::ExecutePlan;
 
 /// Which active task holds which service.
 pub type Held = Arc<HashMap<ServiceId, TaskId>>;
@@ -162,6 +160,13 @@ impl PlanSupervisor {
 
 fn holder(service: ServiceId, claim: &Claim) -> Holder {
     Holder { service, task: claim.task, state: claim.state, user: claim.user.clone(), since: claim.since }
+}
+
+fn warning(claim: &Claim) -> String {
+    format!(
+        "task {} of {} over the same services is {}; resuming it later may leave wrong versions",
+        claim.task, claim.user, claim.state
+    )
 }
 
 impl Actor for PlanSupervisor {

@@ -26,8 +26,6 @@ pub struct Preview {
     pub batches: Vec<PreviewBatch>,
     /// How long all of it should take.
     pub expected: Expected,
-    /// What the user should know, and what would not fail.
-    pub warnings: Vec<String>,
     /// What would fail now.
     pub problems: Vec<String>,
 }
@@ -147,9 +145,7 @@ async fn look((place, service): (Place, &Service), executor: &Executor) -> Optio
 impl From<ContainerView> for Found {
     fn from(view: ContainerView) -> Self {
         let unseen = (view.state == "unknown").then_some(view.detail);
-        // One that is reloading its configuration runs all the while.
-        let running = matches!(view.state, "running" | "reloading");
-        Self { running, release: view.release.map(Release::Is), unseen }
+        Self { running: view.state == "running", release: view.release.map(Release::Is), unseen }
     }
 }
 

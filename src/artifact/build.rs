@@ -4,12 +4,10 @@
 //! what came out the first time. A build that outlives its daemon is joined by the next one: its
 //! directory has the name of its command.
 
-mod error;
 mod pack;
-mod room;
 mod stubborn;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -19,20 +17,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-pub use error::BuildError;
-
-use super::fetch::Limits;
 use super::git::{Git, GitError, Origin};
 use super::{Artifact, ArtifactStore, hex, sync_directory};
 use crate::catalog;
 use crate::crashpoint::point;
 use crate::spawn::command::{Command, Commands, Ended, Identity, Sandbox};
-use crate::spawn::output::{Hear, LastLines, say};
+use crate::spawn::{ExitStatus, SpawnError};
 
 /// How many lines of output a failure shows.
 const LOG_LINES: usize = 20;
-/// What its lines in a log begin with.
-const WHO: &str = "build";
 /// Where the build looks programs up.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -49,8 +42,6 @@ pub struct BuildRequest {
     pub environment: BTreeMap<String, String>,
     /// By what this build is known.
     pub identity: Identity,
-    /// Maximum number of bytes of what it prints that are kept.
-    pub printed: u64,
 }
 
 /// What came out.
@@ -62,13 +53,53 @@ pub struct Built {
     pub reused: bool,
 }
 
+/// Why nothing was built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The command failed.
+    #[error("the build failed: its command {status}; `deployctl logs` has all that it said")]
+    Failed {
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said last.
+        last_lines: Vec<String>,
+    },
+    /// It took too long.
+    #[error(
+        "the build was ended: it took longer than {seconds} s; raise build.timeout in the catalog, or see in `deployctl logs` where it hangs"
+    )]
+    TimedOut {
+        /// The limit.
+        seconds: u64,
+    },
+    /// The output is missing or can't be packed.
+    #[error("the build's output can't be used: {0}; mend build.command or build.output in the catalog")]
+    Output(String),
+    /// The command was not started.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// The commit could not be checked out.
+    #[error(transparent)]
+    Git(GitError),
+    /// There is nobody to build as.
+    #[error("cannot build: {0}; create the user, or name another one by build.user in the catalog")]
+    User(String),
+    /// The system refused.
+    #[error(
+        "cannot prepare the build: {0}; see that the disk of the state directory is writable and has room"
+    )]
+    Io(#[from] io::Error),
+    /// The task was cut off.
+    #[error("the build was cancelled")]
+    Cancelled,
+}
+
 /// Builds commits.
 pub struct Builder {
     commands: Arc<dyn Commands>,
     store: Arc<ArtifactStore>,
     git: Arc<Git>,
     work: PathBuf,
-    limits: Limits,
     under_way: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -80,7 +111,6 @@ impl Builder {
         store: Arc<ArtifactStore>,
         git: Arc<Git>,
         work: PathBuf,
-        limits: Limits,
     ) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o711).create(&work)?;
         fs::set_permissions(&work, fs::Permissions::from_mode(0o711))?;
@@ -92,7 +122,7 @@ impl Builder {
                 stubborn::remove(&path)?;
             }
         }
-        Ok(Self { commands, store, git, work, limits, under_way: Mutex::default() })
+        Ok(Self { commands, store, git, work, under_way: Mutex::default() })
     }
 
     /// Builds a commit, or finds what was built of it before.
@@ -100,7 +130,7 @@ impl Builder {
         &self,
         request: BuildRequest,
         cancel: &CancellationToken,
-        hear: Arc<dyn Hear>,
+        on_line: &mut (dyn FnMut(String) + Send),
     ) -> Result<Built, BuildError> {
         let key = key(&request.commit, &request.definition);
         let lock = self.lock(&key);
@@ -115,7 +145,7 @@ impl Builder {
             return Ok(Built { artifact, reused: true });
         }
         let directory = self.work.join(format!("{}.tmp", request.identity.name));
-        let built = self.build_in(&directory, &request, cancel, hear).await;
+        let built = self.build_in(&directory, &request, cancel, on_line).await;
         // Without one it may go on without us, or have failed: until that is recorded, it is what it is.
         let artifact = built?;
         self.remember(&key, &artifact)?;
@@ -144,34 +174,29 @@ impl Builder {
         directory: &Path,
         request: &BuildRequest,
         cancel: &CancellationToken,
-        hear: Arc<dyn Hear>,
+        on_line: &mut (dyn FnMut(String) + Send),
     ) -> Result<Artifact, BuildError> {
         let user = build_user(request.definition.user.as_deref())?;
         let source = directory.join("src");
         // What was begun without its directory, as before a restore, has nothing to be joined for.
         if directory.exists() && self.commands.is_begun(&request.identity).await? {
-            say(&hear, WHO, "(picked up again: it was begun before the daemon was restarted)").await;
+            on_line("(picked up again: it was begun before the daemon was restarted)".into());
         } else {
             self.discard(&request.identity.name).await;
             self.check_out(directory, request, user.as_ref(), cancel).await?;
         }
-        self.run(directory, request, user, cancel, hear).await?;
+        self.run(directory, request, user, cancel, on_line).await?;
         let (store, output) = (self.store.clone(), request.definition.output.clone());
-        let (limits, cut) = (self.limits, cancel.clone());
-        let pack = crate::blocking::run(move || {
+        crate::blocking::run(move || {
             let part = store.part_path();
-            let mut room = room::Room::new(limits, &store.root, &cut);
-            let packed = pack::pack(&source, &output, &part, &mut room).map_err(BuildError::from);
+            let packed = pack::pack(&source, &output, &part).map_err(BuildError::Output);
             let adopted = packed.and_then(|()| store.adopt(&part).map_err(BuildError::Io));
             if adopted.is_err() {
                 fs::remove_file(&part).ok();
             }
             adopted
-        });
-        tokio::select! {
-            packed = pack => packed,
-            () = cancel.cancelled() => Err(BuildError::Cancelled),
-        }
+        })
+        .await
     }
 
     async fn check_out(
@@ -206,7 +231,7 @@ impl Builder {
         request: &BuildRequest,
         user: Option<User>,
         cancel: &CancellationToken,
-        hear: Arc<dyn Hear>,
+        on_line: &mut (dyn FnMut(String) + Send),
     ) -> Result<(), BuildError> {
         let text = |name: &str| directory.join(name).to_string_lossy().into_owned();
         let mut environment = BTreeMap::from([
@@ -220,7 +245,6 @@ impl Builder {
         environment.insert("DEPLOYD_COMMIT".into(), request.commit.clone());
         let timeout = request.definition.timeout;
         let command = Command {
-            who: WHO,
             argv: request.definition.command.clone(),
             environment,
             directory: directory.join("src"),
@@ -231,27 +255,20 @@ impl Builder {
                 directory: directory.to_path_buf(),
                 network: request.definition.network,
             },
-            output: request.printed,
             identity: Some(request.identity.clone()),
             over: None,
         };
-        let last = LastLines::new(LOG_LINES, Some(hear));
-        let stop = cancel.child_token();
-        let run = self.commands.run(command, &stop, last.clone());
-        tokio::pin!(run);
-        let ended = tokio::select! {
-            ended = &mut run => ended?,
-            free = room::exhausted(&self.work) => {
-                stop.cancel();
-                run.await?;
-                // With everything that it has written.
-                self.discard(&request.identity.name).await;
-                return Err(BuildError::DiskFull { free });
+        let mut last_lines = VecDeque::new();
+        let mut keep = |line: String| {
+            if last_lines.len() == LOG_LINES {
+                last_lines.pop_front();
             }
+            last_lines.push_back(line.clone());
+            on_line(line);
         };
-        match ended {
+        match self.commands.run(command, cancel, &mut keep).await? {
             Ended::Exited(status) if status.is_success() => Ok(()),
-            Ended::Exited(status) => Err(BuildError::Failed { status, last_lines: last.get() }),
+            Ended::Exited(status) => Err(BuildError::Failed { status, last_lines: last_lines.into() }),
             Ended::TimedOut => Err(BuildError::TimedOut { seconds: timeout.as_secs() }),
             Ended::Cancelled => Err(BuildError::Cancelled),
         }

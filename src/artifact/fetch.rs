@@ -1,8 +1,6 @@
 //! Downloads: streamed, hashed on the way, resumed when cut, retried where that is worth it.
 
 mod download;
-mod local;
-mod part;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +9,6 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Artifact, ArtifactStore};
-use crate::foreign::Reader;
 use crate::plan::check::Policy;
 use crate::tls::Clients;
 use download::Download;
@@ -192,7 +189,6 @@ pub struct Fetcher {
     policy: Policy,
     timeouts: Timeouts,
     clients: Clients,
-    reader: Reader,
     /// Who comes second waits for the first, and finds what it fetched.
     under_way: Mutex<HashMap<FetchRequest, Single>>,
 }
@@ -207,7 +203,6 @@ impl Fetcher {
         limits: Limits,
         policy: Policy,
         timeouts: Timeouts,
-        reader: Reader,
     ) -> Result<Self, reqwest::Error> {
         let clients = Clients::new(move || {
             reqwest::Client::builder()
@@ -217,7 +212,7 @@ impl Fetcher {
                 .read_timeout(timeouts.idle)
                 .user_agent(concat!("deployd/", env!("CARGO_PKG_VERSION")))
         })?;
-        Ok(Self { store, limits, policy, timeouts, clients, reader, under_way: Mutex::default() })
+        Ok(Self { store, limits, policy, timeouts, clients, under_way: Mutex::default() })
     }
 
     /// Fetches a package, or finds it if it is here already.
@@ -256,8 +251,7 @@ impl Fetcher {
     pub async fn probe(&self, uri: &str) -> Result<(), String> {
         let shown = super::mask_url(uri);
         let bytes = if let Some(path) = uri.strip_prefix("file://") {
-            let head = self.reader.head(path.into()).await;
-            head.map_err(|error| format!("{shown}: {error}"))?.bytes
+            std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?.len()
         } else {
             let answer = self.clients.of(uri)?.head(uri).send().await;
             // Not the error's own words: the address stands in them, with its credentials.

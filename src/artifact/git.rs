@@ -6,13 +6,7 @@
 
 mod address;
 mod command;
-mod error;
-mod far;
-mod local;
-pub mod publish;
 pub mod repositories;
-pub mod serve;
-mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -28,10 +22,8 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::{free_space, hex, mask_url};
-use crate::spawn::dialogue::Dialogues;
+use address::Address;
 use command::GitCommand;
-pub use error::GitError;
-pub use local::GIT_USER;
 use repositories::Repositories;
 pub use repositories::repository_names;
 
@@ -83,15 +75,99 @@ enum Depth {
     History,
 }
 
+/// Why git could not do something.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum GitError {
+    /// git is missing.
+    #[error("cannot run git: {0}; install the package git on this host")]
+    Missing(String),
+    /// No such branch.
+    #[error("{origin} has no branch {branch}{}", branches(.others))]
+    NoBranch {
+        /// The repository.
+        origin: String,
+        /// The branch.
+        branch: String,
+        /// What it has.
+        others: Vec<String>,
+    },
+    /// No such commit on the branch.
+    #[error(
+        "commit {commit} is not on branch {branch} of {origin}; push it there, or leave compileRepoCommit out"
+    )]
+    NoCommit {
+        /// The repository.
+        origin: String,
+        /// The branch.
+        branch: String,
+        /// The commit.
+        commit: String,
+    },
+    /// git said no.
+    #[error("cannot {what} {origin}: {said}; see that this host reaches it and may read it")]
+    Failed {
+        /// What was tried.
+        what: &'static str,
+        /// The repository.
+        origin: String,
+        /// git's own words.
+        said: String,
+    },
+    /// It took too long.
+    #[error(
+        "cannot {what} {origin}: git took longer than {seconds} s; see why it is slow, or raise timeouts.git"
+    )]
+    TimedOut {
+        /// What was tried.
+        what: &'static str,
+        /// The repository.
+        origin: String,
+        /// The limit.
+        seconds: u64,
+    },
+    /// The tree is too large.
+    #[error(
+        "cannot check out {origin}: the commit has more than {MAX_FILES} files, or {MAX_BYTES} bytes; build it elsewhere, and deploy the package"
+    )]
+    TooLarge {
+        /// The repository.
+        origin: String,
+    },
+    /// The disk is full.
+    #[error(
+        "cannot check out {origin}: {missing} bytes of disk space are missing; make room and execute the plan anew"
+    )]
+    NoSpace {
+        /// The repository.
+        origin: String,
+        /// How much.
+        missing: u64,
+    },
+    /// The system refused.
+    #[error("cannot {what}: {why}; see that the disk of the state directory is writable and has room")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        why: String,
+    },
+    /// The task was cut off.
+    #[error("git was cancelled")]
+    Cancelled,
+}
+
+fn branches(branches: &[String]) -> String {
+    match branches {
+        [] => "; it has no branch at all: push to it first".into(),
+        branches => format!("; its branches: {}", branches.join(", ")),
+    }
+}
+
 /// Commits of repositories.
 pub struct Git {
     repositories: Repositories,
     cache: PathBuf,
     timeout: Duration,
-    /// The server's side of git, as other users.
-    dialogues: Arc<dyn Dialogues>,
-    /// Permits for those who push and fetch.
-    served: tokio::sync::Semaphore,
     /// One fetch at a time for each origin.
     locks: Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -99,19 +175,12 @@ pub struct Git {
 impl Git {
     /// Git with built-in repositories and a cache of others in these directories; no command takes longer
     /// than `timeout`.
-    pub fn open(
-        repositories: PathBuf,
-        cache: PathBuf,
-        timeout: Duration,
-        dialogues: Arc<dyn Dialogues>,
-    ) -> io::Result<Self> {
+    pub fn open(repositories: PathBuf, cache: PathBuf, timeout: Duration) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(&repositories)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&cache)?;
-        settings::write(&cache, &repositories)?;
+        command::write_config(&cache)?;
         let repositories = Repositories::new(repositories, cache.clone());
-        repositories.take_over()?;
-        let served = tokio::sync::Semaphore::new(serve::AT_ONCE);
-        Ok(Self { repositories, cache, timeout, dialogues, served, locks: Mutex::default() })
+        Ok(Self { repositories, cache, timeout, locks: Mutex::default() })
     }
 
     /// The built-in repositories.
@@ -182,10 +251,10 @@ impl Git {
         cancel: &CancellationToken,
     ) -> Result<String, GitError> {
         let shown = origin.shown();
-        let far = self.far(origin, cancel).await?;
-        let git = GitCommand { environment: far.environment(), ..self.command(&shown, cancel) };
-        let list = ["ls-remote", "--heads", "--end-of-options", far.address()];
-        let heads = self.ask("read", &git, None, &list, &far).await?;
+        let address = Address::of(&origin.address());
+        let git = GitCommand { environment: address.environment(), ..self.command(&shown, cancel) };
+        let list = ["ls-remote", "--heads", "--end-of-options", &address.plain];
+        let heads = git.text("read", None, &list).await?;
         let branches: Vec<(&str, &str)> =
             heads.lines().filter_map(|line| line.split_once("\trefs/heads/")).collect();
         if let Some((tip, _)) = branches.iter().find(|(_, known)| *known == branch) {
@@ -218,8 +287,8 @@ impl Git {
         cancel: &CancellationToken,
     ) -> Result<(), GitError> {
         let shown = origin.shown();
-        let far = self.far(origin, cancel).await?;
-        let git = GitCommand { environment: far.environment(), ..self.command(&shown, cancel) };
+        let address = Address::of(&origin.address());
+        let git = GitCommand { environment: address.environment(), ..self.command(&shown, cancel) };
         // An earlier fetch may have been cut before it had anything.
         let is_new = !["refs/deployd", "packed-refs"].iter().any(|name| cache.join(name).exists());
         if !cache.join("HEAD").exists() {
@@ -235,8 +304,8 @@ impl Git {
             Depth::History if is_shallow => fetch.push("--unshallow"),
             _ => {}
         }
-        fetch.extend(["--end-of-options", far.address(), refspec]);
-        self.ask("fetch from", &git, Some(cache), &fetch, &far).await.map(|_| ())
+        fetch.extend(["--end-of-options", &address.plain, refspec]);
+        git.line("fetch from", Some(cache), &fetch).await.map(|_| ())
     }
 
     /// Fetches a commit that was resolved before: the cache was begun anew since, and the branch has moved on.

@@ -5,16 +5,31 @@ mod run;
 
 use std::collections::HashMap;
 
+use super::generated_name;
 use super::parse::is_name;
 use super::{Build, Catalog, Container, Engine, Hooks, RuntimeKind, Service, ServiceId};
-use super::{generated_name, keys};
 use crate::mistake::{FileMistake, similar};
-use crate::reading::{Entries, Fields, Mistakes, get};
+use crate::reading::{Entries, Mistakes, get};
 use crate::yaml::{self, Place, Spanned};
+use fields::Fields;
 
 /// A longer file is refused.
-pub const MAX_BYTES: usize = 1 << 20;
+const MAX_BYTES: usize = 1 << 20;
 
+const SERVICE_KEYS: [&str; 12] = [
+    "serviceId",
+    "name",
+    "description",
+    "runtime",
+    "containers",
+    "run",
+    "health",
+    "build",
+    "hooks",
+    "sharedPaths",
+    "releases",
+    "stripComponents",
+];
 const RUNTIMES: [&str; 5] = ["auto", "process", "systemd", "podman", "docker"];
 
 /// A file of the catalog.
@@ -57,7 +72,7 @@ pub fn read(sources: &[Source], host: &Host<'_>) -> Result<Catalog, Vec<FileMist
         let mut found = Mistakes::default();
         match yaml::parse(&source.text, MAX_BYTES) {
             Ok(root) => {
-                if let Some(entries) = found.root(&root, &keys::SERVICE) {
+                if let Some(entries) = found.map(&root, "", &SERVICE_KEYS) {
                     unique.check(entries, &source.file, &mut found);
                     if let Some(service) = service(root.place, entries, host, &mut found) {
                         unique.check_names(root.place, &service, &source.file, &mut found);
@@ -85,14 +100,6 @@ impl Unique {
         for key in ["serviceId", "name"] {
             let Some(node) = get(entries, key) else { continue };
             let crate::yaml::Kind::Scalar { text, .. } = &node.kind else { continue };
-            // One number has many spellings: `7`, `07`, `0x7`.
-            let text = node
-                .integer()
-                .filter(|_| key == "serviceId")
-                .map_or_else(|| text.clone(), |id| id.to_string());
-            if node.is_empty() {
-                continue;
-            }
             if let Some(other) = self.seen.insert((key, text.clone()), file.to_string()) {
                 let text = format!("{key} {} stands in {other} already", text.escape_debug());
                 mistakes.add(node.place, key, text);
@@ -131,13 +138,12 @@ fn service(place: Place, entries: Entries<'_>, host: &Host<'_>, mistakes: &mut M
     check_name(name.as_ref(), "name", fields.mistakes);
     let description = fields.text("description").map(|text| text.value);
     let runtime = runtime(&mut fields, host);
-    let keep_releases =
-        fields.section("releases", &keys::RELEASES, |releases| releases.count("keep", 1, 10_000));
-    let strip_components = fields.count("stripComponents", 0, 16);
+    let keep_releases = fields.section("releases", &["keep"], |releases| releases.number("keep", 1, 10_000));
+    let strip_components = fields.number("stripComponents", 0, 16);
     let shared_paths = fields.shared_paths();
     let containers = containers(&mut fields, runtime);
     let units_only = containers.iter().flatten().all(|(_, container)| container.unit.is_some());
-    let run = if units_only && fields.get("run").is_none() {
+    let run = if units_only && get(fields.entries, "run").is_none() {
         fields.units_only();
         Some(None)
     } else {
@@ -216,7 +222,8 @@ fn containers(fields: &mut Fields<'_, '_>, runtime: Option<RuntimeKind>) -> Opti
     let mut containers = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
         let path = format!("containers[{index}]");
-        let Some(entries) = fields.mistakes.map(node, &path, &keys::CONTAINER) else { continue };
+        let known = ["name", "labels", "environment", "unit"];
+        let Some(entries) = fields.mistakes.map(node, &path, &known) else { continue };
         let mut fields = Fields { place: node.place, path, entries, mistakes: fields.mistakes };
         let unit = fields.unit(runtime);
         let name = fields.required_text("name");
@@ -235,12 +242,13 @@ fn containers(fields: &mut Fields<'_, '_>, runtime: Option<RuntimeKind>) -> Opti
 }
 
 fn build(fields: &mut Fields<'_, '_>, host: &Host<'_>) -> Option<Option<Build>> {
-    if fields.get("build").is_none() {
+    if get(fields.entries, "build").is_none() {
         return Some(None);
     }
+    let known = ["command", "output", "timeout", "environment", "user", "network", "limits"];
     fields
-        .section("build", &keys::BUILD, |build| {
-            let command = build.required("command").and_then(|_| build.command("command"));
+        .section("build", &known, |build| {
+            let command = build.command("command", true);
             let user = build.user(host, false);
             let output = build.required_text("output");
             if let Some(output) = &output
@@ -252,8 +260,7 @@ fn build(fields: &mut Fields<'_, '_>, host: &Host<'_>) -> Option<Option<Build>> 
             }
             let timeout = build.duration("timeout", 30 * 60_000);
             let environment = build.environment("environment");
-            let (network, limits) =
-                (build.truth("network").unwrap_or(false), build.limits(Some(host.best_runtime())));
+            let (network, limits) = (build.truth("network"), build.limits(Some(host.best_runtime())));
             let (command, user, output) = (command?, user?, output?.value);
             Some(Build { command, user, output, timeout, environment, network, limits })
         })?
@@ -261,11 +268,11 @@ fn build(fields: &mut Fields<'_, '_>, host: &Host<'_>) -> Option<Option<Build>> 
 }
 
 fn hooks(fields: &mut Fields<'_, '_>) -> Option<Hooks> {
-    if fields.get("hooks").is_none() {
+    if get(fields.entries, "hooks").is_none() {
         return Some(Hooks::default());
     }
-    fields.section("hooks", &keys::HOOKS, |hooks| Hooks {
-        pre_deploy: hooks.command("preDeploy"),
-        post_deploy: hooks.command("postDeploy"),
+    fields.section("hooks", &["preDeploy", "postDeploy"], |hooks| Hooks {
+        pre_deploy: hooks.command("preDeploy", false),
+        post_deploy: hooks.command("postDeploy", false),
     })
 }

@@ -39,10 +39,10 @@ pub fn size(text: &str) -> Option<u64> {
     let amount: u64 = text[..digits].parse().ok()?;
     let shift = match &text[digits..] {
         "" => 0,
-        "K" | "KiB" => 10,
-        "M" | "MiB" => 20,
-        "G" | "GiB" => 30,
-        "T" | "TiB" => 40,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
         _ => return None,
     };
     amount.checked_mul(1 << shift)
@@ -142,7 +142,6 @@ mod tests {
     #[test]
     fn sizes() {
         assert_eq!(size("512M"), Some(512 << 20));
-        assert_eq!(size("1GiB"), size("1G"));
         assert_eq!(size("7"), Some(7));
         for text in ["", "M", "1X", "-1", "99999999999999T"] {
             assert_eq!(size(text), None, "{text}");

@@ -3,16 +3,12 @@
 use std::time::Duration;
 
 use actix_web::web;
-use deployctl::wire::service::CreateRepository;
-use deployctl::wire::task::{Execute, Resume, Stop};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::problem::Fault;
 use crate::plan::parse::MAX_BYTES;
-use crate::reading::Key;
 
 /// The largest JSON body.
 const MAX_JSON: usize = 64 << 10;
@@ -47,34 +43,8 @@ pub async fn plan(body: web::Payload) -> Result<PlanText, Fault> {
     Ok(PlanText { bytes, share })
 }
 
-/// A JSON body.
-pub trait Body: DeserializeOwned {
-    /// Its members, each with what to do instead of leaving its value empty.
-    const MEMBERS: &'static [Key];
-}
-
-impl Body for Execute {
-    const MEMBERS: &'static [Key] = &[
-        Key::new("plan", "write the plan's name"),
-        Key::new("revision", "leave it out to execute the newest revision"),
-        Key::new("dryRun", "leave it out to execute the plan"),
-    ];
-}
-
-impl Body for Stop {
-    const MEMBERS: &'static [Key] = &[Key::new("now", "leave it out to let what is going on finish")];
-}
-
-impl Body for Resume {
-    const MEMBERS: &'static [Key] = &[Key::new("force", "leave it out to resume only what nobody changed")];
-}
-
-impl Body for CreateRepository {
-    const MEMBERS: &'static [Key] = &[Key::new("name", "write the repository's name")];
-}
-
-/// Reads JSON; `None` when there is no body.
-pub async fn json<T: Body>(body: web::Payload) -> Result<Option<T>, Fault> {
+/// Reads JSON; `None` when the body is empty.
+pub async fn json<T: DeserializeOwned>(body: web::Payload) -> Result<Option<T>, Fault> {
     let too_large =
         || Fault::TooLarge(format!("the body is larger than {MAX_JSON} bytes; see GET /v1/openapi.json"));
     let bytes = read(body, MAX_JSON, too_large, |_| Ok(())).await?;
@@ -84,29 +54,11 @@ pub async fn json<T: Body>(body: web::Payload) -> Result<Option<T>, Fault> {
     let bad = |error| {
         Fault::BadRequest(format!("the body is not what is expected: {error}; see GET /v1/openapi.json"))
     };
-    refuse_empty(&bytes, T::MEMBERS)?;
     serde_json::from_slice(&bytes).map(Some).map_err(bad)
 }
 
-/// As in a plan, a member without a value is refused: it must not mean more than its author meant.
-fn refuse_empty(bytes: &[u8], members: &[Key]) -> Result<(), Fault> {
-    // What is not an object of known members is refused afterwards, with its place.
-    let Ok(Value::Object(body)) = serde_json::from_slice(bytes) else { return Ok(()) };
-    for member in members {
-        let is_empty = match body.get(member.name) {
-            Some(Value::Null) => true,
-            Some(Value::String(text)) => text.trim().is_empty(),
-            _ => false,
-        };
-        if is_empty && let Some(text) = member.emptiness() {
-            return Err(Fault::BadRequest(text));
-        }
-    }
-    Ok(())
-}
-
 /// As [`json`], where there has to be a body.
-pub async fn required<T: Body>(body: web::Payload) -> Result<T, Fault> {
+pub async fn required<T: DeserializeOwned>(body: web::Payload) -> Result<T, Fault> {
     json(body).await?.ok_or_else(|| Fault::BadRequest("the body is empty; JSON is expected".into()))
 }
 

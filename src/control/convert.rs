@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use deployctl::wire;
 use deployctl::wire::report::{Artifact, Deployment, Failure, Operation, Report};
 use deployctl::wire::task::{
-    Batch, DeploymentCounts, OperationCounts, OperationWait, Progress, Task, TaskStatus, Usual, Waiting,
+    Batch, DeploymentCounts, OperationCounts, Progress, Task, TaskStatus, Usual, Waiting,
 };
 
-use crate::actors::{ContainerView, Preparation, Wait};
+use crate::actors::{ContainerView, Preparation};
 use crate::catalog::Service;
 use crate::store::StoredEvent;
 use crate::task::deployment::{self, DeploymentState, DeploymentStep};
@@ -60,19 +60,17 @@ pub fn task(summary: TaskSummary) -> Task {
             },
             operations: OperationCounts { total: p.operations, done: p.operations_done },
         },
-        possible: summary.state.possible().iter().map(|verb| (*verb).into()).collect(),
-        idempotency_key: None,
+        possible: summary.state.possible().iter().map(ToString::to_string).collect(),
         warnings: Vec::new(),
     }
 }
 
 /// A task and what it waits for; `usual` knows how long deployments take, `preparations` how far they
-/// are, by their index, and `waits` what their operations wait for.
+/// are, by their index.
 pub fn status(
     task_: &task::Task,
     usual: impl Fn(&deployment::DeploymentSpec) -> Option<Forecast>,
     preparations: &BTreeMap<usize, Preparation>,
-    waits: &[Wait],
 ) -> TaskStatus {
     let batches = task_.batches.iter().map(|batch| {
         let mut counts = DeploymentCounts::default();
@@ -102,11 +100,7 @@ pub fn status(
         batches: batches.collect(),
         waiting_for: going_on
             .iter()
-            .map(|(index, it, usual)| {
-                let theirs = waits.iter().filter(|wait| wait.deployment == *index);
-                let operations = theirs.map(operation_wait).collect();
-                Waiting { operations, ..waiting(it, *usual, preparations.get(index)) }
-            })
+            .map(|(index, it, usual)| waiting(it, *usual, preparations.get(index)))
             .collect(),
         quiet_at: quiet.map(|quiet| time(quiet.0)),
         quiet_by: quiet.map(|quiet| time(quiet.1)),
@@ -142,22 +136,6 @@ fn waiting(
             bytes: it.bytes,
             total: it.total,
             line: it.line.clone(),
-        }),
-        operations: Vec::new(),
-    }
-}
-
-fn operation_wait(wait: &Wait) -> OperationWait {
-    OperationWait {
-        container: wait.container.clone(),
-        doing: wait.doing.name().into(),
-        since: time(wait.since),
-        unit: wait.standing.clone().map(|it| wire::task::UnitStanding {
-            name: it.name,
-            active_state: it.active,
-            sub_state: it.sub,
-            status_text: it.text,
-            waiting_job: it.job,
         }),
     }
 }
@@ -218,23 +196,10 @@ fn operation(operation: &operation::Operation) -> Operation {
         finished_at: operation.finished_at.map(time),
         from_release: operation.from_release().map(str::to_string),
         to_release: operation.to_release.clone(),
-        detail: detail(operation),
+        detail: operation.detail.clone(),
         settled: operation.settled.map(|settled| settled_name(settled).into()),
-        forced: operation.renewals.iter().any(|renewal| renewal.forced),
-        earlier_ids: operation.renewals.iter().map(|renewal| renewal.earlier.clone()).collect(),
-        operation_id: operation.renewals.last().map(|renewal| renewal.id.clone()),
         error: operation.error.as_ref().map(failure),
     }
-}
-
-/// What it came to, and why it began anew.
-fn detail(operation: &operation::Operation) -> String {
-    let anew = operation.renewals.iter().map(|renewal| {
-        let how = if renewal.forced { "forced" } else { "begun anew" };
-        format!("{how}: {}", renewal.why)
-    });
-    let said = Some(operation.detail.clone()).filter(|detail| !detail.is_empty());
-    said.into_iter().chain(anew).collect::<Vec<_>>().join("; ")
 }
 
 /// How doubt was settled.

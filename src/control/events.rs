@@ -53,15 +53,11 @@ pub async fn stream(
     {
         return Err(Refused::NoSuchTask(task).into());
     }
-    let after = last.unwrap_or(0);
-    if let Some(first) = state.store.snapshot()?.go_on_after(after)? {
-        return Err(Fault::HistoryRestored { after, first });
-    }
     let reader = Reader {
         store: state.store.clone(),
         grown: state.store.watch(),
         end: end.get_ref().clone(),
-        after,
+        after: last.unwrap_or(0),
         task,
         follow: query.follow.unwrap_or(true),
         names: Names::default(),

@@ -1,10 +1,8 @@
 //! What a Prometheus reads.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
-use futures_util::future::join_all;
 
 use super::ControlState;
 use super::problem::Fault;
@@ -13,23 +11,6 @@ use crate::metrics::Seen;
 use crate::task::state::TaskState;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Containers that take longer to look at, because systemd or an engine does not answer, are left out.
-const LOOK: Duration = Duration::from_secs(5);
-
-/// How many containers each service has in each state.
-async fn containers(state: &ControlState) -> BTreeMap<(String, &'static str), u64> {
-    let catalog = state.commander.catalog();
-    let looks = catalog.services().map(async |service| {
-        let found = state.commander.containers(service.id).await.unwrap_or_default();
-        found.into_iter().map(|container| (service.name.clone(), container.state)).collect::<Vec<_>>()
-    });
-    let mut counts = BTreeMap::new();
-    for key in join_all(looks).await.into_iter().flatten() {
-        *counts.entry(key).or_insert(0) += 1;
-    }
-    counts
-}
 
 /// `GET /metrics`
 pub async fn metrics(state: web::Data<ControlState>) -> Result<HttpResponse, Fault> {
@@ -45,7 +26,6 @@ pub async fn metrics(state: web::Data<ControlState>) -> Result<HttpResponse, Fau
         active,
         oldest_drain: Duration::from_micros(age),
         artifact_bytes: state.commander.artifact_bytes().await?,
-        containers: tokio::time::timeout(LOOK, containers(&state)).await.ok(),
     };
     let text = state.store.metrics().text(&seen).expect("a string takes any text");
     Ok(HttpResponse::Ok().content_type(OPENMETRICS).body(text))

@@ -56,27 +56,22 @@ pub struct Peer {
 /// Finds out who has connected. Without a [`Peer`], every request is refused; without a place, the
 /// connection is ended.
 pub fn on_connect(stream: &UnixStream, data: &mut Extensions, access: &Access, places: &Arc<Places>) {
-    let Some((caller, role)) = credentials(stream, access) else { return };
-    let Some(place) = places.take(caller.uid, role) else {
-        shutdown(stream.as_raw_fd(), Shutdown::Both).ok();
-        return;
-    };
-    data.insert(place);
-    data.insert(Peer { caller, role });
-}
-
-/// Who is at the other end of a connection, and what they may do; `None`: the kernel does not say.
-pub fn credentials(stream: &UnixStream, access: &Access) -> Option<(Caller, Option<Role>)> {
-    let credentials = stream.peer_cred().ok()?;
+    let Ok(credentials) = stream.peer_cred() else { return };
     let groups = groups_of(stream);
     let uid = Uid::from_raw(credentials.uid());
     let groups: Vec<Gid> = groups.into_iter().chain([Gid::from_raw(credentials.gid())]).collect();
     let role = access.role(uid, &groups);
+    let Some(place) = places.take(uid.as_raw(), role) else {
+        shutdown(stream.as_raw_fd(), Shutdown::Both).ok();
+        return;
+    };
+    data.insert(place);
     let pid = credentials.pid();
     let user = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
     let program = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok());
     let program = program.map(|program| program.trim_end().escape_debug().to_string());
-    Some((Caller { uid: uid.as_raw(), user, pid, program }, role))
+    let caller = Caller { uid: uid.as_raw(), user, pid, program };
+    data.insert(Peer { caller, role });
 }
 
 /// The caller of an admitted request.

@@ -5,7 +5,6 @@ use deployctl::wire::plan::{Plan, PlanCheck, PlanList};
 use serde::Deserialize;
 
 use super::body::{self, PlanText};
-use super::once;
 use super::peer::caller;
 use super::problem::{Fault, plan_error};
 use super::{ControlState, convert};
@@ -53,13 +52,10 @@ pub async fn create(
     let name =
         name.ok_or_else(|| Fault::BadRequest("the plan's name is missing: POST /v1/plans?name=…".into()))?;
     let PlanText { bytes, share: _share } = body::plan(body).await?;
-    let stored =
-        state.commander.put_plan(name.clone(), bytes, once::key(&request)?, caller(&request)?).await?;
+    let stored = state.commander.put_plan(name.clone(), bytes, caller(&request)?).await?;
     let found = state.store.snapshot()?.plan(&name, Some(stored.revision))?;
     let info = found.ok_or(Refused::NoSuchPlan(name))?;
-    let mut answer = if stored.is_new { HttpResponse::Created() } else { HttpResponse::Ok() };
-    let location = format!("/v1/plans/{}?revision={}", escape(&info.name), info.revision);
-    Ok(answer.insert_header(("Location", location)).json(plan(info, false)))
+    Ok(HttpResponse::Created().json(plan(info, false)))
 }
 
 /// `GET /v1/plans`
@@ -90,14 +86,6 @@ pub async fn delete(
 ) -> Result<HttpResponse, Fault> {
     state.commander.delete_plan(name.into_inner(), caller(&request)?).await?;
     Ok(HttpResponse::NoContent().finish())
-}
-
-/// A part of an address: what is no letter or digit of ASCII is percent-encoded.
-fn escape(part: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    part.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }
 
 fn plan(info: PlanInfo, with_text: bool) -> Plan {

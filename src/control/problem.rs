@@ -5,10 +5,9 @@ use actix_web::{HttpResponse, ResponseError};
 use deployctl::wire::problem::{Conflict, Difference, PlanError, Problem, code};
 
 use super::convert;
-use crate::actors::{FirstUse, Refused};
+use crate::actors::Refused;
 use crate::mistake::{FileMistake, Mistake};
 use crate::store::StoreError;
-use crate::task::TaskId;
 
 /// What a handler fails with.
 #[derive(Debug, thiserror::Error)]
@@ -22,9 +21,6 @@ pub enum Fault {
     /// Nothing is there.
     #[error("{0}")]
     NotFound(String),
-    /// The task was deleted, and its idempotency key is still kept.
-    #[error("there is no task {0}: it was deleted")]
-    Deleted(TaskId, String),
     /// The request makes no sense.
     #[error("{0}")]
     BadRequest(String),
@@ -40,18 +36,6 @@ pub enum Fault {
     /// The caller may not do that.
     #[error("{0}")]
     NotPermitted(String),
-    /// A reader of events knows a history that is lost.
-    #[error(
-        "cannot go on after event {after}: it is not in the history of this store, which was restored or copied since. \
-         Read on from event {first} (`?after={}`)",
-        .first - 1
-    )]
-    HistoryRestored {
-        /// What it has read.
-        after: u64,
-        /// Where it can go on.
-        first: u64,
-    },
 }
 
 impl ResponseError for Fault {
@@ -75,12 +59,11 @@ impl Fault {
         match self {
             Self::Refused(refused) => judge_refused(refused),
             Self::Store(_) | Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE),
-            Self::NotFound(_) | Self::Deleted(..) => (StatusCode::NOT_FOUND, code::NOT_FOUND),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, code::NOT_FOUND),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, code::BAD_REQUEST),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, code::TOO_LARGE),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, code::METHOD_NOT_ALLOWED),
             Self::NotPermitted(_) => (StatusCode::FORBIDDEN, code::NOT_PERMITTED),
-            Self::HistoryRestored { .. } => (StatusCode::GONE, code::HISTORY_RESTORED),
         }
     }
 
@@ -95,12 +78,6 @@ impl Fault {
             detail: self.to_string(),
             ..Problem::default()
         };
-        if let Self::Deleted(task, key) = self {
-            (problem.task, problem.idempotency_key) = (Some(task.0), Some(key.clone()));
-        }
-        if let Self::HistoryRestored { first, .. } = self {
-            problem.first = Some(*first);
-        }
         let Self::Refused(refused) = self else { return problem };
         match refused {
             Refused::NotPossible(refusal) => {
@@ -117,11 +94,6 @@ impl Fault {
             Refused::Drifted { drifts, .. } => {
                 problem.differences = Some(drifts.iter().map(difference).collect());
             }
-            Refused::KeyReused(first) | Refused::PlanDeleted(first) => name_first(&mut problem, first),
-            Refused::TaskDeleted(first) => {
-                name_first(&mut problem, first);
-                problem.id = problem.task;
-            }
             Refused::PlanInvalid(mistakes) => {
                 problem.errors = Some(mistakes.iter().map(|mistake| plan_error(mistake, None)).collect());
             }
@@ -133,14 +105,6 @@ impl Fault {
         }
         problem
     }
-}
-
-/// Names the request that an idempotency key stands for.
-fn name_first(problem: &mut Problem, used: &FirstUse) {
-    let FirstUse { key, first } = used;
-    problem.idempotency_key = Some(key.clone());
-    problem.task = first.task.map(|task| task.0);
-    (problem.plan, problem.revision) = (Some(first.plan.clone()), Some(first.revision));
 }
 
 fn judge_refused(refused: &Refused) -> (StatusCode, &'static str) {
@@ -156,9 +120,6 @@ fn judge_refused(refused: &Refused) -> (StatusCode, &'static str) {
         Refused::Drifted { .. } => (StatusCode::CONFLICT, code::DRIFTED),
         Refused::NothingToDo(_) => (StatusCode::CONFLICT, code::NOTHING_TO_DO),
         Refused::Conflict(_) => (StatusCode::CONFLICT, code::CONFLICT),
-        Refused::KeyReused(_) => (StatusCode::UNPROCESSABLE_ENTITY, code::IDEMPOTENCY_KEY_REUSED),
-        Refused::TaskDeleted(_) => (StatusCode::GONE, code::TASK_DELETED),
-        Refused::PlanDeleted(_) => (StatusCode::GONE, code::PLAN_DELETED),
         Refused::PlanInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, code::PLAN_INVALID),
         Refused::CatalogInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, code::CATALOG_INVALID),
         Refused::Draining | Refused::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE),

@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use deployctl::wire::service::{CreateRepository, Repository, RepositoryList};
 
-use super::peer::{Peer, Role, caller};
+use super::peer::caller;
 use super::problem::Fault;
 use super::{ControlState, body};
 use crate::actors;
@@ -11,17 +11,16 @@ use crate::actors;
 type State = web::Data<ControlState>;
 
 /// `GET /v1/repositories`
-pub async fn list(state: State, request: HttpRequest) -> Result<web::Json<RepositoryList>, Fault> {
+pub async fn list(state: State) -> Result<web::Json<RepositoryList>, Fault> {
     let all = state.commander.repositories().await?;
-    let repositories = all.into_iter().map(|it| repository(it, &request)).collect();
-    Ok(web::Json(RepositoryList { repositories }))
+    Ok(web::Json(RepositoryList { repositories: all.into_iter().map(repository).collect() }))
 }
 
 /// `POST /v1/repositories`
 pub async fn create(state: State, request: HttpRequest, body: web::Payload) -> Result<HttpResponse, Fault> {
     let CreateRepository { name } = body::required(body).await?;
     let created = state.commander.create_repository(name, caller(&request)?).await?;
-    Ok(HttpResponse::Created().json(repository(created, &request)))
+    Ok(HttpResponse::Created().json(repository(created)))
 }
 
 /// `DELETE /v1/repositories/{name}`
@@ -34,13 +33,6 @@ pub async fn delete(
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn repository(repository: actors::Repository, request: &HttpRequest) -> Repository {
-    let actors::Repository { name, path, branches, takes_pushes } = repository;
-    let role = request.conn_data::<Peer>().and_then(|peer| peer.role);
-    let push = if takes_pushes || role == Some(Role::Admin) {
-        format!("git push {path} main")
-    } else {
-        format!("git -c core.gitProxy=deployctl push git://deployd/{name}.git main")
-    };
-    Repository { name, path, branches, push }
+fn repository(repository: actors::Repository) -> Repository {
+    Repository { name: repository.name, path: repository.path, branches: repository.branches }
 }

@@ -175,7 +175,6 @@ async fn info(state: web::Data<ControlState>, request: HttpRequest) -> Result<we
         started_at: convert::time(state.started),
         uptime: state.up_since.elapsed().as_secs(),
         instance: state.store.instance().into(),
-        epoch: state.store.epoch(),
         runtimes: (state.runtimes)().into_iter().map(Into::into).collect(),
         counts: Counts { services: state.commander.catalog().services().len() as u64, plans, tasks, active },
         draining: state.commander.is_draining(),

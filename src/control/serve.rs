@@ -20,12 +20,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::places::Places;
-use super::{ControlState, git, peer, routes};
+use super::{ControlState, peer, routes};
 
 /// The head of a request has to come within this time.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait for the first bytes, which tell git from HTTP.
-const SILENCE: Duration = Duration::from_secs(2);
 /// Whoever is not served any more has to hang up within this time.
 const HANG_UP_TIMEOUT: Duration = Duration::from_secs(1);
 /// So long does what serves outlive the last connection, for the next one.
@@ -81,12 +79,7 @@ async fn accept(listener: UnixListener, state: ControlState, end: CancellationTo
                     None => Rc::new(service_of(&state, &places, &end).await?),
                 };
                 let its = Rc::clone(service.insert(serving));
-                let (state, places) = (state.clone(), places.clone());
                 connections.spawn_local(async move {
-                    // A client that says nothing is left to HTTP, which ends it.
-                    if timeout(SILENCE, git::speaks(&stream)).await.unwrap_or(false) {
-                        return git::serve(stream, &state, &places).await;
-                    }
                     if let Err(error) = its.call((stream, None)).await {
                         tracing::debug!(?error, "a connection to the control socket has ended badly");
                     }

@@ -9,7 +9,6 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::body;
-use super::once;
 use super::peer::caller;
 use super::problem::Fault;
 use super::{ControlState, convert};
@@ -41,13 +40,20 @@ pub async fn execute(state: State, request: HttpRequest, body: web::Payload) -> 
         let preview = state.commander.dry_run(plan.clone(), revision).await?;
         return Ok(HttpResponse::Ok().json(convert::dry_run(plan, preview)));
     }
-    let idempotency_key = once::key(&request)?;
+    let idempotency_key = idempotency_key(&request)?;
     let execute = actors::Execute { plan, revision, idempotency_key, by: caller(&request)? };
     let started = state.commander.execute(execute).await?;
     let mut task = summary(&state, started.task)?;
     task.warnings = started.warnings;
     let mut answer = if started.repeated { HttpResponse::Ok() } else { HttpResponse::Created() };
     Ok(answer.insert_header(("Location", format!("/v1/tasks/{}", task.id))).json(task))
+}
+
+fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Fault> {
+    let Some(header) = request.headers().get("Idempotency-Key") else { return Ok(None) };
+    let key = header.to_str().ok().filter(|key| !key.is_empty() && key.len() <= 256);
+    let text = "the Idempotency-Key is not 1 to 256 printable characters";
+    key.map(|key| Some(key.to_string())).ok_or_else(|| Fault::BadRequest(text.into()))
 }
 
 /// `GET /v1/tasks`
@@ -63,11 +69,9 @@ pub async fn list(state: State, filter: web::Query<Filter>) -> Result<web::Json<
             TaskState::from_name(&name.to_uppercase()).ok_or(Fault::BadRequest(text))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let snapshot = state.store.snapshot()?;
-    let found = snapshot.task_summaries(&states, filter.before.map(TaskId), limit)?;
+    let found = state.store.snapshot()?.task_summaries(&states, filter.before.map(TaskId), limit)?;
     let next = (found.len() == limit).then(|| found.last().map(|task| task.id.0)).flatten();
-    let tasks = found.into_iter().map(|task| once::keyed(&snapshot, convert::task(task)));
-    Ok(web::Json(TaskList { tasks: tasks.collect::<Result<_, _>>()?, next }))
+    Ok(web::Json(TaskList { tasks: found.into_iter().map(convert::task).collect(), next }))
 }
 
 #[derive(Deserialize)]
@@ -92,24 +96,22 @@ pub async fn show(
         }
     }
     let snapshot = state.store.snapshot()?;
-    let Some(task) = snapshot.task(id)? else { return Err(once::no_such_task(&snapshot, id)?) };
+    let task = snapshot.task(id)?.ok_or(Refused::NoSuchTask(id))?;
     // Without its history a task's state is still worth to be known.
     let usual = |spec: &DeploymentSpec| {
         Forecast::of(snapshot.durations(spec.service.id, &spec.way, u64::MAX).unwrap_or_default())
     };
-    let (preparations, waits) = (state.commander.preparations(id), state.commander.waits(id));
-    let status = convert::status(&task, usual, &preparations, &waits);
-    Ok(web::Json(TaskStatus { task: once::keyed(&snapshot, status.task)?, ..status }))
+    Ok(web::Json(convert::status(&task, usual, &state.commander.preparations(id))))
 }
 
-/// Resolves when a task rests, or is not there.
+/// Resolves when a task has come to rest.
 async fn rests(state: &State, id: TaskId) -> Result<(), Fault> {
     let mut grown = state.store.watch();
     loop {
         // Marked as seen before reading: what comes in between wakes us again.
         grown.borrow_and_update();
-        let is_active = state.store.snapshot()?.task_summary(id)?.is_some_and(|task| task.state.is_active());
-        if !is_active || grown.changed().await.is_err() {
+        let task = state.store.snapshot()?.task_summary(id)?.ok_or(Refused::NoSuchTask(id))?;
+        if !task.state.is_active() || grown.changed().await.is_err() {
             return Ok(());
         }
     }
@@ -124,8 +126,7 @@ pub async fn report(state: State, id: web::Path<u64>) -> Result<web::Json<Report
     let usual = |spec: &DeploymentSpec| {
         Forecast::of(snapshot.durations(spec.service.id, &spec.way, begun).unwrap_or_default())
     };
-    let report = convert::report(&task, &events, usual);
-    Ok(web::Json(Report { task: once::keyed(&snapshot, report.task)?, ..report }))
+    Ok(web::Json(convert::report(&task, &events, usual)))
 }
 
 /// `POST /v1/tasks/{id}/stop`
@@ -174,7 +175,6 @@ async fn command(
 }
 
 fn summary(state: &State, id: TaskId) -> Result<Task, Fault> {
-    let snapshot = state.store.snapshot()?;
-    let found = snapshot.task_summary(id)?.ok_or(Refused::NoSuchTask(id))?;
-    Ok(once::keyed(&snapshot, convert::task(found))?)
+    let found = state.store.snapshot()?.task_summary(id)?;
+    Ok(convert::task(found.ok_or(Refused::NoSuchTask(id))?))
 }

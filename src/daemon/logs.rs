@@ -71,7 +71,6 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::identity::Owner;
     use crate::spawn::{Launch, SpawnError, Spawned, Spec};
 
     struct Nobody;
@@ -88,10 +87,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let container = directory.path().join("s1/containers/c1");
         let mut log = log::open(&container).unwrap();
-        let runtime = Arc::new(
-            ProcessRuntime::new(directory.path().into(), Arc::new(Nobody), Arc::new(Owner::of_test()))
-                .unwrap(),
-        );
+        let runtime = Arc::new(ProcessRuntime::new(directory.path().into(), Arc::new(Nobody)).unwrap());
         let mut logs = Logs::new(runtime.clone());
         let hour = Duration::from_hours(1);
         for _ in 0..3 {

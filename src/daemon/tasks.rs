@@ -1,6 +1,5 @@
 //! What a start and an end of the daemon mean for the tasks: they are interrupted, and say why.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use crate::actors::{Command, Commander};
 use crate::notify;
 use crate::store::{Store, StoreError};
 use crate::task::admission::Claim;
-use crate::task::deployment::DeploymentState;
 use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
 use crate::task::{Caller, Reason, TaskId};
@@ -41,28 +39,6 @@ pub async fn interrupt_what_was_active(store: &Store) -> Result<Vec<(Claim, bool
     // Not before: who is killed in between would say something else of the rest.
     store.forget_failure();
     Ok(claims)
-}
-
-/// The tasks that this start interrupted, and the claims of all.
-pub fn parted(claims: Vec<(Claim, bool)>) -> (Vec<TaskId>, impl Iterator<Item = Claim>) {
-    let resumable = claims.iter().filter(|claim| claim.1).map(|claim| claim.0.task).collect();
-    (resumable, claims.into_iter().map(|claim| claim.0))
-}
-
-/// The deployments that may still go on: their builds and hooks may be joined.
-pub fn unfinished(store: &Store) -> Result<HashSet<(TaskId, usize)>, StoreError> {
-    let snapshot = store.snapshot()?;
-    let mut unfinished = HashSet::new();
-    for id in snapshot.open_tasks()? {
-        let Some((task, _)) = snapshot.task_with_events(id)? else { continue };
-        let deployments = task.deployments.iter().enumerate();
-        unfinished.extend(deployments.filter(|it| may_go_on(it.1.state)).map(|it| (id, it.0)));
-    }
-    Ok(unfinished)
-}
-
-const fn may_go_on(state: DeploymentState) -> bool {
-    state.waits() || matches!(state, DeploymentState::Running)
 }
 
 /// Resumes what this start has interrupted (`resumeOnStart`).

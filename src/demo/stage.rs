@@ -34,8 +34,6 @@ const SOURCES: [(&str, &str); 2] = [
 
 /// The ports that the examples name. The demo takes whichever are free.
 const PORTS: [&str; 7] = ["18111", "18112", "18331", "18332", "18441", "18551", "18552"];
-/// What the names of the demo's services begin with.
-const PREFIX: &str = "demo-";
 /// The package server's.
 const PACKAGE_PORT: &str = "18080";
 
@@ -75,8 +73,7 @@ impl Stage {
         for (name, text) in SOURCES {
             stage.write(&format!("api/{name}"), text)?;
         }
-        // The demo drives no systemd, and its names are no other service's: the host may be in production.
-        stage.write("deployd.yaml", "shutdownGrace: 5s\nsystemd: false\n")?;
+        stage.write("deployd.yaml", "shutdownGrace: 5s\n")?;
         Ok(stage)
     }
 
@@ -93,7 +90,6 @@ impl Stage {
     fn adapted(&self, text: &str, ports: &[u16]) -> String {
         let binary = self.binary.display();
         let mut text = text
-            .replace("\nname: ", &format!("\nname: {PREFIX}"))
             .replace("[deployd, demo-service", &format!("[{binary}, demo-service"))
             .replace("SERVER: deployd", &format!("SERVER: {binary}"));
         for (written, port) in PORTS.iter().zip(ports) {

@@ -2,15 +2,10 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::board::Doing;
-use super::{Executor, Halt, Subject, Target, failure};
+use super::{Executor, Subject, Target, failure};
 use crate::catalog::{Container, RuntimeKind, Service};
-use crate::clock;
-use crate::plan::Way;
-use crate::runtime::{ContainerRef, Form, Observation, Phase, RuntimeError};
-use crate::spawn::ExitStatus;
+use crate::runtime::{ContainerRef, Form, Observation, RuntimeError};
 use crate::task::drift::Seen;
 use crate::task::evidence::{Deeds, Observed, deeds};
 use crate::task::operation::Evidence;
@@ -19,23 +14,10 @@ use crate::task::{Failure, Timestamp};
 /// What a look at a container showed.
 #[derive(Debug, Clone)]
 pub struct Looked {
-    /// What was there.
-    pub seen: Seen,
+    /// What was there, for the journal.
+    pub evidence: Evidence,
     /// What remains to be done.
     pub deeds: Deeds,
-}
-
-impl Looked {
-    /// The same, for an operation of this id.
-    pub fn of(seen: Seen, way: &Way, id: &str) -> Self {
-        let deeds = deeds(way, id, &seen.observed);
-        Self { seen, deeds }
-    }
-
-    /// What was there before an operation of this way, for the journal.
-    pub fn evidence(&self, way: &Way) -> Evidence {
-        self.seen.evidence(way)
-    }
 }
 
 /// A container as it is now.
@@ -45,8 +27,7 @@ pub struct ContainerView {
     pub name: String,
     /// Its labels.
     pub labels: Vec<String>,
-    /// `running`, `restarting`, `starting`, `reloading`, `stopping`, `paused`, `stopped`, `exited`, `foreign`,
-    /// `unknown`.
+    /// `running`, `stopped`, `exited`, `unknown`.
     pub state: &'static str,
     /// The process id of what runs.
     pub pid: Option<i32>,
@@ -60,81 +41,20 @@ pub struct ContainerView {
     pub detail: String,
 }
 
-impl ContainerView {
-    fn show(&mut self, observation: Observation, service: &Service) {
-        match observation {
-            Observation::Absent => self.state = "stopped",
-            Observation::Exited { status, rebooted, release, restarts, .. } => {
-                self.state = "exited";
-                self.running_release = release;
-                let end = how_it_ended(status);
-                self.detail = match restarts {
-                    _ if rebooted => "ended with the machine; start it again with a plan".into(),
-                    0 => end,
-                    _ => format!("{end}; its runtime gave up after {}", restarted(restarts)),
-                };
-            }
-            Observation::Running { pid, release, since, restarts, .. } => {
-                self.state = "running";
-                if restarts > 0 {
-                    self.detail =
-                        format!("its runtime restarted it after it ended ({})", restarted(restarts));
-                }
-                if is_in_a_loop(restarts, since, service) {
-                    self.state = "restarting";
-                }
-                if self.detail.is_empty() && release.is_some() && release != self.release {
-                    let runs = release.as_deref().unwrap_or_default();
-                    self.detail = format!("runs release {runs}: its files were restored, or changed by hand");
-                }
-                self.pid = pid;
-                self.since = since;
-                self.running_release = release;
-            }
-            Observation::Restarting { release, status, restarts, .. } => {
-                self.state = "restarting";
-                self.running_release = release;
-                self.detail = format!("{}; its runtime starts it again", how_it_ended(status));
-                if restarts > 0 {
-                    self.detail = format!("{} ({} so far)", self.detail, restarted(restarts));
-                }
-            }
-            Observation::Changing { phase, release, detail, .. } => {
-                self.state = phase.name();
-                self.running_release = release;
-                self.detail = detail;
-            }
-        }
-    }
-}
-
-fn how_it_ended(status: Option<ExitStatus>) -> String {
-    status.map_or_else(|| "ended; its status is unknown".into(), |status| status.to_string())
-}
-
-fn restarted(times: u32) -> String {
-    format!("{times} restart{}", if times == 1 { "" } else { "s" })
-}
-
-/// A run that its runtime has begun by itself counts as up once it has lived as long as a start must: in a loop
-/// of restarts there is always a moment in which something runs.
-fn is_in_a_loop(restarts: u32, since: Option<Timestamp>, service: &Service) -> bool {
-    let age = since.map(|since| Duration::from_micros(u64::try_from(clock::now().0 - since.0).unwrap_or(0)));
-    restarts > 0 && age.is_some_and(|age| age < service.health.settle)
-}
-
 impl Executor {
-    /// Looks at the container of `target`: what is there, and the deeds that remain.
-    ///
-    /// # Errors
-    /// When it can't be seen, or its task is cut.
-    pub async fn look(&self, target: &Target) -> Result<Looked, Halt> {
-        let look = async {
-            let _nothing_else = self.only(target).await?;
-            self.observe(target).await.map_err(Halt::from)
+    /// Looks at the container of `target`: the evidence, and the deeds that remain.
+    pub async fn look(&self, target: &Target) -> Result<Looked, Failure> {
+        let container = reference(&target.subject.service, &target.container.name);
+        let _nothing_else = self.deeds.only(&container).await;
+        let observed = self.observe(&target.subject, &target.container.name).await?;
+        let evidence = Evidence {
+            incarnation: match &observed {
+                Observed::Up { incarnation, .. } => Some(incarnation.clone()),
+                Observed::Down { .. } => None,
+            },
+            release: self.current(&target.subject.service.name, &target.container.name)?,
         };
-        let seen = self.attention(target, Doing::Look, look).await??;
-        Ok(Looked::of(seen, &target.subject.way, &target.id))
+        Ok(Looked { evidence, deeds: deeds(&target.subject.way, &target.id, &observed) })
     }
 
     /// What is there, for the drift guard.
@@ -142,55 +62,28 @@ impl Executor {
     /// # Errors
     /// When it can't be seen.
     pub async fn see(&self, service: &Service, container: &str) -> Result<Seen, Failure> {
+        let release = self.current(&service.name, container)?;
+        let seen = Seen { release, ..Seen::default() };
         let observed = self.runtime.observe(&reference(service, container)).await;
-        self.seen(service, container, observed.map_err(|error| not_seen(container, &error))?)
-    }
-
-    /// As [`Self::see`], when nothing that was begun on it, by whomever, is under way any more.
-    ///
-    /// # Errors
-    /// When it can't be seen.
-    pub async fn see_settled(&self, service: &Service, container: &str) -> Result<Seen, Failure> {
-        let observed = self.runtime.observe_settled(&reference(service, container)).await;
-        self.seen(service, container, observed.map_err(|error| not_seen(container, &error))?)
-    }
-
-    async fn observe(&self, target: &Target) -> Result<Seen, Failure> {
-        let Subject { service, way, .. } = &target.subject;
-        let container = reference(service, &target.container.name);
-        let observed = match way {
-            // Whatever is going on there, it ends by this.
-            Way::Stop if target.in_doubt.is_none() => self.runtime.observe(&container).await,
-            _ => self.runtime.observe_settled(&container).await,
-        };
-        let observed = observed.map_err(|error| not_begun(way, &container.container, &error))?;
-        self.seen(service, &container.container, observed)
-    }
-
-    fn seen(&self, service: &Service, container: &str, observed: Observation) -> Result<Seen, Failure> {
-        let seen = Seen { release: self.current(&service.name, container)?, ..Seen::default() };
-        Ok(match observed {
+        Ok(match observed.map_err(|error| not_seen(container, &error))? {
             Observation::Absent => seen,
-            Observation::Exited { operation, rebooted, .. } => seen.ended(operation, rebooted),
-            Observation::Running { incarnation, operation, since, restarts, .. } => {
-                let seen = Seen { restarted: restarts > 0, ..seen };
-                if is_in_a_loop(restarts, since, service) {
-                    let observed = Observed::Restarting { incarnation: incarnation.clone(), operation };
-                    return Ok(Seen { incarnation: Some(incarnation), observed, ..seen });
-                }
-                seen.running(incarnation, operation)
+            Observation::Exited { rebooted, .. } => Seen { rebooted, ..seen },
+            Observation::Running { incarnation, restarts, .. } => {
+                Seen { incarnation: Some(incarnation), restarted: restarts > 0, ..seen }
             }
-            // Its program runs all the while.
-            Observation::Changing { phase: Phase::Reloading, incarnation, operation, .. } => {
-                seen.running(incarnation, operation)
-            }
-            // What is on its way up or down is not up.
-            Observation::Changing { incarnation, operation, .. } => {
-                Seen { observed: Observed::Changing { incarnation, operation }, ..seen }
-            }
-            Observation::Restarting { incarnation, operation, .. } => {
-                Seen { observed: Observed::Restarting { incarnation, operation }, restarted: true, ..seen }
-            }
+        })
+    }
+
+    async fn observe(&self, subject: &Subject, container: &str) -> Result<Observed, Failure> {
+        let container = reference(&subject.service, container);
+        let seen = self.runtime.observe_settled(&container).await;
+        let seen = seen.map_err(|error| not_seen(&container.container, &error))?;
+        Ok(match seen {
+            Observation::Absent => Observed::Down { ended: None },
+            // What a reboot has ended did not end by itself: it may be started again.
+            Observation::Exited { rebooted: true, .. } => Observed::Down { ended: None },
+            Observation::Exited { operation, .. } => Observed::Down { ended: Some(operation) },
+            Observation::Running { incarnation, operation, .. } => Observed::Up { incarnation, operation },
         })
     }
 
@@ -229,11 +122,27 @@ impl Executor {
             Err(error) => view.detail = error.message,
         }
         match self.runtime.observe(&reference(service, &container.name)).await {
-            Ok(observation) => view.show(observation, service),
-            Err(error) => {
-                view.state = if error.is_foreign() { "foreign" } else { "unknown" };
-                view.detail = error.to_string();
+            Ok(Observation::Absent) => view.state = "stopped",
+            Ok(Observation::Exited { status, rebooted, release, .. }) => {
+                view.state = "exited";
+                view.running_release = release;
+                view.detail = match status {
+                    _ if rebooted => "ended with the machine; start it again with a plan".into(),
+                    Some(status) => status.to_string(),
+                    None => "ended; its status is unknown".into(),
+                };
             }
+            Ok(Observation::Running { pid, release, since, restarts, .. }) => {
+                if restarts > 0 {
+                    view.detail =
+                        format!("started again {restarts} times by its runtime, after it had ended");
+                }
+                view.state = "running";
+                view.pid = pid;
+                view.since = since;
+                view.running_release = release;
+            }
+            Err(error) => view.detail = error.to_string(),
         }
         view
     }
@@ -272,14 +181,6 @@ pub fn reference(service: &Service, container: &str) -> ContainerRef {
     ContainerRef { service: service.name.clone(), container: container.to_string(), form }
 }
 
-/// Nothing was done yet: what is somebody else's is left alone.
-fn not_begun(way: &Way, container: &str, error: &RuntimeError) -> Failure {
-    if error.is_foreign() {
-        return failure("foreign", format!("cannot {} container {container}: {error}", way.name()));
-    }
-    not_seen(container, error)
-}
-
-pub(super) fn not_seen(container: &str, error: &RuntimeError) -> Failure {
+fn not_seen(container: &str, error: &RuntimeError) -> Failure {
     failure("observe", format!("cannot look at container {container}: {error}"))
 }

@@ -1,27 +1,13 @@
 //! The environment of containers, hooks and builds.
 
-mod file;
-
 use std::collections::BTreeMap;
 
-use nix::sys::resource::{Resource, getrlimit};
-
-use super::{Executor, Halt, Subject, failure};
+use super::{Subject, failure};
 use crate::catalog::{Container, Run, expand};
-use crate::foreign::{Account, Reader, Wanted};
 use crate::task::Failure;
-use file::Wrong;
 
 /// Where programs are looked up when the catalog does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Maximum number of bytes of an environment file.
-const MAX_FILE: u64 = 1 << 20;
-/// Maximum number of bytes of one argument or variable (MAX_ARG_STRLEN), with the NUL behind it.
-const MAX_STRING: u64 = 128 << 10;
-/// The kernel takes at least so many bytes of arguments and environment in all, however small the stack may be …
-const MIN_ALL: u64 = 128 << 10;
-/// … and at most so many, however large it may be. In between it is a quarter of the stack.
-const MAX_ALL: u64 = 6 << 20;
 
 /// `DEPLOYD_*` for everything that runs on behalf of a deployment.
 pub fn deployd(
@@ -46,41 +32,19 @@ pub fn deployd(
     environment
 }
 
-impl Executor {
-    /// As [`whole`], unless the deployment is cut off meanwhile.
-    pub(super) async fn whole_environment(
-        &self,
-        subject: &Subject,
-        run: Option<&Run>,
-        container: Option<&Container>,
-        deployd: BTreeMap<String, String>,
-    ) -> Result<BTreeMap<String, String>, Halt> {
-        tokio::select! {
-            whole = whole(&self.reader, run, container, deployd) => Ok(whole?),
-            () = subject.cancel.cancelled() => Err(Halt::Cut),
-        }
-    }
-}
-
 /// The whole environment of a container or a hook: the file, then `run.environment`, then the
 /// container's own, then `DEPLOYD_*`; a later one wins.
-async fn whole(
-    reader: &Reader,
+pub fn whole(
     run: Option<&Run>,
     container: Option<&Container>,
     deployd: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, Failure> {
     // An image says itself where its programs are; its users are not the host's.
     let in_image = container.is_some() && run.is_some_and(|run| run.image.is_some());
-    let mut environment = BTreeMap::new();
-    let mut account = None;
-    if !in_image {
-        account = account_of(reader, run.and_then(|run| run.user.as_deref())).await?;
-        environment.extend(of_host(account.as_ref()));
-    }
+    let mut environment = if in_image { BTreeMap::new() } else { of_host(run) };
     if let Some(run) = run {
         if let Some(path) = &run.environment_file {
-            environment.extend(read_file(reader, path, account).await?);
+            environment.extend(read_file(path)?);
         }
         environment.extend(run.environment.clone());
     }
@@ -91,22 +55,14 @@ async fn whole(
     Ok(environment)
 }
 
-async fn account_of(reader: &Reader, user: Option<&str>) -> Result<Option<Account>, Failure> {
-    let Some(user) = user else { return Ok(None) };
-    let why = match reader.account(user.to_string()).await {
-        Ok(Some(account)) => return Ok(Some(account)),
-        Ok(None) => "there is no such user. Create it, or change run.user in the catalog".to_string(),
-        Err(error) => format!("{error}. See the system's user database (nsswitch.conf)"),
-    };
-    Err(failure("environment", format!("cannot find user {user}: {why}")))
-}
-
-fn of_host(account: Option<&Account>) -> BTreeMap<String, String> {
+fn of_host(run: Option<&Run>) -> BTreeMap<String, String> {
     let mut environment = BTreeMap::from([("PATH".to_string(), PATH.to_string())]);
-    let home = account.map(|account| account.home.clone()).or_else(|| std::env::var("HOME").ok());
-    environment.extend(home.map(|home| ("HOME".to_string(), home)));
+    let user = run.and_then(|run| run.user.as_deref());
+    if let Some(home) = user.and_then(home_of).or_else(|| std::env::var("HOME").ok()) {
+        environment.insert("HOME".into(), home);
+    }
     for name in ["USER", "LOGNAME"] {
-        environment.extend(account.map(|account| (name.to_string(), account.name.clone())));
+        environment.extend(user.map(|user| (name.to_string(), user.to_string())));
     }
     environment
 }
@@ -121,99 +77,66 @@ pub fn argv(command: &[String], environment: &BTreeMap<String, String>) -> Resul
     })
 }
 
-/// Checks that the kernel takes these arguments and this environment (`execve(2)`), before anything is stopped for them.
-pub fn check_size(argv: &[String], environment: &BTreeMap<String, String>) -> Result<(), Failure> {
-    let stack = getrlimit(Resource::RLIMIT_STACK).map_or(u64::MAX, |limits| limits.0);
-    check_size_within(argv, environment, (stack / 4).clamp(MIN_ALL, MAX_ALL))
+fn home_of(user: &str) -> Option<String> {
+    let user = nix::unistd::User::from_name(user).ok()??;
+    user.dir.to_str().map(str::to_string)
 }
 
-fn check_size_within(
-    argv: &[String],
-    environment: &BTreeMap<String, String>,
-    most: u64,
-) -> Result<(), Failure> {
-    let refuse = |what: String, bytes: u64, most: u64| {
-        let text = format!(
-            "cannot start the program: {what} {bytes} bytes, and the system passes on at most {most}. Shorten \
-             run.command, run.environment or the file of run.environmentFile"
-        );
-        Err(failure("environment", text))
-    };
-    // Each string ends with a NUL, and has a pointer.
-    let of_variable = |(key, value): (&String, &String)| (key.len() + 1 + value.len() + 1) as u64;
-    for variable in environment {
-        if of_variable(variable) > MAX_STRING {
-            return refuse(
-                format!("the variable {} has", variable.0),
-                of_variable(variable) - 1,
-                MAX_STRING - 1,
-            );
+/// Reads `KEY=value` lines; blank lines and comments are passed over, one pair of quotes is taken off.
+fn read_file(path: &str) -> Result<Vec<(String, String)>, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        failure("environment", format!("cannot read the environment file {path}: {error}; mend it, or run.environmentFile in the catalog"))
+    })?;
+    parse(&text).map_err(|line| {
+        failure(
+            "environment",
+            format!("cannot read the environment file {path}: line {line} is not KEY=value; mend that line"),
+        )
+    })
+}
+
+fn parse(text: &str) -> Result<Vec<(String, String)>, usize> {
+    let mut variables = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        let (key, value) = line.split_once('=').ok_or(index + 1)?;
+        let key = key.trim();
+        let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if key.is_empty() || !key.chars().all(valid) || value.contains('\0') {
+            return Err(index + 1);
+        }
+        variables.push((key.to_string(), unquote(value.trim()).to_string()));
+    }
+    Ok(variables)
+}
+
+fn unquote(value: &str) -> &str {
+    for quote in ['"', '\''] {
+        if let Some(inner) = value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {
+            return inner;
         }
     }
-    let of_part = |part: &String| part.len() as u64 + 1;
-    if let Some(part) = argv.iter().find(|part| of_part(part) > MAX_STRING) {
-        return refuse("an argument of its command has".into(), of_part(part) - 1, MAX_STRING - 1);
-    }
-    let all: u64 = environment.iter().map(of_variable).chain(argv.iter().map(of_part)).map(|it| it + 8).sum();
-    if all > most {
-        return refuse("its command and environment have".into(), all, most);
-    }
-    Ok(())
-}
-
-async fn read_file(
-    reader: &Reader,
-    path: &str,
-    account: Option<Account>,
-) -> Result<Vec<(String, String)>, Failure> {
-    let cannot = |why: String| {
-        let text = format!(
-            "cannot read the environment file {path}: {why}. Fix the file, or run.environmentFile in the catalog"
-        );
-        failure("environment", text)
-    };
-    let wanted = Wanted { path: path.into(), max: MAX_FILE, account };
-    let bytes = reader.read(wanted).await.map_err(|error| cannot(error.to_string()))?;
-    file::parse(&bytes).map_err(|Wrong { line, what }| cannot(format!("line {line}: {what}")))
+    value
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn too_large(argv: &[&str], environment: &[(&str, usize)]) -> Option<String> {
-        let argv: Vec<String> = argv.iter().map(ToString::to_string).collect();
-        let value = |&(key, length): &(&str, usize)| (key.to_string(), "x".repeat(length));
-        check_size_within(&argv, &environment.iter().map(value).collect(), 1 << 20).err().map(|it| it.message)
+    #[test]
+    fn a_file_of_variables_is_read() {
+        let text = "# comment\n\nA=1\n B = two words \nC=\"quoted\"\nD='x=y'\nE=\n";
+        let pairs = parse(text).unwrap();
+        let pairs: Vec<_> = pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(pairs, [("A", "1"), ("B", "two words"), ("C", "quoted"), ("D", "x=y"), ("E", "")]);
     }
 
     #[test]
-    fn environment_that_the_kernel_does_not_take_is_refused() {
-        assert_eq!(too_large(&["a"], &[("A", 131_069)]), None);
-        let said = too_large(&["a"], &[("A", 131_070)]).unwrap();
-        assert!(
-            said.contains("the variable A has 131072 bytes") && said.contains("at most 131071"),
-            "{said}"
-        );
-        let long = "x".repeat(131_072);
-        assert!(too_large(&["a", &long], &[]).unwrap().contains("an argument of its command"));
-        let many = ["A", "B", "C", "D", "E", "F", "G", "H", "I", "J"].map(|key| (key, 104_000));
-        assert_eq!(too_large(&["a"], &many), None);
-        let more = many.map(|(key, _)| (key, 105_000));
-        assert!(too_large(&["a"], &more).unwrap().contains("its command and environment have"));
-    }
-
-    /// A real program is the judge of the limits.
-    #[test]
-    fn what_is_not_refused_is_taken_by_the_kernel() {
-        let run = |length: usize| {
-            let environment = BTreeMap::from([("A".to_string(), "x".repeat(length))]);
-            let argv = vec!["/bin/true".to_string()];
-            let admitted = check_size(&argv, &environment).is_ok();
-            let taken = std::process::Command::new(&argv[0]).env_clear().envs(&environment).status().is_ok();
-            (admitted, taken)
-        };
-        assert_eq!(run(131_069), (true, true));
-        assert_eq!(run(131_070), (false, false));
+    fn a_line_that_is_no_variable_is_named() {
+        assert_eq!(parse("A=1\nnonsense\n"), Err(2));
+        assert_eq!(parse("A B=1\n"), Err(1));
     }
 }

@@ -2,17 +2,14 @@
 //!
 //! They are part of the host's administration: what they may touch is up to their user, network included.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::board::Stage;
-use super::commands::Hearing;
 use super::{Executor, Halt, Subject, environment, failure};
 use crate::catalog::Limits;
 use crate::spawn::command::{Command, Ended, Sandbox};
-use crate::spawn::output::LastLines;
 use crate::task::Failure;
 use crate::task::deployment::Hook;
 
@@ -44,12 +41,10 @@ impl Executor {
         };
         let identity = self.identity(subject, hook.name());
         let ours = environment::deployd(subject, None, release.as_deref(), &identity.operation);
-        let environment = self.whole_environment(subject, Some(run_as), None, ours).await?;
+        let environment = environment::whole(Some(run_as), None, ours)?;
         let directory_of = |release: String| self.releases.release_dir(&service.name, &release);
         let directory = release.map_or_else(|| "/".into(), directory_of);
-        let log = self.logs.open(subject.task, service.id);
         let command = Command {
-            who: hook.name(),
             argv: environment::argv(argv, &environment)?,
             environment,
             directory,
@@ -57,13 +52,21 @@ impl Executor {
             timeout: TIMEOUT,
             limits: Limits::default(),
             sandbox: Sandbox::Open,
-            output: log.room(),
             identity: Some(identity),
             over: Some(over),
         };
+        let log = self.logs.open(subject.task, service.id);
         let note = self.board.pin(subject.task, subject.deployment, Stage::Hook);
-        let last = LastLines::new(LOG_LINES, Some(Arc::new(Hearing { log, note })));
-        let ended = self.commands.run(command, &subject.cancel, last.clone()).await;
+        let mut last = Vec::new();
+        let mut on_line = |line: String| {
+            log.line(hook.name(), &line);
+            note.line(&line);
+            if last.len() == LOG_LINES {
+                last.remove(0);
+            }
+            last.push(line);
+        };
+        let ended = self.commands.run(command, &subject.cancel, &mut on_line).await;
         let message = match ended {
             Ok(Ended::Exited(status)) if status.is_success() => return Ok(()),
             Ok(Ended::Cancelled) => return Err(Halt::Cut),
@@ -82,7 +85,7 @@ impl Executor {
             }
             Err(error) => return Err(failure("hookFailed", format!("hook {}: {error}", hook.name())).into()),
         };
-        Err(Failure { code: "hookFailed".into(), message, log: last.get() }.into())
+        Err(Failure { code: "hookFailed".into(), message, log: last }.into())
     }
 }
 

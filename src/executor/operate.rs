@@ -1,21 +1,19 @@
 //! One operation: stop, switch, start, await health; as much of it as remains.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::board::Doing;
 use super::container::reference;
-use super::patience::Only;
 use super::{Executor, Halt, Looked, Target, environment, failure};
 use crate::blocking;
-use crate::catalog::Run;
-use crate::runtime::{ContainerRef, RuntimeError, StartSpec};
+use crate::catalog::{Probe, Run, expand};
+use crate::probe::{self, Inside, ProbeFailure, ResolvedProbe};
+use crate::runtime::{ContainerRef, Form, Observation, RuntimeError, StartSpec};
 use crate::systemd::SystemdError;
 use crate::task::Failure;
 use crate::task::evidence::Deeds;
-use crate::task::operation::{Done, OperationEnd, Settled};
+use crate::task::operation::{Done, Incarnation, OperationEnd, Settled};
 
 /// How many lines of output a failure shows.
 const LOG_LINES: usize = 20;
@@ -24,15 +22,16 @@ impl Executor {
     /// Carries an operation out, as far as `looked` says that it remains to be done.
     ///
     /// # Errors
-    /// [`Halt::Cut`] when the cancellation token came before its deeds, or cut its waiting for health,
-    /// [`Halt::Left`] when it came in the middle of a deed; a failure is part of the [`OperationEnd`].
+    /// [`Halt::Cut`] when the cancellation token came before its deeds, or cut its waiting for health;
+    /// a failure is part of the [`OperationEnd`].
     pub async fn operate(&self, target: &Target, looked: &Looked) -> Result<OperationEnd, Halt> {
-        let only = self.attention(target, Doing::Look, self.only(target)).await??;
+        let container = reference(&target.subject.service, &target.container.name);
+        let _nothing_else = self.deeds.only(&container).await;
         // Whoever resumes a task that was cut off looks after the cut: nothing may be begun after it.
         if target.subject.cancel.is_cancelled() {
             return Err(Halt::Cut);
         }
-        let end = match self.carry_out(target, looked, &only).await {
+        let end = match self.carry_out(target, looked).await {
             Ok(done) => Ok(done),
             Err(Halt::Failed(failure)) => Err(failure),
             Err(halt) => return Err(halt),
@@ -49,38 +48,32 @@ impl Executor {
         Ok(OperationEnd { result, detail, settled: settled(target, looked) })
     }
 
-    async fn carry_out(&self, target: &Target, looked: &Looked, only: &Only) -> Result<(Done, String), Halt> {
+    async fn carry_out(&self, target: &Target, looked: &Looked) -> Result<(Done, String), Halt> {
         match looked.deeds {
-            Deeds::Leave => match self.leave(target).await? {
-                Some(detail) => Ok((Done::Unchanged, detail)),
-                // It ended while it was looked at: what START is for.
-                None => self.start(target, true, only).await,
-            },
+            Deeds::Leave => Ok((Done::Unchanged, "already running".into())),
             Deeds::Stop { running: true } => {
-                let detail = self.stop(target, only).await?;
+                let detail = self.stop(target).await?;
                 Ok((Done::Changed(None), detail))
             }
             Deeds::Stop { running: false } => {
                 // Its leader is gone; what that had started may not be.
-                self.stop(target, only).await?;
+                self.stop(target).await?;
                 Ok(if was_running(target) {
                     (Done::Changed(None), "stopped before the daemon was interrupted".into())
                 } else {
                     (Done::Unchanged, "already stopped".into())
                 })
             }
-            Deeds::Start { stop_first } => self.start(target, stop_first, only).await,
-            Deeds::AwaitHealth => self.await_found(target, only).await,
-            Deeds::Died => Err(self.given_up(target, died_unseen(target), only).await.into()),
+            Deeds::Start { stop_first } => self.start(target, stop_first).await,
+            Deeds::AwaitHealth => self.await_found(target).await,
+            Deeds::Died => Err(self.with_output(target, died_unseen(target)).await.into()),
         }
     }
 
-    async fn stop(&self, target: &Target, only: &Only) -> Result<String, Halt> {
+    async fn stop(&self, target: &Target) -> Result<String, Halt> {
         let (signal, timeout) = how_to_stop(target)?;
-        let (runtime, container) = (self.runtime.clone(), whose(target));
-        let by = signal.clone();
-        let stop = async move { runtime.stop(&container, &by, timeout).await };
-        let report = self.deed(target, Doing::Stop, only, stop).await?;
+        let container = reference(&target.subject.service, &target.container.name);
+        let report = self.runtime.stop(&container, signal, timeout).await;
         let report = report.map_err(|error| not_stopped(target, &error))?;
         let took = seconds(report.took);
         Ok(if report.killed {
@@ -90,32 +83,13 @@ impl Executor {
         })
     }
 
-    async fn clear(&self, target: &Target, only: &Only) -> Result<(), Halt> {
+    async fn clear(&self, target: &Target, container: &ContainerRef) -> Result<(), Halt> {
         let (signal, timeout) = how_to_stop(target)?;
-        let (runtime, container) = (self.runtime.clone(), whose(target));
-        let clear = async move { runtime.clear(&container, &signal, timeout).await };
-        let cleared = self.deed(target, Doing::Stop, only, clear).await?;
+        let cleared = self.runtime.clear(container, signal, timeout).await;
         cleared.map_err(|error| not_stopped(target, &error))
     }
 
-    /// A start that failed leaves nothing that runs on, or that its runtime starts again and again.
-    pub(super) async fn given_up(&self, target: &Target, failure: Failure, only: &Only) -> Failure {
-        let mut failure = self.with_output(target, failure).await;
-        let Ok((signal, timeout)) = how_to_stop(target) else { return failure };
-        let (runtime, container) = (self.runtime.clone(), whose(target));
-        let give_up = async move { runtime.give_up(&container, &signal, timeout).await };
-        match self.deed(target, Doing::Stop, only, give_up).await {
-            Ok(Ok(())) | Err(Halt::Cut) => {}
-            Ok(Err(error)) => {
-                write!(failure.message, "; cannot end what is left of it: {error}").ok();
-            }
-            Err(Halt::Left(text) | Halt::Lost(text)) => drop(write!(failure.message, "; {text}")),
-            Err(Halt::Failed(other)) => drop(write!(failure.message, "; {}", other.message)),
-        }
-        failure
-    }
-
-    async fn start(&self, target: &Target, stop_first: bool, only: &Only) -> Result<(Done, String), Halt> {
+    async fn start(&self, target: &Target, stop_first: bool) -> Result<(Done, String), Halt> {
         let run = run_of(target)?;
         let service = &target.subject.service;
         // All that can be known to fail is found out before what runs is stopped.
@@ -129,28 +103,26 @@ impl Executor {
         {
             return Err(no_release(target, run).into());
         }
-        let environment = self.environment_of(target, run, release.as_deref()).await?;
+        let environment = environment_of(target, run, release.as_deref())?;
         let resolved = self.resolve_probe(target, run, &environment, release.as_deref())?;
         let spec = self.spec(target, run, environment, release)?;
 
         self.ready(target, &spec).await?;
         let stopped = if stop_first {
-            Some(self.stop(target, only).await?)
+            Some(self.stop(target).await?)
         } else {
-            self.clear(target, only).await?;
+            self.clear(target, &reference(service, &target.container.name)).await?;
             None
         };
         if let Some(release) = &target.release {
             self.switch(target, release).await?;
         }
         let started = Instant::now();
-        let runtime = self.runtime.clone();
-        let start = async move { runtime.start(spec).await };
-        let incarnation = match self.deed(target, Doing::Start, only, start).await? {
+        let incarnation = match self.runtime.start(spec).await {
             Ok(incarnation) => incarnation,
-            Err(error) => return Err(self.not_started(target, &error, only).await),
+            Err(error) => return Err(self.not_started(target, &error).await),
         };
-        let up = self.await_up(target, resolved, &incarnation, started, only).await?;
+        let up = self.await_up(target, resolved, &incarnation, started).await?;
         let detail = stopped.map_or_else(|| up.clone(), |stopped| format!("{stopped}, {up}"));
         Ok((Done::Changed(Some(incarnation)), detail))
     }
@@ -163,11 +135,9 @@ impl Executor {
         release: Option<String>,
     ) -> Result<StartSpec, Failure> {
         let argv = run.map(|run| environment::argv(&run.command, &environment)).transpose()?;
-        let argv = argv.unwrap_or_default();
-        environment::check_size(&argv, &environment)?;
         Ok(StartSpec {
             container: reference(&target.subject.service, &target.container.name),
-            argv,
+            argv: argv.unwrap_or_default(),
             environment,
             directory: self.directory_of(target, release.as_deref()),
             user: run.and_then(|run| run.user.clone()),
@@ -181,14 +151,17 @@ impl Executor {
     }
 
     async fn ready(&self, target: &Target, spec: &StartSpec) -> Result<(), Halt> {
-        let ready = self.attention(target, Doing::Start, self.runtime.ready(spec)).await?;
+        let ready = tokio::select! {
+            ready = self.runtime.ready(spec) => ready,
+            () = target.subject.cancel.cancelled() => return Err(Halt::Cut),
+        };
         ready.map_err(|error| {
-            let text = format!("cannot start container {}: {error}", target.container.name);
-            failure(error.code_before_start(), text).into()
+            let code = if matches!(error, RuntimeError::Engine(_)) { "imageFailed" } else { "startFailed" };
+            failure(code, format!("cannot start container {}: {error}", target.container.name)).into()
         })
     }
 
-    async fn not_started(&self, target: &Target, error: &RuntimeError, only: &Only) -> Halt {
+    async fn not_started(&self, target: &Target, error: &RuntimeError) -> Halt {
         let text = format!("cannot start container {}: {error}", target.container.name);
         if error.is_in_doubt() {
             return Halt::Lost(text);
@@ -196,14 +169,44 @@ impl Executor {
         let failure = failure("startFailed", text);
         // What has run says why; what was never executed has said nothing.
         match error {
-            RuntimeError::Systemd(SystemdError::Job { .. }) => {
-                self.given_up(target, failure, only).await.into()
-            }
-            // One that is not ours may have good reasons to take so long: its start goes on.
-            RuntimeError::Systemd(SystemdError::JobHangs { .. }) if target.container.unit.is_none() => {
-                self.given_up(target, failure, only).await.into()
-            }
+            RuntimeError::Systemd(SystemdError::Job { .. }) => self.with_output(target, failure).await.into(),
             _ => failure.into(),
+        }
+    }
+
+    /// This operation had started the container before a crash: only its health is still open.
+    async fn await_found(&self, target: &Target) -> Result<(Done, String), Halt> {
+        let run = run_of(target)?;
+        let release = self.current(&target.subject.service.name, &target.container.name)?;
+        let environment = environment_of(target, run, release.as_deref())?;
+        let resolved = self.resolve_probe(target, run, &environment, release.as_deref())?;
+        let container = reference(&target.subject.service, &target.container.name);
+        let Ok(Observation::Running { incarnation, .. }) = self.runtime.observe(&container).await else {
+            return Err(self.with_output(target, died_unseen(target)).await.into());
+        };
+        let up = self.await_up(target, resolved, &incarnation, Instant::now()).await?;
+        Ok((Done::Changed(Some(incarnation)), format!("found started by this operation, {up}")))
+    }
+
+    async fn await_up(
+        &self,
+        target: &Target,
+        probe: ResolvedProbe,
+        incarnation: &Incarnation,
+        started: Instant,
+    ) -> Result<String, Halt> {
+        let container = reference(&target.subject.service, &target.container.name);
+        let exited = self.runtime.exited(&container, incarnation);
+        let health = &target.subject.service.health;
+        let commands = if container.form == Form::Process { &self.processes } else { &self.commands };
+        let up = tokio::select! {
+            up = probe::up(health, &probe, &**commands, exited) => up,
+            () = target.subject.cancel.cancelled() => return Err(Halt::Cut),
+        };
+        match up {
+            Ok(_) if health.probe.is_none() => Ok(format!("alive after {}", seconds(started.elapsed()))),
+            Ok(_) => Ok(format!("healthy after {}", seconds(started.elapsed()))),
+            Err(error) => Err(self.with_output(target, not_up(target, &error)).await.into()),
         }
     }
 
@@ -225,8 +228,57 @@ impl Executor {
         })
     }
 
+    fn resolve_probe(
+        &self,
+        target: &Target,
+        run: Option<&Run>,
+        environment: &BTreeMap<String, String>,
+        release: Option<&str>,
+    ) -> Result<ResolvedProbe, Failure> {
+        let health = |error| {
+            failure(
+                "environment",
+                format!(
+                    "cannot expand the health check: {error}; see `health` and the environment in the catalog"
+                ),
+            )
+        };
+        Ok(match &target.subject.service.health.probe {
+            None => ResolvedProbe::Alive,
+            Some(Probe::Http(url)) => ResolvedProbe::Http(expand(url, environment).map_err(health)?),
+            Some(Probe::Tcp(address)) => ResolvedProbe::Tcp(expand(address, environment).map_err(health)?),
+            Some(Probe::Command(command)) if run.is_some_and(|run| run.image.is_some()) => {
+                self.inside(target, environment::argv(command, environment)?)
+            }
+            Some(Probe::Command(command)) => ResolvedProbe::Command {
+                argv: environment::argv(command, environment)?,
+                environment: environment.clone(),
+                directory: self.directory_of(target, release),
+                user: run.and_then(|run| run.user.clone()),
+            },
+        })
+    }
+
+    /// A command that is run inside an engine's container.
+    fn inside(&self, target: &Target, argv: Vec<String>) -> ResolvedProbe {
+        let container = reference(&target.subject.service, &target.container.name);
+        let runtime = self.runtime.clone();
+        ResolvedProbe::Inside(Inside::new(move |time| {
+            let (runtime, container, argv) = (runtime.clone(), container.clone(), argv.clone());
+            Box::pin(async move {
+                let (code, said) =
+                    runtime.run_inside(&container, &argv, time).await.map_err(|error| error.to_string())?;
+                if code == 0 {
+                    Ok(())
+                } else {
+                    Err(format!("the command ended with exit code {code}: {said}"))
+                }
+            })
+        }))
+    }
+
     /// A container works in its release; without one, in a directory of its own.
-    pub(super) fn directory_of(&self, target: &Target, release: Option<&str>) -> PathBuf {
+    fn directory_of(&self, target: &Target, release: Option<&str>) -> PathBuf {
         let service = &target.subject.service.name;
         match release {
             Some(release) => self.releases.release_dir(service, release),
@@ -234,29 +286,24 @@ impl Executor {
         }
     }
 
-    pub(super) async fn environment_of(
-        &self,
-        target: &Target,
-        run: Option<&Run>,
-        release: Option<&str>,
-    ) -> Result<BTreeMap<String, String>, Halt> {
-        let ours = environment::deployd(&target.subject, Some(&target.container.name), release, &target.id);
-        self.whole_environment(&target.subject, run, Some(&target.container), ours).await
-    }
-
-    pub(super) async fn with_output(&self, target: &Target, mut failure: Failure) -> Failure {
+    async fn with_output(&self, target: &Target, mut failure: Failure) -> Failure {
         let container = reference(&target.subject.service, &target.container.name);
         failure.log = self.runtime.last_lines(&container, LOG_LINES).await;
         failure
     }
 }
 
-fn whose(target: &Target) -> ContainerRef {
-    reference(&target.subject.service, &target.container.name)
+fn environment_of(
+    target: &Target,
+    run: Option<&Run>,
+    release: Option<&str>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let ours = environment::deployd(&target.subject, Some(&target.container.name), release, &target.id);
+    environment::whole(run, Some(&target.container), ours)
 }
 
 /// How the container is run; `None` for a unit that exists already.
-pub(super) fn run_of(target: &Target) -> Result<Option<&Run>, Failure> {
+fn run_of(target: &Target) -> Result<Option<&Run>, Failure> {
     let service = &target.subject.service;
     match &service.run {
         None if target.container.unit.is_none() => Err(failure(
@@ -271,10 +318,10 @@ pub(super) fn run_of(target: &Target) -> Result<Option<&Run>, Failure> {
 }
 
 /// A unit that is not ours says itself how it is stopped.
-fn how_to_stop(target: &Target) -> Result<(String, Duration), Failure> {
+fn how_to_stop(target: &Target) -> Result<(&str, Duration), Failure> {
     Ok(match run_of(target)? {
-        Some(run) => (run.stop_signal.clone(), run.stop_timeout),
-        None => ("SIGTERM".into(), Duration::from_secs(90)),
+        Some(run) => (&run.stop_signal, run.stop_timeout),
+        None => ("SIGTERM", Duration::from_secs(90)),
     })
 }
 
@@ -297,7 +344,19 @@ fn settled(target: &Target, looked: &Looked) -> Option<Settled> {
     })
 }
 
-pub(super) fn died_unseen(target: &Target) -> Failure {
+fn not_up(target: &Target, error: &ProbeFailure) -> Failure {
+    let name = &target.container.name;
+    let code = match error {
+        ProbeFailure::Exited { .. } => "exited",
+        ProbeFailure::TimedOut { .. } => "healthTimedOut",
+    };
+    failure(
+        code,
+        format!("container {name} did not come up: {error}; `deployctl service logs` has what it said"),
+    )
+}
+
+fn died_unseen(target: &Target) -> Failure {
     let name = &target.container.name;
     failure(
         "exited",
@@ -318,7 +377,7 @@ fn no_release(target: &Target, run: &Run) -> Failure {
     )
 }
 
-pub(super) fn seconds(duration: Duration) -> String {
+fn seconds(duration: Duration) -> String {
     if duration < Duration::from_millis(100) {
         return format!("{} ms", duration.as_millis());
     }

@@ -2,10 +2,8 @@
 //!
 //! Nothing here touches a container.
 
-use std::sync::Arc;
-
 use super::board::Stage;
-use super::commands::{BUILD, Hearing};
+use super::commands::BUILD;
 use super::{Executor, Halt, Subject, environment, failure};
 use crate::artifact::build::{BuildError, BuildRequest};
 use crate::artifact::fetch::{FetchError, FetchRequest};
@@ -162,8 +160,11 @@ impl Executor {
         note.stage(Stage::Build);
         let log = self.logs.open(subject.task, subject.service.id);
         log.line("build", &format!("building commit {commit} of {}", mask_url(repository)));
-        let hearing = Hearing { log: self.logs.open(subject.task, subject.service.id), note };
-        match self.builder.build(request, &subject.cancel, Arc::new(hearing)).await {
+        let mut on_line = |line: String| {
+            log.line("build", &line);
+            note.line(&line);
+        };
+        match self.builder.build(request, &subject.cancel, &mut on_line).await {
             Ok(built) => {
                 let how = if built.reused { "was built before: not built again" } else { "is built" };
                 log.line("build", &format!("commit {commit} {how}, sha256 {}", built.artifact.sha256));
@@ -189,7 +190,6 @@ impl Executor {
             definition,
             environment: environment::deployd(subject, None, None, &identity.operation),
             identity,
-            printed: self.logs.open(subject.task, subject.service.id).room(),
         }))
     }
 
@@ -212,7 +212,7 @@ fn build_failure(error: &BuildError) -> Failure {
         BuildError::Failed { last_lines, .. } => last_lines.clone(),
         _ => Vec::new(),
     };
-    Failure { code: error.code().into(), message: error.to_string(), log }
+    Failure { code: "buildFailed".into(), message: error.to_string(), log }
 }
 
 fn pin(source: String, artifact: Artifact, commit: Option<String>) -> Pin {

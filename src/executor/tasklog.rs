@@ -14,10 +14,8 @@ use crate::clock;
 use crate::crashpoint::point;
 use crate::task::TaskId;
 
-/// Number of bytes of a log beyond what builds and hooks print; the rest is dropped, and says so.
-const MARGIN: u64 = 64 << 20;
-/// Number of bytes that a command may print even if others have filled the log.
-const LEAST: u64 = 2 << 20;
+/// A log ends here; the rest is dropped, and says so.
+const MAX_BYTES: u64 = 64 << 20;
 /// A line is cut here.
 const MAX_LINE: usize = 16 << 10;
 
@@ -25,20 +23,18 @@ const MAX_LINE: usize = 16 << 10;
 #[derive(Debug, Clone)]
 pub struct TaskLogs {
     directory: PathBuf,
-    /// Maximum number of bytes that builds and hooks print.
-    printed: u64,
 }
 
 impl TaskLogs {
-    /// Logs below `directory`, of builds and hooks that print as much as `printed` bytes.
-    pub const fn new(directory: PathBuf, printed: u64) -> Self {
-        Self { directory, printed }
+    /// Logs below `directory`.
+    pub const fn new(directory: PathBuf) -> Self {
+        Self { directory }
     }
 
     /// The log of one service of one task. It is created with its first line.
     pub fn open(&self, task: TaskId, service: ServiceId) -> TaskLog {
         let path = self.directory.join(task.to_string()).join(format!("{service}.log"));
-        TaskLog { path, printed: self.printed, file: Mutex::new(None) }
+        TaskLog { path, file: Mutex::new(None) }
     }
 
     /// The tasks that have logs.
@@ -68,46 +64,32 @@ impl TaskLogs {
 #[derive(Debug)]
 pub struct TaskLog {
     path: PathBuf,
-    printed: u64,
     file: Mutex<Option<(File, u64)>>,
 }
 
 impl TaskLog {
     /// Appends a line: the time, who says it (`build`, `web-1`, …), the text.
     pub fn line(&self, who: &str, text: &str) {
-        if let Err(error) = self.append(format!("{} {who}: {}\n", time(), cut(text))) {
+        if let Err(error) = self.append(who, text) {
             tracing::debug!(path = %self.path.display(), %error, "cannot write to a task's log");
         }
     }
 
-    /// Appends whole lines that a command has printed, with time and name.
-    pub fn lines(&self, lines: &str) {
-        if let Err(error) = self.append(lines.into()) {
-            tracing::debug!(path = %self.path.display(), %error, "cannot write to a task's log");
-        }
-    }
-
-    /// Maximum number of bytes that the next command may print: what others have left, or a small part at least.
-    pub fn room(&self) -> u64 {
-        let used = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
-        self.printed.saturating_sub(used).max((self.printed / 8).min(LEAST))
-    }
-
-    fn append(&self, mut text: String) -> io::Result<()> {
+    fn append(&self, who: &str, text: &str) -> io::Result<()> {
         let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (file, bytes) = match &mut *file {
             Some(open) => open,
             none => none.insert(open(&self.path)?),
         };
-        let limit = self.printed.saturating_add(MARGIN);
-        if *bytes >= limit {
+        if *bytes >= MAX_BYTES {
             return Ok(());
         }
-        *bytes += text.len() as u64;
-        if *bytes >= limit {
-            text.push_str("(the log has reached its limit; the rest is not kept)\n");
+        let mut line = format!("{} {who}: {}\n", time(), cut(text));
+        *bytes += line.len() as u64;
+        if *bytes >= MAX_BYTES {
+            line.push_str("(the log has reached its limit; the rest is not kept)\n");
         }
-        file.write_all(text.as_bytes())
+        file.write_all(line.as_bytes())
     }
 }
 
@@ -145,7 +127,7 @@ mod tests {
     #[test]
     fn lines_are_appended_and_cut() {
         let directory = tempfile::tempdir().unwrap();
-        let logs = TaskLogs::new(directory.path().join("tasks"), 1 << 30);
+        let logs = TaskLogs::new(directory.path().join("tasks"));
         let service = ServiceId::new(111).unwrap();
         logs.open(TaskId(7), service).line("build", "one");
         logs.open(TaskId(7), service).line("web-1", &"ä".repeat(MAX_LINE));

@@ -12,8 +12,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::{NOT_READ, WAIT, lost};
-use crate::metrics;
+use super::{WAIT, lost};
 
 /// Where journald takes entries.
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -69,20 +68,16 @@ impl Line {
     fn say(&mut self, entry: &Entry) {
         if self.lost > 0 {
             let mut note = Entry::new(Level::WARN);
-            note.add("MESSAGE", &lost(self.lost, NOT_READ));
+            note.add("MESSAGE", &lost(self.lost));
             if !self.sends(&note) {
-                return self.lose();
+                self.lost += 1;
+                return;
             }
             self.lost = 0;
         }
         if !self.sends(entry) {
-            self.lose();
+            self.lost += 1;
         }
-    }
-
-    fn lose(&mut self) {
-        self.lost += 1;
-        metrics::log_line_lost();
     }
 
     fn sends(&mut self, Entry(bytes): &Entry) -> bool {
@@ -191,7 +186,7 @@ mod tests {
             assert!(taken < 5000, "else it proves nothing");
             journald.set_nonblocking(false).unwrap();
             tracing::info!("again");
-            assert!(read().contains(&lost(5000 - taken, NOT_READ)));
+            assert!(read().contains(&lost(5000 - taken)));
             assert!(read().contains("again"));
         });
     }

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::parse::{ITEM_KEYS, RawItem, RawPlan, parse};
+use super::parse::{RawItem, RawPlan, parse};
 use super::{ContainerOrder, Item, Plan, Way, address};
 use crate::catalog::{Catalog, Label, Service, ServiceId};
 use crate::mistake::{Mistake, similar};
-use crate::reading::{Key, Mistakes};
+use crate::reading::Mistakes;
 use crate::yaml::{Place, Spanned};
 
 pub use super::address::{Policy, Repository, check_package_uri, is_repository_name, resolve_repository};
@@ -211,15 +211,9 @@ fn labels(raw: &RawItem, service: Option<&Service>, mistakes: &mut Mistakes) -> 
     let Some(written) = &raw.labels else { return Some(Vec::new()) };
     let path = raw.path("deployLabel");
     let mut labels = Vec::new();
-    let parts = || written.value.split(',').map(str::trim);
-    if parts().all(str::is_empty) {
-        let text = ITEM_KEYS.iter().find(|key| key.name == "deployLabel").and_then(Key::emptiness);
-        mistakes.add(written.place, &path, text.unwrap_or_default());
-        return None;
-    }
-    for label in parts() {
+    for label in written.value.split(',').map(str::trim) {
         if label.is_empty() {
-            let text = "one of the labels is empty: separate labels by one comma each";
+            let text = "a label is empty; several labels are separated by one comma each";
             mistakes.add(written.place, &path, text);
             return None;
         }

@@ -1,30 +1,29 @@
 //! A plan's file, read with the position of everything, and its shape checked.
 
 use crate::mistake::Mistake;
-use crate::reading::{Key, Mistakes, get};
-use crate::yaml::{self, Node, Place, Spanned, join};
+use crate::reading::{Mistakes, get};
+use crate::yaml::{self, Kind, Meaning, Node, Place, Spanned, join};
 
 /// A longer file is refused.
 pub const MAX_BYTES: usize = 16 << 20;
 /// More items are refused.
 pub const MAX_ITEMS: usize = 100_000;
 
-/// The keys of a plan, each with what to do instead of leaving its value empty.
-pub const PLAN_KEYS: [Key; 2] =
-    [Key::or_empty("comment"), Key::new("deployPlanItems", "list at least one item")];
+/// The keys of a plan.
+const PLAN_KEYS: [&str; 2] = ["comment", "deployPlanItems"];
 
 /// The keys of an item.
-pub const ITEM_KEYS: [Key; 10] = [
-    Key::new("serviceId", "write the service's number in the catalog"),
-    Key::new("deployment", "write START, STOP, RESTART, HTTP_UPLOAD_DEPLOY or COMPILE_DEPLOY"),
-    Key::new("priority", "remove the key for priority 0"),
-    Key::new("containerExecMethod", "remove the key for SEQUENTIAL"),
-    Key::new("deployLabel", "remove the key to choose all containers"),
-    Key::new("httpSrcUri", "write the package's address; only HTTP_UPLOAD_DEPLOY needs the key"),
-    Key::new("httpSrcSha256", "remove the key to deploy the package without checking what it hashes to"),
-    Key::new("compileRepoPath", "write the repository; only COMPILE_DEPLOY needs the key"),
-    Key::new("compileRepoBranch", "write the branch; only COMPILE_DEPLOY needs the key"),
-    Key::new("compileRepoCommit", "remove the key to build the tip of the branch"),
+pub const ITEM_KEYS: [&str; 10] = [
+    "serviceId",
+    "deployment",
+    "priority",
+    "containerExecMethod",
+    "deployLabel",
+    "httpSrcUri",
+    "httpSrcSha256",
+    "compileRepoPath",
+    "compileRepoBranch",
+    "compileRepoCommit",
 ];
 
 /// A plan as written: the types are right, the rules are not checked yet.
@@ -63,7 +62,7 @@ pub struct RawItem {
     pub branch: Option<Spanned<String>>,
     /// `compileRepoCommit`
     pub commit: Option<Spanned<String>>,
-    /// Keys without a value, or with one of the wrong type: that they are missing is no further mistake.
+    /// Keys whose values have the wrong type: that they are missing is no further mistake.
     pub broken: Vec<&'static str>,
 }
 
@@ -87,7 +86,7 @@ pub fn parse(text: &[u8]) -> (RawPlan, Vec<Mistake>) {
 
 fn plan(root: &Node, mistakes: &mut Mistakes) -> RawPlan {
     let mut plan = RawPlan::default();
-    let Some(entries) = mistakes.root(root, &PLAN_KEYS) else { return plan };
+    let Some(entries) = mistakes.map(root, "", &PLAN_KEYS) else { return plan };
     if let Some(node) = get(entries, "comment") {
         plan.comment = mistakes.scalar(node, "comment").map(|comment| comment.value);
     }
@@ -113,37 +112,37 @@ fn item(index: usize, node: &Node, mistakes: &mut Mistakes) -> Option<RawItem> {
     let entries = mistakes.map(node, &path, &ITEM_KEYS)?;
     let mut item = RawItem { place: node.place, index, ..RawItem::default() };
     for (key, node) in entries {
-        let Some(key) = ITEM_KEYS.iter().map(|known| known.name).find(|known| **known == key.value) else {
-            continue;
-        };
+        let Some(&key) = ITEM_KEYS.iter().find(|known| **known == key.value) else { continue };
         let path = join(&path, key);
-        let is_read = match key {
-            "serviceId" => {
-                let id = mistakes.integer(node, &path, 1, i128::from(i64::MAX));
-                item.service = id.and_then(|id| spanned(id.place, u64::try_from(id.value).ok()));
-                item.service.is_some()
-            }
-            "priority" => {
-                let priority = mistakes.integer(node, &path, i128::from(i64::MIN), i128::from(i64::MAX));
-                item.priority = priority.and_then(|it| spanned(it.place, i64::try_from(it.value).ok()));
-                item.priority.is_some()
-            }
+        let before = item.broken.len();
+        match key {
+            "serviceId" => match mistakes.integer(node, &path, 1, i128::from(i64::MAX)) {
+                Some(id) => {
+                    item.service =
+                        u64::try_from(id.value).ok().map(|value| Spanned { place: id.place, value });
+                }
+                None => item.broken.push(key),
+            },
+            "priority" if node.meaning() == Meaning::Null => {}
+            "priority" => match mistakes.integer(node, &path, i128::from(i64::MIN), i128::from(i64::MAX)) {
+                Some(priority) => {
+                    let value = i64::try_from(priority.value).ok();
+                    item.priority = value.map(|value| Spanned { place: priority.place, value });
+                }
+                None => item.broken.push(key),
+            },
             _ => {
                 // Labels, hashes and commits may look like numbers: they are taken as written.
-                let text = item.text_of(key);
-                *text = mistakes.scalar(node, &path);
-                text.is_some()
+                let text = mistakes.scalar(node, &path);
+                if text.is_none() && !matches!(node.kind, Kind::Scalar { .. }) {
+                    item.broken.push(key);
+                }
+                *item.text_of(key) = text;
             }
-        };
-        if !is_read {
-            item.broken.push(key);
         }
+        debug_assert!(item.broken.len() <= before + 1);
     }
     Some(item)
-}
-
-fn spanned<T>(place: Place, value: Option<T>) -> Option<Spanned<T>> {
-    value.map(|value| Spanned { place, value })
 }
 
 impl RawItem {

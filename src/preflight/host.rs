@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use nix::unistd::{AccessFlags, Group, User, access, geteuid};
 
-use super::{Finding, Verdict, confinement, engines};
-use crate::artifact::git::GIT_USER;
+use super::{Finding, Verdict, confinement};
 use crate::artifact::{free_space, hex};
-use crate::catalog::{Catalog, RuntimeKind};
+use crate::catalog::{Catalog, Engine, RuntimeKind};
 use crate::config::Config;
 use crate::systemd::Scope;
 
@@ -32,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Looks at everything.
 pub fn look(config: &Config, catalog: &Catalog) -> Vec<Finding> {
     let mut findings = systemd(config, catalog);
-    findings.extend(engines::look(config, catalog));
+    findings.extend(engines(config, catalog));
     findings.push(directory("state directory", &config.state_dir));
     findings.push(socket(&config.socket));
     findings.push(catalog_files(&config.services_dir));
@@ -46,7 +45,6 @@ pub fn look(config: &Config, catalog: &Catalog) -> Vec<Finding> {
         let own_builds = own_builds.filter(|build| build.user.is_none()).count() > 0;
         findings.extend(groups(config, is_group));
         findings.push(build_user(own_builds, is_user));
-        findings.push(git_user(is_user(GIT_USER)));
         if let Some(Scope::System) = config.systemd {
             findings.extend(confinement::look(catalog));
         }
@@ -72,6 +70,26 @@ fn systemd(config: &Config, catalog: &Catalog) -> Vec<Finding> {
         }
     };
     vec![Finding::ok("systemd", version), bus]
+}
+
+/// Engines matter only to a catalog that has services for them.
+fn engines(config: &Config, catalog: &Catalog) -> Vec<Finding> {
+    let used = |engine| catalog.services().any(|service| service.runtime == RuntimeKind::Engine(engine));
+    let look = |engine: Engine| {
+        let (name, path) = (engine.name(), config.engine(engine));
+        match UnixStream::connect(path) {
+            Ok(_) => Finding::ok(name, format!("listens at {}", path.display())),
+            Err(why) => Finding::fail(
+                name,
+                format!(
+                    "cannot reach {}: {why}; start it (systemctl enable --now {name}.socket), or name its \
+                     socket in the configuration (engines.{name})",
+                    path.display()
+                ),
+            ),
+        }
+    };
+    Engine::ALL.into_iter().filter(|engine| used(*engine)).map(look).collect()
 }
 
 /// Whether a bus lets us in: the first lines of its protocol.
@@ -245,16 +263,6 @@ fn build_user(needed: bool, is_user: impl Fn(&str) -> bool) -> Finding {
         Finding::fail(SUBJECT, format!("not there, nor is nobody: nothing can be built; {make}"))
     } else {
         Finding::warn(SUBJECT, format!("not there, nor is nobody; before something is built: {make}"))
-    }
-}
-
-fn git_user(is_there: bool) -> Finding {
-    let subject = format!("user {GIT_USER}");
-    if is_there {
-        Finding::ok(subject, "there")
-    } else {
-        let text = "not there: nobody but root can push to the built-in repositories";
-        Finding::warn(subject, format!("{text}; useradd --system {GIT_USER}"))
     }
 }
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::engine::{self, EngineRuntime};
+use super::engine::EngineRuntime;
 use super::process::ProcessRuntime;
 use super::unit::UnitRuntime;
-use super::{ContainerRef, Form, Observation, Runtime, RuntimeError, StartSpec, StopReport, Tell};
+use super::{ContainerRef, Form, Observation, Runtime, RuntimeError, StartSpec, StopReport};
 use crate::catalog::Engine;
 use crate::spawn::ExitStatus;
 use crate::task::operation::Incarnation;
@@ -28,7 +28,7 @@ pub struct EitherRuntime {
 }
 
 impl EitherRuntime {
-    /// All runtimes as one; the sockets are Podman's and Docker's, and `marks` what their containers carry.
+    /// All runtimes as one; the sockets are Podman's and Docker's.
     ///
     /// # Errors
     /// When a client of an engine can't be set up.
@@ -37,10 +37,9 @@ impl EitherRuntime {
         processes: Arc<ProcessRuntime>,
         units: Option<UnitRuntime>,
         [podman, docker]: [&PathBuf; 2],
-        marks: &engine::Marks,
     ) -> Result<Self, String> {
-        let podman = EngineRuntime::new(Engine::Podman, podman, services.clone(), marks.clone())?;
-        let docker = EngineRuntime::new(Engine::Docker, docker, services.clone(), marks.clone())?;
+        let podman = EngineRuntime::new(Engine::Podman, podman, services.clone())?;
+        let docker = EngineRuntime::new(Engine::Docker, docker, services.clone())?;
         Ok(Self { services, processes, units, podman, docker })
     }
 
@@ -69,15 +68,13 @@ impl EitherRuntime {
         container: &ContainerRef,
         observed: Observation,
     ) -> Result<Observation, RuntimeError> {
-        if observed.is_there() {
+        if matches!(observed, Observation::Running { .. }) {
             return Ok(observed);
         }
         for (runtime, former) in self.others(container) {
-            match runtime.observe(&former).await {
-                Ok(former) if former.is_there() => return Ok(former),
-                // What has its name there is not what it was.
-                Ok(_) | Err(RuntimeError::Foreign { .. }) => {}
-                Err(error) => return Err(error),
+            let former = runtime.observe(&former).await?;
+            if matches!(former, Observation::Running { .. }) {
+                return Ok(former);
             }
         }
         Ok(observed)
@@ -125,7 +122,7 @@ impl Runtime for EitherRuntime {
         timeout: Duration,
     ) -> Result<(), RuntimeError> {
         for (runtime, former) in self.others(container) {
-            unless_foreign(runtime.stop(&former, signal, timeout).await)?;
+            runtime.stop(&former, signal, timeout).await?;
         }
         self.main(container)?.clear(container, signal, timeout).await
     }
@@ -147,22 +144,12 @@ impl Runtime for EitherRuntime {
         let mut report = StopReport { killed: false, took: Duration::ZERO };
         // The mark of a process and that of a unit are two files: each runtime removes its own.
         for (runtime, former) in self.others(container) {
-            if let Some(stopped) = unless_foreign(runtime.stop(&former, signal, timeout).await)? {
-                report.killed |= stopped.killed;
-                report.took += stopped.took;
-            }
+            let stopped = runtime.stop(&former, signal, timeout).await?;
+            report.killed |= stopped.killed;
+            report.took += stopped.took;
         }
         let stopped = self.main(container)?.stop(container, signal, timeout).await?;
         Ok(StopReport { killed: report.killed | stopped.killed, took: report.took + stopped.took })
-    }
-
-    async fn give_up(
-        &self,
-        container: &ContainerRef,
-        signal: &str,
-        timeout: Duration,
-    ) -> Result<(), RuntimeError> {
-        self.main(container)?.give_up(container, signal, timeout).await
     }
 
     async fn sweep(&self, keep: &HashSet<ContainerRef>) -> Result<(), RuntimeError> {
@@ -176,19 +163,6 @@ impl Runtime for EitherRuntime {
         match self.main(container) {
             Ok(runtime) => runtime.exited(container, incarnation).await,
             Err(_) => None,
-        }
-    }
-
-    async fn has_ended(&self, container: &ContainerRef, run: &Incarnation) -> bool {
-        match self.main(container) {
-            Ok(runtime) => runtime.has_ended(container, run).await,
-            Err(_) => false,
-        }
-    }
-
-    async fn follow(&self, container: &ContainerRef, tell: Tell<'_>) {
-        if let Ok(runtime) = self.main(container) {
-            runtime.follow(container, tell).await;
         }
     }
 
@@ -206,13 +180,5 @@ impl Runtime for EitherRuntime {
         time: Duration,
     ) -> Result<(i64, String), RuntimeError> {
         self.main(container)?.run_inside(container, argv, time).await
-    }
-}
-
-/// What an earlier catalog said is over: what has its name there now is left to whom it belongs.
-fn unless_foreign(stopped: Result<StopReport, RuntimeError>) -> Result<Option<StopReport>, RuntimeError> {
-    match stopped {
-        Err(error) if error.is_foreign() => Ok(None),
-        stopped => stopped.map(Some),
     }
 }

@@ -1,64 +1,47 @@
 //! Containers that an engine runs from an image, with the release mounted read-only at `/app`.
 //!
 //! Each start makes a new container, each stop removes it: what an image's container has written beside its
-//! shared paths and volumes does not outlive a release. Labels say which operation has started it, of which daemon.
+//! shared paths does not outlive a release. Labels say which operation has started it, of which daemon.
 //! A container is made and started by two calls, and is started by its id: a start that an earlier daemon
 //! had asked for can't start anything else.
-
-mod ending;
-mod made;
-mod owner;
-mod starting;
-mod volumes;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use nix::unistd::{User, geteuid};
+use serde_json::{Value, json};
 
-use super::{ContainerRef, Observation, Phase as Way, Runtime, RuntimeError, StartSpec, StopReport, log};
+use super::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport, log};
 use crate::blocking;
 use crate::catalog::Engine;
-use crate::engine::{Connection, EngineError, Image, Inspected, Phase};
-use crate::foreign;
-use crate::identity::{Claim, Owner};
+use crate::engine::{Connection, EngineError, Inspected};
 use crate::spawn::ExitStatus;
 use crate::task::Timestamp;
 use crate::task::operation::Incarnation;
-use ending::Until;
-use made::Given;
-use owner::{CONTAINER, EPOCH, INSTANCE, OPERATION, RELEASE};
 
+/// Where a container sees its release.
+const APP: &str = "/app";
+/// Whose container it is: the container's directory, which no other daemon has.
+const OWNER: &str = "io.deployd.container";
+const OPERATION: &str = "io.deployd.operation";
+const RELEASE: &str = "io.deployd.release";
 /// Says in a container's directory which engine has a container of it.
 const NOTE: &str = "engine.run";
-/// How long a look waits for what is under way: a start that an earlier daemon had asked for, a removal by hand.
+/// A start that an earlier daemon had asked for comes within this time.
 const SETTLE: Duration = Duration::from_secs(5);
-/// How often a container is looked at while it comes up or ends: how engines tell of an end differs too much.
+/// How often a container is looked at while it comes up: how engines tell of an end differs too much.
 const LOOK: Duration = Duration::from_millis(200);
-/// How long an engine may be away, as while it is upgraded, before an operation gives up on it.
-const AWAY: Duration = Duration::from_mins(1);
-/// The same for an engine that has never answered.
-const NEVER: Duration = Duration::from_secs(2);
-
-/// By what a container is known as one of this daemon.
-#[derive(Debug, Clone)]
-pub struct Marks {
-    /// Whose it is.
-    pub owner: Arc<Owner>,
-    /// The epoch in which it was made.
-    pub epoch: u64,
-}
+/// SIGKILL, as an exit code.
+const KILLED: i32 = 128 + 9;
 
 /// Runs containers by an engine.
 pub struct EngineRuntime {
     engine: Engine,
     services: PathBuf,
     connection: Connection,
-    marks: Marks,
 }
 
 impl EngineRuntime {
@@ -66,15 +49,15 @@ impl EngineRuntime {
     ///
     /// # Errors
     /// When a client can't be set up. Whether the engine runs does not matter yet.
-    pub fn new(engine: Engine, socket: &Path, services: PathBuf, marks: Marks) -> Result<Self, String> {
+    pub fn new(engine: Engine, socket: &Path, services: PathBuf) -> Result<Self, String> {
         let connection = Connection::new(engine, socket).map_err(|error| error.to_string())?;
-        Ok(Self { engine, services, connection, marks })
+        Ok(Self { engine, services, connection })
     }
 
     /// The engine that has, or may have, a container for this one.
     pub fn noted(services: &Path, container: &ContainerRef) -> Option<Engine> {
         let note = directory(services, container).join(NOTE);
-        Engine::from_name(String::from_utf8_lossy(&foreign::read_own(&note, 64).ok()?).trim())
+        Engine::from_name(fs::read_to_string(note).ok()?.trim())
     }
 
     fn directory(&self, container: &ContainerRef) -> PathBuf {
@@ -84,46 +67,12 @@ impl EngineRuntime {
     async fn find(&self, container: &ContainerRef) -> Result<Option<Inspected>, RuntimeError> {
         let name = container.generated_name();
         let found = self.connection.inspect(&name).await?;
-        found.map(|found| self.admit(&name, found)).transpose()
-    }
-
-    /// What somebody else made by the name of a container is not touched.
-    fn admit(&self, name: &str, found: Inspected) -> Result<Inspected, RuntimeError> {
-        let label = |name| found.config.labels.get(name).map(String::as_str);
-        let claim = Claim { owner: label(INSTANCE), directory: label(CONTAINER).map(Path::new) };
-        let fix = "rename the service or the container, or remove what has its name";
-        let name = format!("container {name} at {}", self.connection.engine());
-        let owner = &self.marks.owner;
-        let judged = owner.judge(claim);
-        judged.map_err(|stranger| RuntimeError::foreign(name, stranger, owner, fix)).map(|()| found)
-    }
-
-    /// Repeats what may be repeated while the engine is away.
-    async fn patiently<T, E, F>(&self, call: impl Fn() -> F + Send + Sync) -> Result<T, RuntimeError>
-    where
-        E: Into<RuntimeError>,
-        F: Future<Output = Result<T, E>> + Send,
-    {
-        let begun = Instant::now();
-        loop {
-            let error = match call().await {
-                Ok(value) => return Ok(value),
-                Err(error) => error.into(),
-            };
-            let patience = if self.connection.has_answered() { AWAY } else { NEVER };
-            let is_away = matches!(&error, RuntimeError::Engine(error) if error.is_away());
-            if !is_away || begun.elapsed() >= patience {
-                return Err(error);
+        let own = self.directory(container).to_string_lossy().into_owned();
+        match found {
+            Some(found) if found.config.labels.get(OWNER) != Some(&own) => {
+                Err(EngineError::Foreign { engine: self.connection.engine(), name }.into())
             }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// An image; pulled if the engine has none. A pull that is cut has failed.
-    async fn image(&self, name: &str) -> Result<Image, RuntimeError> {
-        match self.patiently(|| self.connection.image(name)).await? {
-            Some(image) => Ok(image),
-            None => Ok(self.connection.obtain(name).await?),
+            found => Ok(found),
         }
     }
 
@@ -145,43 +94,6 @@ impl EngineRuntime {
         });
         noted.await.map_err(|source| RuntimeError::Io { what: "note which engine has the container", source })
     }
-
-    fn shared(&self, container: &ContainerRef) -> Option<PathBuf> {
-        Some(self.services.join(&container.service).join("shared")).filter(|shared| shared.is_dir())
-    }
-
-    fn observation(&self, container: &ContainerRef, found: &Inspected) -> Result<Observation, EngineError> {
-        let label = |name| owner::said(&found.config.labels, name);
-        let (operation, release) = (label(OPERATION).unwrap_or_default(), label(RELEASE));
-        let since = since(&found.state.started_at);
-        let (state, incarnation) = (&found.state, incarnation(found));
-        let restarts = u32::try_from(found.restart_count).unwrap_or(0);
-        let changing = |phase, incarnation| {
-            let (operation, release, detail) = (operation.clone(), release.clone(), state.shown());
-            Observation::Changing { phase, incarnation, operation, release, detail }
-        };
-        Ok(match state.phase() {
-            Phase::New => Observation::Absent,
-            Phase::Up => {
-                Observation::Running { incarnation, pid: state.pid(), operation, release, since, restarts }
-            }
-            Phase::Paused => changing(Way::Paused, incarnation),
-            Phase::Stopping | Phase::Removing => changing(Way::Stopping, incarnation),
-            Phase::Restarting => {
-                let status = Some(ExitStatus::Code(state.exit_code()));
-                Observation::Restarting { incarnation, operation, release, status, restarts }
-            }
-            Phase::Down => {
-                let rebooted = since.zip(boot()).is_some_and(|(since, boot)| since < boot);
-                let status = Some(ExitStatus::Code(state.exit_code()));
-                Observation::Exited { operation, release, status, rebooted, restarts }
-            }
-            Phase::Unknown => {
-                let (engine, name) = (self.connection.engine(), container.generated_name());
-                return Err(EngineError::Unsettled { engine, name, state: state.shown() });
-            }
-        })
-    }
 }
 
 fn directory(services: &Path, container: &ContainerRef) -> PathBuf {
@@ -191,63 +103,68 @@ fn directory(services: &Path, container: &ContainerRef) -> PathBuf {
 #[async_trait]
 impl Runtime for EngineRuntime {
     async fn observe(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
-        match self.find(container).await? {
-            Some(found) => Ok(self.observation(container, &found)?),
-            None => Ok(Observation::Absent),
-        }
+        let Some(found) = self.find(container).await? else { return Ok(Observation::Absent) };
+        let label = |name| found.config.labels.get(name).filter(|text: &&String| !text.is_empty()).cloned();
+        let (operation, release) = (label(OPERATION).unwrap_or_default(), label(RELEASE));
+        let since = since(&found.state.started_at);
+        let state = &found.state;
+        Ok(if state.is_up() {
+            let pid = Some(state.pid).filter(|pid| *pid > 0);
+            Observation::Running {
+                incarnation: incarnation(&found),
+                pid,
+                operation,
+                release,
+                since,
+                restarts: found.restart_count,
+            }
+        } else if is_new(&found) {
+            Observation::Absent
+        } else {
+            let rebooted = since.zip(boot()).is_some_and(|(since, boot)| since < boot);
+            Observation::Exited {
+                operation,
+                release,
+                status: Some(ExitStatus::Code(state.exit_code)),
+                rebooted,
+            }
+        })
     }
 
     async fn observe_settled(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
         let begun = Instant::now();
-        loop {
-            let found = self.patiently(|| self.find(container)).await?;
-            let Some(found) = found else { return Ok(Observation::Absent) };
-            let is_under_way = matches!(found.state.phase(), Phase::New | Phase::Removing | Phase::Unknown);
-            if !is_under_way || begun.elapsed() >= SETTLE {
-                return Ok(self.observation(container, &found)?);
-            }
+        while let Some(found) = self.find(container).await?
+            && is_new(&found)
+            && begun.elapsed() < SETTLE
+        {
             tokio::time::sleep(LOOK).await;
         }
-    }
-
-    async fn clear(
-        &self,
-        container: &ContainerRef,
-        _signal: &str,
-        timeout: Duration,
-    ) -> Result<(), RuntimeError> {
-        self.end(container, timeout, Until::GoneIfDown).await?;
-        self.note(container, false).await
+        self.observe(container).await
     }
 
     async fn ready(&self, spec: &StartSpec) -> Result<(), RuntimeError> {
         if let Some(image) = &spec.image {
-            let image = self.image(image).await?;
-            let shared = self.shared(&spec.container);
-            self.volumes(&spec.container, &image, &made::covered(spec, shared.as_deref())).await?;
+            self.connection.pull(image).await?;
         }
         Ok(())
     }
 
     async fn start(&self, spec: StartSpec) -> Result<Incarnation, RuntimeError> {
-        let (own, shared) = (self.directory(&spec.container), self.shared(&spec.container));
+        let own = self.directory(&spec.container);
+        let shared = self.services.join(&spec.container.service).join("shared");
         let user = match self.engine {
             // Without root its own user is what the engine maps to root inside.
             Engine::Podman if !geteuid().is_root() => None,
             _ => Some(ids(spec.user.clone()).await?),
         };
-        let mut volumes = volumes::Volumes::new();
-        if let Some(image) = &spec.image {
-            let image = self.image(image).await.map_err(RuntimeError::in_doubt)?;
-            let covered = made::covered(&spec, shared.as_deref());
-            volumes = self.volumes(&spec.container, &image, &covered).await?;
-            self.make_volumes(&spec.container, &volumes).await?;
-        }
-        let mut body = made::made_of(&spec, &Given { own, shared, user }, &volumes);
-        body["Labels"][INSTANCE] = self.marks.owner.id().into();
-        body["Labels"][EPOCH] = self.marks.epoch.to_string().into();
+        let body = made_of(&spec, &own, Some(shared).filter(|shared| shared.is_dir()).as_deref(), user);
         self.note(&spec.container, true).await?;
-        Ok(incarnation(&self.bring_up(&spec, &body).await?))
+        let id = self.connection.create(&spec.container.generated_name(), body).await?;
+        self.connection.start(&id).await?;
+        match self.connection.inspect(&id).await? {
+            Some(found) => Ok(incarnation(&found)),
+            None => Ok(Incarnation::Engine { id, started: String::new() }),
+        }
     }
 
     async fn stop(
@@ -256,38 +173,30 @@ impl Runtime for EngineRuntime {
         _signal: &str,
         timeout: Duration,
     ) -> Result<StopReport, RuntimeError> {
-        let report = self.end(container, timeout, Until::Gone).await?;
+        let begun = Instant::now();
+        let mut killed = false;
+        if let Some(found) = self.find(container).await? {
+            if found.state.running {
+                self.connection.stop(&found.id, timeout).await?;
+                let after = self.connection.inspect(&found.id).await?;
+                killed = begun.elapsed() >= timeout && after.is_some_and(|it| it.state.exit_code == KILLED);
+            }
+            self.connection.remove(&found.id).await?;
+        }
         self.note(container, false).await?;
-        Ok(report)
-    }
-
-    /// The engine starts again what has ended, until it is told to stop it.
-    async fn give_up(
-        &self,
-        container: &ContainerRef,
-        _signal: &str,
-        timeout: Duration,
-    ) -> Result<(), RuntimeError> {
-        self.end(container, timeout, Until::Down).await.map(|_| ())
+        Ok(StopReport { killed, took: begun.elapsed() })
     }
 
     async fn exited(&self, container: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus> {
         loop {
             match self.find(container).await {
-                Ok(Some(found)) => {
-                    let is_same = self::incarnation(&found) == *incarnation;
-                    match found.state.phase() {
-                        Phase::Down | Phase::Restarting => {
-                            return Some(ExitStatus::Code(found.state.exit_code()));
-                        }
-                        Phase::Up | Phase::Paused | Phase::Stopping | Phase::New if !is_same => return None,
-                        // What may run has not ended.
-                        _ => tokio::time::sleep(LOOK).await,
-                    }
+                Ok(Some(found)) if !found.state.is_up() => {
+                    return Some(ExitStatus::Code(found.state.exit_code));
                 }
+                Ok(Some(found)) if self::incarnation(&found) != *incarnation => return None,
                 Ok(None) => return None,
                 // What can't be seen has not ended.
-                Err(_) => tokio::time::sleep(LOOK).await,
+                Ok(Some(_)) | Err(_) => tokio::time::sleep(LOOK).await,
             }
         }
     }
@@ -312,6 +221,58 @@ impl Runtime for EngineRuntime {
     }
 }
 
+/// What a container is made of. Its network is the host's, so that a service is reached, and asked for its
+/// health, in the same way whatever runs it.
+fn made_of(spec: &StartSpec, own: &Path, shared: Option<&Path>, user: Option<String>) -> Value {
+    let bind = |source: &Path, target: &str, read_only: bool| json!({ "Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only });
+    let mut mounts = Vec::new();
+    if spec.release.is_some() {
+        mounts.push(bind(&spec.directory, APP, true));
+    }
+    // The release's links to what outlives it say where that is on the host.
+    if let Some(shared) = shared {
+        mounts.push(bind(shared, &shared.to_string_lossy(), false));
+    }
+    let mut argv = spec.argv.clone();
+    if let Some(program) = argv.first_mut()
+        && program.contains('/')
+        && !program.starts_with('/')
+    {
+        *program = format!("{APP}/{}", program.trim_start_matches("./"));
+    }
+    let is_root = user.as_deref().is_some_and(|user| user.starts_with("0:"));
+    let limits = &spec.limits;
+    let files = limits.open_files.map(|files| json!([{ "Name": "nofile", "Soft": files, "Hard": files }]));
+    let environment: Vec<_> =
+        spec.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    json!({
+        "Image": spec.image,
+        "Entrypoint": argv,
+        "Cmd": [],
+        "Env": environment,
+        "WorkingDir": if spec.release.is_some() { APP } else { "" },
+        "User": user.unwrap_or_default(),
+        "StopSignal": spec.stop_signal,
+        "Labels": {
+            OWNER: own,
+            OPERATION: spec.operation,
+            RELEASE: spec.release.as_deref().unwrap_or_default(),
+        },
+        "HostConfig": {
+            "NetworkMode": "host",
+            "Mounts": mounts,
+            // Also with the machine; what was stopped is removed, and so does not come back.
+            "RestartPolicy": { "Name": "always" },
+            "SecurityOpt": ["no-new-privileges"],
+            "CapDrop": if is_root { json!([]) } else { json!(["ALL"]) },
+            "Memory": limits.memory_max.unwrap_or(0),
+            "NanoCpus": limits.cpu_quota.map_or(0, |percent| u64::from(percent) * 10_000_000),
+            "PidsLimit": limits.tasks_max,
+            "Ulimits": files.unwrap_or_else(|| json!([])),
+        },
+    })
+}
+
 /// The host's user, by numbers: an image has users of its own.
 async fn ids(user: Option<String>) -> Result<String, RuntimeError> {
     let found = blocking::run(move || match &user {
@@ -322,6 +283,11 @@ async fn ids(user: Option<String>) -> Result<String, RuntimeError> {
         found.await.map_err(io::Error::from).and_then(|user| user.ok_or(io::ErrorKind::NotFound.into()));
     let user = found.map_err(|source| RuntimeError::Io { what: "look up run.user", source })?;
     Ok(format!("{}:{}", user.uid, user.gid))
+}
+
+/// It was made, and not started yet: each engine has words of its own for that.
+fn is_new(found: &Inspected) -> bool {
+    matches!(&*found.state.status, "created" | "configured" | "initialized")
 }
 
 fn incarnation(found: &Inspected) -> Incarnation {
@@ -338,4 +304,58 @@ fn boot() -> Option<Timestamp> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     let seconds: i64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
     Some(Timestamp(seconds * 1_000_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::catalog::Limits;
+    use crate::runtime::Form;
+
+    fn spec(program: &str, release: Option<&str>) -> StartSpec {
+        let container = ContainerRef {
+            service: "web".into(),
+            container: "web-1".into(),
+            form: Form::Engine(Engine::Podman),
+        };
+        StartSpec {
+            container,
+            argv: vec![program.into(), "--port".into()],
+            environment: BTreeMap::from([("A".into(), "1".into())]),
+            directory: "/srv/releases/r1".into(),
+            user: Some("web".into()),
+            limits: Limits { memory_max: Some(1 << 20), cpu_quota: Some(50), ..Limits::default() },
+            stop_signal: "SIGINT".into(),
+            stop_timeout: Duration::from_secs(1),
+            operation: "i.7.0.0".into(),
+            release: release.map(Into::into),
+            image: Some("lab:1".into()),
+        }
+    }
+
+    #[test]
+    fn a_container_has_its_release_and_little_else() {
+        let made = made_of(&spec("./bin/x", Some("r1")), Path::new("/own"), None, Some("7:8".into()));
+        assert_eq!(made["Entrypoint"], json!(["/app/bin/x", "--port"]));
+        assert_eq!(made["User"], "7:8");
+        assert_eq!(made["Labels"][OPERATION], "i.7.0.0");
+        let host = &made["HostConfig"];
+        let release =
+            json!([{ "Type": "bind", "Source": "/srv/releases/r1", "Target": "/app", "ReadOnly": true }]);
+        assert_eq!(host["Mounts"], release);
+        assert_eq!((&host["Memory"], &host["NanoCpus"]), (&json!(1 << 20), &json!(500_000_000)));
+        assert_eq!(host["CapDrop"], json!(["ALL"]));
+    }
+
+    #[test]
+    fn one_without_a_release_works_where_its_image_says() {
+        let made =
+            made_of(&spec("sleep", None), Path::new("/own"), Some(Path::new("/shared")), Some("0:0".into()));
+        assert_eq!(made["Entrypoint"][0], "sleep");
+        assert_eq!(made["WorkingDir"], "");
+        assert_eq!(made["HostConfig"]["Mounts"][0]["Target"], "/shared");
+        assert_eq!(made["HostConfig"]["CapDrop"], json!([]));
+    }
 }

@@ -14,8 +14,6 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{FallocateFlags, fallocate};
 use rustix::fs::inotify;
 
-use crate::foreign;
-
 /// When and how far logs are shortened.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -76,9 +74,6 @@ pub fn rotate(path: &Path, limits: &Limits) -> io::Result<u64> {
         rename_if_there(&numbered(path, number), &numbered(path, number + 1))?;
     }
     let mut log = options().read(true).write(true).open(path)?;
-    if !log.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
     let oldest = bytes - bytes % BLOCK;
     // Of what was written faster than we look, only so much is kept.
     let most = 2 * limits.max_bytes;
@@ -87,9 +82,9 @@ pub fn rotate(path: &Path, limits: &Limits) -> io::Result<u64> {
     io::copy(&mut (&mut log).take(oldest.min(most)), &mut copy)?;
     let length = i64::try_from(oldest).map_err(io::Error::other)?;
     if fallocate(&log, FallocateFlags::FALLOC_FL_COLLAPSE_RANGE, 0, length).is_err() {
-        // What is written between the copy and this is lost here, and only here. The rest of the last block goes to
-        // the copy, too, but not all that a container can write or pretend meanwhile.
-        io::copy(&mut (&mut log).take(most), &mut copy)?;
+        // What is written between the copy and this is lost here, and only here. The rest of the
+        // last block goes to the copy, too.
+        io::copy(&mut log, &mut copy)?;
         log.set_len(0)?;
     }
     Ok(bytes)
@@ -138,7 +133,7 @@ pub fn last_of(output: &[u8], lines: usize) -> Vec<String> {
 }
 
 fn tail_of(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = foreign::open_own(path)?;
+    let mut file = options().read(true).open(path)?;
     let bytes = file.metadata()?.len();
     file.seek(SeekFrom::Start(bytes.saturating_sub(TAIL)))?;
     let mut tail = Vec::new();

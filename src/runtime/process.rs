@@ -5,14 +5,12 @@
 //! [`crate::spawn`]), and `output.log`. A container is what `run` says, if a process with that pid,
 //! start time and boot still lives; a pid that is used again can't be taken for it.
 
-mod adopt;
-
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
@@ -21,9 +19,6 @@ use tokio::sync::{Notify, watch};
 use super::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport, log};
 use crate::clock;
 use crate::crashpoint::point;
-use crate::foreign;
-use crate::identity::Owner;
-use crate::spawn::look::look;
 use crate::spawn::proc;
 use crate::spawn::tree::{self, Run};
 use crate::spawn::{ExitStatus, Launch, Marker, Spec, is_confined};
@@ -58,7 +53,6 @@ pub struct ProcessRuntime {
     launcher: Arc<dyn Launch>,
     boot_id: String,
     is_confined: bool,
-    owner: Arc<Owner>,
     /// Exit statuses of what this daemon has started.
     exits: Mutex<Exits>,
     /// How many logs there were at the last look, and how long they were together.
@@ -68,51 +62,30 @@ pub struct ProcessRuntime {
 }
 
 impl ProcessRuntime {
-    /// A runtime of this owner, whose containers live below `services`.
-    pub fn new(services: PathBuf, launcher: Arc<dyn Launch>, owner: Arc<Owner>) -> io::Result<Self> {
+    /// A runtime whose containers live below `services`.
+    pub fn new(services: PathBuf, launcher: Arc<dyn Launch>) -> io::Result<Self> {
         let (boot_id, is_confined) = (tree::boot_id()?, is_confined()?);
         Ok(Self {
             services,
             launcher,
             boot_id,
             is_confined,
-            owner,
             exits: Mutex::new(Exits { all: HashMap::new(), limit: EXITS }),
             logs: Mutex::default(),
             has_started: Notify::new(),
         })
     }
 
-    /// Finds what runs and whose run file is gone or another one's, as when the files of services were restored: it
-    /// gets its run file back. Nobody may have looked at a container before.
-    ///
-    /// # Errors
-    /// When the processes can't be looked at.
-    pub async fn adopt(&self) -> io::Result<()> {
-        if self.is_confined {
-            return Ok(());
-        }
-        let look = look(Instant::now()).await?;
-        let place = adopt::Place { services: &self.services, boot_id: &self.boot_id, owner: &self.owner };
-        let operations = look.operations().filter(|process| process.session == process.pid);
-        adopt::adopt(operations, &place);
-        Ok(())
-    }
-
     fn directory(&self, container: &ContainerRef) -> PathBuf {
         self.services.join(&container.service).join("containers").join(&container.container)
     }
 
-    /// What the marker says; `None` when there is none, or none that is complete, or when it came here with the files
-    /// of another daemon.
+    /// What the marker says; `None` when there is none, or none that is complete.
     fn last_run(&self, container: &ContainerRef) -> io::Result<Option<Run>> {
-        match foreign::read_own(&self.directory(container).join("run"), tree::MAX_MARKER) {
-            Ok(text) => {
-                let run = Run::from_text(&String::from_utf8_lossy(&text));
-                Ok(run.filter(|run| self.owner.gave(&run.operation)))
-            }
-            Err(error) if error.is_absent() => Ok(None),
-            Err(error) => Err(error.into()),
+        match fs::read_to_string(self.directory(container).join("run")) {
+            Ok(text) => Ok(Run::from_text(&text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -171,7 +144,6 @@ impl Runtime for ProcessRuntime {
                 release: run.release,
                 status,
                 rebooted,
-                restarts: 0,
             });
         }
         let since = started_at(run.start_ticks);
@@ -246,20 +218,6 @@ impl Runtime for ProcessRuntime {
         point("after a run file was removed");
         self.exits().all.remove(&(run.pid, run.start_ticks));
         Ok(report)
-    }
-
-    async fn give_up(
-        &self,
-        container: &ContainerRef,
-        signal: &str,
-        timeout: Duration,
-    ) -> Result<(), RuntimeError> {
-        let signal: Signal = signal.parse().map_err(|_| RuntimeError::Signal(signal.to_string()))?;
-        let run = self.last_run(container).map_err(|source| io_error("read its run file", source))?;
-        let Some(run) = run else { return Ok(()) };
-        // The run file stays: it says which operation has started what has ended.
-        let ended = self.end(&run, signal, timeout).await;
-        ended.map(|_| ()).map_err(|source| io_error("end what it has left running", source))
     }
 
     async fn exited(&self, _: &ContainerRef, incarnation: &Incarnation) -> Option<ExitStatus> {

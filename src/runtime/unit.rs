@@ -6,36 +6,31 @@
 mod durable;
 mod file;
 mod mark;
-mod observed;
-mod owned;
 mod sweep;
 
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::io::AsyncReadExt;
 
-use super::{
-    ContainerRef, Form, Observation, Runtime, RuntimeError, Standing, StartSpec, StopReport, Tell, log,
-};
+use super::{ContainerRef, Form, Observation, Runtime, RuntimeError, StartSpec, StopReport, log};
 use crate::blocking;
-use crate::identity::Owner;
 use crate::spawn::{ExitStatus, tree};
 use crate::systemd::transient::environment_file;
-use crate::systemd::unit::ENDED;
+use crate::systemd::unit::END;
 use crate::systemd::{Scope, Systemd, SystemdError, UnitState};
+use crate::task::Timestamp;
 use crate::task::operation::Incarnation;
 use durable::Durable;
 use mark::{Mark, RunOf};
-use observed::has_ended;
 
-/// How long systemd may take beyond what it was told.
-const MARGIN: Duration = Duration::from_secs(30);
+/// How long a look waits for what is going on in a unit.
+const SETTLE: Duration = Duration::from_mins(2);
 /// No more of what the journal says of a unit is read: an entry may have any size.
 const JOURNAL: u64 = 1 << 20;
 /// The journal has this time to answer.
@@ -48,9 +43,6 @@ pub struct UnitRuntime {
     /// As systemd writes it: 32 hex digits.
     boot_id: String,
     durable: Arc<Durable>,
-    /// Units that systemd must not forget, so that it can say how a start has ended.
-    held: Mutex<HashSet<String>>,
-    owner: Arc<Owner>,
 }
 
 /// A container's unit.
@@ -61,20 +53,11 @@ struct Unit {
     directory: PathBuf,
 }
 
-impl Unit {
-    /// How long its stop may take: a unit that we have written is killed after `run.stopTimeout`, one that is not
-    /// ours says itself how it is stopped.
-    fn stop_limit(&self, timeout: Duration) -> Option<Duration> {
-        // systemd waits so long after the signal, and once more after SIGKILL.
-        self.is_generated.then(|| timeout.saturating_mul(2).saturating_add(MARGIN))
-    }
-}
-
 impl UnitRuntime {
-    /// A runtime of this owner, whose containers' directories lie below `services`.
-    pub fn new(services: PathBuf, systemd: Arc<Systemd>, owner: Arc<Owner>) -> io::Result<Self> {
+    /// A runtime whose containers' directories lie below `services`.
+    pub fn new(services: PathBuf, systemd: Arc<Systemd>) -> io::Result<Self> {
         let boot_id = tree::boot_id()?.replace('-', "");
-        Ok(Self { services, systemd, boot_id, durable: Arc::default(), owner, held: Mutex::default() })
+        Ok(Self { services, systemd, boot_id, durable: Arc::default() })
     }
 
     fn unit(&self, container: &ContainerRef) -> Unit {
@@ -86,6 +69,56 @@ impl UnitRuntime {
         Unit { name, is_generated, directory }
     }
 
+    /// Whether there is a unit that was generated for this container: one may be left of earlier days.
+    pub fn has_generated(&self, container: &ContainerRef) -> bool {
+        self.systemd.scope().unit_directory().join(container.generated_unit()).exists()
+    }
+
+    /// What a container is, by what systemd says of its unit.
+    async fn observation(&self, unit: &Unit, mut state: UnitState) -> Result<Observation, RuntimeError> {
+        // A unit without a run is not loaded: each call would let systemd read it from the disk.
+        if !state.invocation.is_empty() {
+            let more = if state.is_up() { &["MainPID", "NRestarts"][..] } else { &END };
+            self.systemd.look_closer(&unit.name, more, &mut state).await?;
+        }
+        let mark = Mark::read(&unit.directory).map_err(|source| io_error("read its unit's mark", source))?;
+        // A unit that is not ours may have run since, without us.
+        let of_this_run = mark.filter(|mark| {
+            let ended_with_the_machine = mark.boot_id != self.boot_id && state.invocation.is_empty();
+            mark.is_of(&state.invocation) && (unit.is_generated || mark.boot_id == self.boot_id)
+                || (!state.is_up() && (unit.is_generated || ended_with_the_machine))
+        });
+        if state.is_up() {
+            let (operation, release) =
+                of_this_run.map_or_else(Default::default, |mark| (mark.operation, mark.release));
+            let since = i64::try_from(state.active_since).ok().filter(|since| *since > 0).map(Timestamp);
+            let pid = i32::try_from(state.main_pid).ok().filter(|pid| *pid > 0);
+            let incarnation = self.incarnation(state.invocation);
+            let restarts = state.restarts;
+            return Ok(Observation::Running { incarnation, pid, operation, release, since, restarts });
+        }
+        let failed = state.active != "inactive";
+        Ok(match of_this_run {
+            Some(mark) => Observation::Exited {
+                status: state.exit.filter(|_| mark.is_of(&state.invocation)),
+                rebooted: mark.boot_id != self.boot_id,
+                operation: mark.operation,
+                release: mark.release,
+            },
+            None if failed => Observation::Exited {
+                operation: String::new(),
+                release: None,
+                status: state.exit,
+                rebooted: false,
+            },
+            None => Observation::Absent,
+        })
+    }
+
+    fn incarnation(&self, invocation: String) -> Incarnation {
+        Incarnation::Unit { boot_id: self.boot_id.clone(), invocation }
+    }
+
     async fn write_files(&self, unit: &Unit, spec: &StartSpec) -> Result<(), RuntimeError> {
         let scope = self.systemd.scope().clone();
         let path = scope.unit_directory().join(&unit.name);
@@ -93,13 +126,12 @@ impl UnitRuntime {
             scope: &scope,
             directory: &unit.directory,
             shared: self.services.join(&spec.container.service).join("shared"),
-            owner: self.owner.id(),
         };
-        let version = self.systemd.version().await?;
-        let (text, environment) = (file::unit(spec, &place, version), environment_file(&spec.environment));
+        let (text, environment) = (file::unit(spec, &place), environment_file(&spec.environment));
         let (name, directory, durable) = (unit.name.clone(), unit.directory.clone(), self.durable.clone());
         blocking::run(move || -> io::Result<()> {
             drop(log::open(&directory)?);
+            owned_by(&path, &directory)?;
             fs::create_dir_all(scope.unit_directory())?;
             file::write(&directory.join("unit.env"), &environment, 0o600)?;
             file::write(&path, &text, 0o644)?;
@@ -110,28 +142,6 @@ impl UnitRuntime {
         })
         .await
         .map_err(|source| RuntimeError::Io { what: "write its unit", source })
-    }
-
-    /// Systemd forgets a unit that has ended well at once, and with it how it ended.
-    async fn hold(&self, unit: &str) -> Result<(), RuntimeError> {
-        if self.held().insert(unit.to_string()) {
-            self.systemd.hold(unit).await?;
-        }
-        Ok(())
-    }
-
-    /// What became of its start is known.
-    async fn let_go(&self, unit: &str) {
-        if self.held().remove(unit)
-            && let Err(error) = self.systemd.let_go(unit).await
-        {
-            // With the connection that held it, it is let go anyway.
-            tracing::debug!(unit, %error, "cannot let go of a unit");
-        }
-    }
-
-    fn held(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn mark(&self, unit: &Unit, spec: &StartSpec, run: RunOf) -> Result<(), RuntimeError> {
@@ -175,7 +185,7 @@ impl Runtime for UnitRuntime {
     async fn observe_settled(&self, container: &ContainerRef) -> Result<Observation, RuntimeError> {
         let unit = self.unit(container);
         let over = self.systemd.until(&unit.name, &[], |state| !state.is_under_way());
-        match tokio::time::timeout(self.systemd.patience(), over).await {
+        match tokio::time::timeout(SETTLE, over).await {
             Ok(state) => self.observation(&unit, state?).await,
             // What takes longer is shown as it is.
             Err(_) => self.observe(container).await,
@@ -189,12 +199,10 @@ impl Runtime for UnitRuntime {
 
     async fn start(&self, spec: StartSpec) -> Result<Incarnation, RuntimeError> {
         let unit = self.unit(&spec.container);
-        let mut state = self.systemd.state(&unit.name, &[]).await?;
-        self.admit(&unit, &state)?;
         if unit.is_generated {
             self.write_files(&unit, &spec).await?;
-            state = self.systemd.state(&unit.name, &[]).await?;
         }
+        let mut state = self.systemd.state(&unit.name, &[]).await?;
         if state.needs_reload || (unit.is_generated && state.load != "loaded") {
             self.systemd.reload().await?;
             state = self.systemd.state(&unit.name, &[]).await?;
@@ -209,7 +217,6 @@ impl Runtime for UnitRuntime {
         if !unit.is_generated {
             self.mark(&unit, &spec, RunOf::AnyBut(state.invocation)).await?;
         }
-        self.hold(&unit.name).await?;
         self.systemd.start(&unit.name).await?;
         let invocation = self.systemd.invocation(&unit.name).await?;
         if !unit.is_generated {
@@ -222,12 +229,10 @@ impl Runtime for UnitRuntime {
         &self,
         container: &ContainerRef,
         _signal: &str,
-        timeout: Duration,
+        _timeout: Duration,
     ) -> Result<StopReport, RuntimeError> {
         let unit = self.unit(container);
         let begun = Instant::now();
-        let state = self.systemd.state(&unit.name, &[]).await?;
-        self.admit(&unit, &state)?;
         if unit.is_generated {
             let (scope, name, durable) =
                 (self.systemd.scope().clone(), unit.name.clone(), self.durable.clone());
@@ -237,48 +242,19 @@ impl Runtime for UnitRuntime {
             };
             blocking::run(disable).await.map_err(|source| io_error("disable its unit", source))?;
         }
+        let state = self.systemd.state(&unit.name, &[]).await?;
         let mut killed = false;
         if !state.is_down() {
-            self.systemd.stop(&unit.name, unit.stop_limit(timeout)).await?;
+            self.systemd.stop(&unit.name).await?;
             let after = self.systemd.state(&unit.name, &["Result"]).await?;
             if !after.is_down() {
-                return Err(RuntimeError::StillUp { unit: unit.name, state: after.words() });
+                return Err(RuntimeError::StillUp { unit: unit.name, state: after.active });
             }
             killed = after.result == "timeout";
         }
-        self.let_go(&unit.name).await;
         self.systemd.reset_failed(&unit.name).await?;
         Mark::remove(&unit.directory).map_err(|source| io_error("remove its unit's mark", source))?;
         Ok(StopReport { killed, took: begun.elapsed() })
-    }
-
-    async fn give_up(
-        &self,
-        container: &ContainerRef,
-        _signal: &str,
-        timeout: Duration,
-    ) -> Result<(), RuntimeError> {
-        let unit = self.unit(container);
-        let state = self.systemd.state(&unit.name, &ENDED).await?;
-        self.admit(&unit, &state)?;
-        let mark = self.mark_of(&unit)?;
-        // Once it is down, systemd may forget which run was the last, and how that has ended.
-        if let Some(mark) = mark.filter(|mark| mark.is_of(&state.invocation)) {
-            let run = RunOf::Over(state.invocation.clone(), state.exit);
-            let (mark, directory) = (Mark { run, ..mark }, unit.directory.clone());
-            let noted = blocking::run(move || mark.write(&directory)).await;
-            noted.map_err(|source| io_error("note its end", source))?;
-        }
-        self.let_go(&unit.name).await;
-        if state.is_down() {
-            return Ok(());
-        }
-        self.systemd.stop(&unit.name, unit.stop_limit(timeout)).await?;
-        let after = self.systemd.state(&unit.name, &[]).await?;
-        if after.is_down() {
-            return Ok(());
-        }
-        Err(RuntimeError::StillUp { unit: unit.name, state: after.words() })
     }
 
     async fn sweep(&self, keep: &HashSet<ContainerRef>) -> Result<(), RuntimeError> {
@@ -289,8 +265,11 @@ impl Runtime for UnitRuntime {
         let Incarnation::Unit { invocation, .. } = incarnation else { return None };
         let unit = self.unit(container);
         loop {
-            let over = |state: &UnitState| has_ended(state, invocation);
-            match self.systemd.until(&unit.name, &ENDED, over).await {
+            let ended = |state: &UnitState| {
+                let done_for_good = state.kind == "oneshot" && state.result == "success";
+                (state.invocation != *invocation || !state.is_up()) && !done_for_good
+            };
+            match self.systemd.until(&unit.name, &END, ended).await {
                 Ok(state) => return state.exit,
                 // It is looked at again when systemd answers.
                 Err(error) => {
@@ -298,29 +277,6 @@ impl Runtime for UnitRuntime {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
-        }
-    }
-
-    async fn has_ended(&self, container: &ContainerRef, run: &Incarnation) -> bool {
-        let Incarnation::Unit { invocation, .. } = run else { return true };
-        let unit = self.unit(container);
-        let state = self.systemd.state(&unit.name, &ENDED).await;
-        let has_ended = state.is_ok_and(|state| has_ended(&state, invocation));
-        if !has_ended {
-            self.let_go(&unit.name).await;
-        }
-        has_ended
-    }
-
-    async fn follow(&self, container: &ContainerRef, tell: Tell<'_>) {
-        let name = self.unit(container).name;
-        let told = |state: UnitState| {
-            let job = state.job.filter(|job| job.1 == "waiting").map(|job| job.0);
-            let (active, sub, text) = (state.active, state.sub, state.text);
-            tell(Standing { name: name.clone(), active, sub, text, job });
-        };
-        if let Err(error) = self.systemd.follow(&name, &["StatusText"], told).await {
-            tracing::debug!(unit = %name, %error, "cannot follow a unit");
         }
     }
 
@@ -348,6 +304,22 @@ async fn journalctl(arguments: &[&str]) -> io::Result<Vec<u8>> {
     };
     tokio::time::timeout(JOURNAL_TIME, answer).await??;
     Ok(text)
+}
+
+/// A unit of that name may be somebody else's, or another daemon's.
+fn owned_by(path: &Path, directory: &Path) -> io::Result<()> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        text => text?,
+    };
+    match file::owner(&text) {
+        Some(owner) if Path::new(&owner) == directory => Ok(()),
+        Some(owner) => Err(io::Error::other(format!(
+            "{} belongs to the container in {owner}, of another deployd; remove it, or rename one of the two",
+            path.display()
+        ))),
+        None => Err(io::Error::other(format!("{} was not written by deployd; remove it", path.display()))),
+    }
 }
 
 fn io_error(what: &'static str, source: io::Error) -> RuntimeError {

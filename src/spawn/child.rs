@@ -20,8 +20,7 @@ use nix::unistd::{Gid, Uid, User, chdir, dup2_stderr, dup2_stdin, dup2_stdout, s
 use super::proc::Stat;
 use super::server::{EXEC, Request};
 use super::sys::{self, Strings};
-use super::tree::{MAX_MARKER, Run};
-use crate::foreign;
+use super::tree::Run;
 
 /// A step that failed, and why.
 pub(super) type Failed = (String, io::Error);
@@ -160,10 +159,8 @@ impl Mark {
 
     fn remove(&self, child: i32) {
         nix::unistd::unlink(self.temporary.as_c_str()).ok();
-        let read = |path: &str| foreign::read_own(path.as_ref(), MAX_MARKER).ok();
-        let run = self.path.to_str().ok().and_then(read);
-        let run = run.and_then(|text| Run::from_text(&String::from_utf8_lossy(&text)));
-        if run.is_some_and(|run| run.pid == child) {
+        let run = self.path.to_str().ok().and_then(|path| std::fs::read_to_string(path).ok());
+        if run.as_deref().and_then(Run::from_text).is_some_and(|run| run.pid == child) {
             nix::unistd::unlink(self.path.as_c_str()).ok();
         }
     }

@@ -1,40 +1,34 @@
 //! A command that is run to its end: builds, hooks, health checks.
 //!
-//! Its output is bounded and taken line by line; when it is over, however it ended, nothing of its process
-//! tree is left. A command that another daemon may join outlives the daemon that waits for it: as a transient
-//! unit ([`crate::systemd::transient`]) or as a process with a shim ([`super::lasting`]). Any other one
-//! ([`Processes`]) ends with its daemon.
+//! Its output is taken line by line; when it is over, however it ended, nothing of its process
+//! tree is left. As a process ([`Processes`]) it ends with the daemon that waits for it; as a transient
+//! unit ([`crate::systemd::transient`]) it outlives that daemon, and the next one joins it.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::copier::Copier;
-use super::output::Hear;
 use super::{ExitStatus, Launch, SpawnError, Spawned, Spec, proc, tree};
 use crate::catalog::Limits;
 
+/// A longer line is cut.
+pub const MAX_LINE: usize = 16 << 10;
 /// Between SIGTERM and SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Number of bytes of output that are read at once.
-const CHUNK: usize = 64 << 10;
 /// How long output is still read after the command has ended, if a descendant keeps it open.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What to run.
 #[derive(Debug)]
 pub struct Command {
-    /// What its lines in a log begin with.
-    pub who: &'static str,
     /// Program and arguments.
     pub argv: Vec<String>,
     /// The whole environment; `DEPLOYD_OPERATION` is what its descendants are found by.
@@ -49,8 +43,6 @@ pub struct Command {
     pub limits: Limits,
     /// What is taken from it, where that can be done.
     pub sandbox: Sandbox,
-    /// Maximum number of bytes of its output that are kept: the middle of a longer one is left out.
-    pub output: u64,
     /// By what another daemon knows it; `None`: it is of no use to another one.
     pub identity: Option<Identity>,
     /// Told when it has ended by itself, before what it has left running is ended.
@@ -104,17 +96,12 @@ pub trait Commands: Send + Sync + 'static {
         &self,
         command: Command,
         cancel: &CancellationToken,
-        hear: Arc<dyn Hear>,
+        on_line: &mut (dyn FnMut(String) + Send),
     ) -> Result<Ended, SpawnError>;
 
     /// Whether this command was begun, by whatever daemon, and can be joined or has ended.
     async fn is_begun(&self, _: &Identity) -> Result<bool, SpawnError> {
         Ok(false)
-    }
-
-    /// Whether a command of this name, begun by whatever daemon, still runs.
-    async fn is_running(&self, _name: &str) -> bool {
-        false
     }
 
     /// Whether they outlive the daemon, and so have to be abandoned once nobody will ask for them again.
@@ -133,7 +120,7 @@ pub trait Commands: Send + Sync + 'static {
     }
 }
 
-/// Commands as processes that no other daemon joins: cancelling one ends it.
+/// Commands as processes: cancelling one ends it, and so does the end of the daemon.
 pub struct Processes(pub Arc<dyn Launch>);
 
 #[async_trait]
@@ -142,9 +129,9 @@ impl Commands for Processes {
         &self,
         command: Command,
         cancel: &CancellationToken,
-        hear: Arc<dyn Hear>,
+        on_line: &mut (dyn FnMut(String) + Send),
     ) -> Result<Ended, SpawnError> {
-        run(&*self.0, command, cancel, &*hear).await
+        run(&*self.0, command, cancel, on_line).await
     }
 }
 
@@ -152,7 +139,7 @@ async fn run(
     launch: &dyn Launch,
     command: Command,
     cancel: &CancellationToken,
-    hear: &dyn Hear,
+    on_line: &mut (dyn FnMut(String) + Send),
 ) -> Result<Ended, SpawnError> {
     let (sender, receiver) = pipe::pipe().map_err(SpawnError::Spawner)?;
     let operation = command.environment.get("DEPLOYD_OPERATION").cloned().unwrap_or_default();
@@ -167,9 +154,9 @@ async fn run(
     };
     let mut process = launch.launch(spec).await?;
     let guard = KillOnDrop { pid: process.pid, start_ticks: process.start_ticks, armed: true };
-    let mut copier = Copier::new(Heard(hear), command.who, command.output);
+    let mut output = BufReader::new(receiver);
     let ended = {
-        let lines = copy(receiver, &mut copier);
+        let lines = read_lines(&mut output, on_line);
         tokio::pin!(lines);
         let exit = wait(&mut process);
         tokio::pin!(exit);
@@ -193,7 +180,6 @@ async fn run(
             }
         }
     };
-    copier.finish();
     guard.disarm();
     let (pid, ticks) = (process.pid, process.start_ticks);
     if let Err(error) = tree::end(pid, ticks, &operation, Signal::SIGTERM, PATIENCE).await {
@@ -211,26 +197,18 @@ async fn wait(process: &mut Spawned) -> ExitStatus {
     ExitStatus::Code(255)
 }
 
-async fn copy(mut output: pipe::Receiver, copier: &mut Copier<Heard<'_>>) {
-    let mut chunk = vec![0; CHUNK];
-    while let Ok(count @ 1..) = output.read(&mut chunk).await {
-        copier.take(&chunk[..count]);
-        // A flood leaves something of this thread to others.
-        tokio::task::yield_now().await;
-    }
-}
-
-/// Passes on what a copier writes, which is whole lines.
-struct Heard<'a>(&'a dyn Hear);
-
-impl io::Write for Heard<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.hear(&String::from_utf8_lossy(bytes));
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+async fn read_lines(output: &mut BufReader<pipe::Receiver>, on_line: &mut (dyn FnMut(String) + Send)) {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let limited = (&mut *output).take(MAX_LINE as u64).read_until(b'\n', &mut line).await;
+        match limited {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&line);
+                on_line(text.trim_end_matches(['\n', '\r']).to_string());
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A look at all processes, by which those are found that a container has left behind.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirEntryExt;
@@ -56,11 +56,6 @@ impl Look {
         let begin = self.processes.partition_point(|process| process.session < id);
         let count = self.processes[begin..].partition_point(|process| process.session == id);
         &self.processes[begin..begin + count]
-    }
-
-    /// All processes that carry an operation.
-    pub fn operations(&self) -> impl Iterator<Item = &Seen> {
-        self.processes.iter().filter(|process| process.operation.is_some())
     }
 
     /// The processes that carry this operation, in whatever session.
@@ -160,18 +155,6 @@ fn whose(pid: i32, mut before: Stat) -> io::Result<Whose> {
         std::thread::sleep(Duration::from_micros(200));
     }
     Ok(Whose::Unclear)
-}
-
-/// The environment with which a process was started, as far as it is text.
-///
-/// # Errors
-/// When it can't be read, because the process is gone or somebody else's.
-pub fn environment(pid: i32) -> io::Result<BTreeMap<String, String>> {
-    let environment = fs::read(format!("/proc/{pid}/environ"))?;
-    let variables =
-        environment.split(|&byte| byte == 0).filter_map(|variable| std::str::from_utf8(variable).ok());
-    let pairs = variables.filter_map(|variable| variable.split_once('='));
-    Ok(pairs.map(|(key, value)| (key.to_string(), value.to_string())).collect())
 }
 
 fn operation_in(environment: &[u8]) -> Option<Arc<str>> {

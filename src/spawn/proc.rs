@@ -4,11 +4,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::process::WaitOptions;
-
-use super::ExitStatus;
-
 /// `PF_KTHREAD` of the kernel's `include/linux/sched.h`.
 const KERNEL_THREAD: u32 = 0x0020_0000;
 
@@ -20,8 +15,6 @@ pub(super) type Place = (u64, u64);
 pub struct Stat {
     /// `R`, `S`, `D`, …; `Z` and `X` are dead.
     pub state: char,
-    /// Its parent.
-    pub parent: i32,
     /// Its process group.
     pub group: i32,
     /// Its session.
@@ -74,8 +67,7 @@ impl Stat {
         let end_of_name = text.iter().rposition(|&byte| byte == b')')?;
         let mut fields = str::from_utf8(&text[end_of_name + 1..]).ok()?.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
-        let parent = fields.next()?.parse().ok()?;
-        let group = fields.next()?.parse().ok()?;
+        let group = fields.nth(1)?.parse().ok()?;
         let session = fields.next()?.parse().ok()?;
         let flags: u32 = fields.nth(2)?.parse().ok()?;
         let start_ticks = fields.nth(12)?.parse().ok()?;
@@ -83,15 +75,7 @@ impl Stat {
         // As long as `execve` lays out the new memory, the environment seems to be empty; the program's place comes last.
         let executed = address(3).is_some();
         let environment = address(23).zip(address(0)).filter(|_| executed);
-        Some(Self {
-            state,
-            parent,
-            group,
-            session,
-            start_ticks,
-            kernel: flags & KERNEL_THREAD != 0,
-            environment,
-        })
+        Some(Self { state, group, session, start_ticks, kernel: flags & KERNEL_THREAD != 0, environment })
     }
 
     /// A zombie runs no code any more, even if nobody reaps it.
@@ -125,24 +109,6 @@ pub fn is_alive(pid: i32, start_ticks: u64) -> io::Result<bool> {
     Ok(Stat::of_living(pid, start_ticks)?.is_some())
 }
 
-/// A child that has ended, and how. `None`: none has; ECHILD: there is none.
-///
-/// (Not by nix's `waitpid`, which loses a child that a signal without a name has killed, as those for real time.)
-pub(super) fn reap() -> io::Result<Option<(i32, ExitStatus)>> {
-    loop {
-        let (pid, status) = match rustix::process::wait(WaitOptions::NOHANG) {
-            Ok(Some(ended)) => ended,
-            Ok(None) => return Ok(None),
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let code = status.exit_status().map(ExitStatus::Code);
-        if let Some(status) = code.or_else(|| status.terminating_signal().map(ExitStatus::Signal)) {
-            return Ok(Some((pid.as_raw_pid(), status)));
-        }
-    }
-}
-
 /// What is said of a process that has ended, or has no memory any more.
 pub(super) fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
@@ -167,7 +133,6 @@ mod tests {
         let stat = Stat::parse(&text).unwrap();
         let without = Stat {
             state: 'S',
-            parent: 1,
             group: 42,
             session: 41,
             start_ticks: 987_654,

@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{dup2_stdin, dup2_stdout, setsid};
 
 use super::child::{Failed, Image, Streams};
@@ -166,18 +166,20 @@ impl Server {
     fn reap(&mut self) -> io::Result<()> {
         loop {
             let begun = Instant::now();
-            let ended = match proc::reap() {
-                Err(error) if error.raw_os_error() == Some(nix::libc::ECHILD) => None,
-                ended => ended?,
-            };
-            let Some((pid, status)) = ended else {
-                let took = begun.elapsed();
-                if took > SHORT {
-                    self.rest = Instant::now() + LONG.min(REST * took);
+            let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, ExitStatus::Code(code)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, ExitStatus::Signal(signal as i32)),
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => {
+                    let took = begun.elapsed();
+                    if took > SHORT {
+                        self.rest = Instant::now() + LONG.min(REST * took);
+                    }
+                    return Ok(());
                 }
-                return Ok(());
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(error) => return Err(error.into()),
             };
-            self.answer(&Answer::Exited { pid, status })?;
+            self.answer(&Answer::Exited { pid: pid.as_raw(), status })?;
         }
     }
 

@@ -9,8 +9,7 @@ use nix::errno::Errno;
 use nix::libc::{c_char, c_int};
 use nix::sched::{CloneFlags, clone};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -26,23 +25,6 @@ pub fn spawn_borrowing(stack: &mut [u8], mut child: impl FnMut()) -> nix::Result
     // SAFETY: no other thread of ours runs, and this one waits as long as the child uses our memory; what the child
     // does is bounded, and far from filling the stack.
     unsafe { clone(callback, stack, flags, Some(nix::libc::SIGCHLD)) }
-}
-
-/// Does this work in a process that is nobody's child: whoever waits for all its children does not wait for that one.
-/// This process must have one thread.
-pub fn detach(work: impl FnOnce()) -> nix::Result<()> {
-    // SAFETY: no other thread of ours runs, so nothing is locked in the copy.
-    match unsafe { fork() }? {
-        ForkResult::Parent { child } => waitpid(child, None).map(drop),
-        ForkResult::Child => {
-            // SAFETY: as above.
-            if let Ok(ForkResult::Child) = unsafe { fork() } {
-                work();
-            }
-            // SAFETY: it ends this copy, and runs nothing that belongs to the process it was made of.
-            unsafe { nix::libc::_exit(0) }
-        }
-    }
 }
 
 /// Strings as `execve` takes them, ready to be used without any memory.
@@ -100,11 +82,6 @@ pub fn expect_children() -> io::Result<()> {
     // SAFETY: the default disposition installs no handler.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
     Ok(())
-}
-
-/// Makes a write beyond the limit of a file's size (RLIMIT_FSIZE) an error, as on a full disk, and not our end.
-pub fn outlive_full_files() -> io::Result<()> {
-    ignore(&[Signal::SIGXFSZ])
 }
 
 /// Ignores these signals.

@@ -34,9 +34,6 @@ fn with_dashes(id: &str) -> Option<String> {
     is_id.then(|| [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]].join("-"))
 }
 
-/// Maximum number of bytes of a marker.
-pub const MAX_MARKER: u64 = 64 << 10;
-
 /// The content of a marker: one run of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
@@ -101,15 +98,6 @@ pub async fn gone(pid: i32, start_ticks: u64) -> io::Result<()> {
     }
 }
 
-/// Signals exactly this process, if it is there.
-pub(super) fn signal(pid: i32, start_ticks: u64, signal: rustix::process::Signal) -> io::Result<()> {
-    let Some(process) = pidfd(pid, start_ticks)? else { return Ok(()) };
-    match rustix::process::pidfd_send_signal(process, signal) {
-        Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Resolves when the process of this descriptor has ended.
 async fn ended(process: OwnedFd) -> io::Result<()> {
     let process = super::sys::readable(process)?;
@@ -154,14 +142,11 @@ pub async fn end(
         result?;
         false
     } else {
-        let kill = async {
-            if let Some(leader) = session.leader()? {
-                signal_group(pid, Signal::SIGKILL)?;
-                ended(leader).await?;
-            }
-            end_stragglers(&mut session, operation, Signal::SIGKILL).await
-        };
-        // One that waits for a dead disk, say, takes no signal at all.
+        if let Some(leader) = session.leader()? {
+            signal_group(pid, Signal::SIGKILL)?;
+            ended(leader).await?;
+        }
+        let kill = end_stragglers(&mut session, operation, Signal::SIGKILL);
         tokio::time::timeout(Duration::from_secs(30), kill)
             .await
             .map_err(|_| io::Error::other("processes are left that SIGKILL does not end"))??;

@@ -10,7 +10,7 @@ use redb::{Key, ReadTransaction, ReadableTable, TableDefinition, Value, WriteTra
 
 use super::open::{builder, damaged, io_error};
 use super::read::Snapshot;
-use super::tables::{COUNTERS, counter, each_table};
+use super::tables::each_table;
 use super::{Store, StoreError};
 
 impl Store {
@@ -51,8 +51,6 @@ fn nameless(path: &Path) -> io::Result<File> {
 fn copy_all(from: &ReadTransaction, database: &redb::Database) -> Result<(), redb::Error> {
     let to = database.begin_write()?;
     each_table!(table => copy(from, &to, table)?);
-    // Wherever it is put, and if nothing was done since: it is no longer the store that others know.
-    to.open_table(COUNTERS)?.insert(counter::BACKUP, 1)?;
     to.commit()?;
     Ok(())
 }

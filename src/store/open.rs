@@ -1,28 +1,24 @@
 //! Opening the store: never an empty one in the place of one that can't be read.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, RwLock};
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableHandle};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend};
 use tokio::sync::watch;
 
-use super::epoch::{self, Entered, Ownership};
 use super::file::{self, Place};
 use super::ground::Ground;
 use super::overlay::Overlay;
 use super::queue::Queue;
 use super::read::Snapshot;
-use super::requests;
 use super::tables::{COUNTERS, SCHEMA, counter, each_table};
 use super::{Inner, Store, StoreError, writer};
 use crate::metrics::Metrics;
-use crate::random;
 
 /// redb's cache. Its default is a gibibyte.
 const CACHE: usize = 4 << 20;
@@ -43,20 +39,6 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when it is damaged, newer or in use; then the file is left as it is.
     pub fn open(path: &Path, integrity: &Integrity) -> Result<Self, StoreError> {
-        Self::open_as(path, integrity, None)
-    }
-
-    /// As [`Self::open`], and makes it the store of this owner: before anything is given out of it, it is found out
-    /// whether it has the history that was used here before.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub fn open_for(path: &Path, integrity: &Integrity, owner: &Ownership) -> Result<Self, StoreError> {
-        Self::open_as(path, integrity, Some(owner))
-    }
-
-    fn open_as(path: &Path, integrity: &Integrity, owner: Option<&Ownership>) -> Result<Self, StoreError> {
-        let was_used = file::is_marked(path);
         match fs::symlink_metadata(path) {
             Ok(_) => {
                 file::open_to_read(path)?;
@@ -80,13 +62,7 @@ impl Store {
         let backend = FileBackend::new(opened).map_err(|error| damaged(path, &error))?;
         let ground = Ground::new(backend).map_err(|error| io_error("read", path, error))?;
         let database = builder().create_with_backend(ground).map_err(|error| unusable(path, error))?;
-        check_layout(&database, path)?;
-        add_tables(&database).map_err(|error| damaged(path, &error))?;
-        let entered = match owner {
-            Some(owner) => epoch::enter(&database, path, was_used, owner)?,
-            None => epoch::visit(&database)?,
-        };
-        Self::start(database, path, Some(place), entered, owner)
+        Self::start(database, path, Some(place))
     }
 
     /// Opens a store on a backend, or creates it on an empty one: for tests, which let it fail.
@@ -98,24 +74,15 @@ impl Store {
         if is_new {
             make_tables(&database).map_err(|error| damaged(path, &error))?;
         }
-        check_layout(&database, path)?;
-        let entered = epoch::visit(&database)?;
-        Self::start(database, path, None, entered, None)
+        Self::start(database, path, None)
     }
 
-    fn start(
-        database: Database,
-        path: &Path,
-        place: Option<Place>,
-        entered: Entered,
-        owner: Option<&Ownership>,
-    ) -> Result<Self, StoreError> {
-        let Entered { number, seq, epoch, mut session, restored } = entered;
-        requests::take_over(&database).map_err(|error| damaged(path, &error))?;
+    fn start(database: Database, path: &Path, place: Option<Place>) -> Result<Self, StoreError> {
+        let (instance, seq) = read_counters(&database, path)?;
         let sealed = place.is_some().then(|| path.to_path_buf());
         let database = Arc::new(database);
         let queue = Arc::new(Queue::default());
-        let waiting = queue.clone();
+        let requests = queue.clone();
         let (durable_sender, durable) = watch::channel(seq);
         let (failed_sender, failed) = watch::channel(false);
         let metrics = Arc::new(Metrics::new());
@@ -126,7 +93,7 @@ impl Store {
             .spawn(move || {
                 let tell =
                     writer::Tell { durable: &durable_sender, failed: &failed_sender, metrics: &measured };
-                writer::run(&writers, place.as_ref(), session.as_mut(), &waiting, &tell);
+                writer::run(&writers, place.as_ref(), &requests, &tell);
             })
             .map_err(|error| io_error("start the writer of", path, error))?;
         Ok(Self {
@@ -140,10 +107,7 @@ impl Store {
                 backups: Mutex::new(()),
                 path: of_file,
                 metrics,
-                instance: owner.map_or_else(|| format!("{number:016x}"), |owner| owner.id.clone()),
-                number: format!("{number:016x}"),
-                epoch,
-                restored,
+                instance: format!("{instance:016x}"),
             }),
         })
     }
@@ -182,16 +146,6 @@ fn create(path: &Path) -> Result<(), StoreError> {
     file::sync_directory(path)
 }
 
-/// Makes the tables that an earlier version did not know.
-fn add_tables(database: &Database) -> Result<(), Box<dyn std::error::Error>> {
-    let reading = database.begin_read()?;
-    let known: HashSet<String> = reading.list_tables()?.map(|table| table.name().to_string()).collect();
-    let mut is_complete = true;
-    each_table!(table => is_complete &= known.contains(table.name()));
-    drop(reading);
-    if is_complete { Ok(()) } else { make_tables(database) }
-}
-
 fn make_tables(database: &Database) -> Result<(), Box<dyn std::error::Error>> {
     let transaction = database.begin_write()?;
     each_table!(table => transaction.open_table(table)?);
@@ -199,27 +153,33 @@ fn make_tables(database: &Database) -> Result<(), Box<dyn std::error::Error>> {
         let mut counters = transaction.open_table(COUNTERS)?;
         if counters.get(counter::SCHEMA)?.is_none() {
             counters.insert(counter::SCHEMA, SCHEMA)?;
-            counters.insert(counter::INSTANCE, random::number()?)?;
+            counters.insert(counter::INSTANCE, random()?)?;
         }
     }
     transaction.commit()?;
     Ok(())
 }
 
-/// Refuses a layout that is not ours.
-fn check_layout(database: &Database, path: &Path) -> Result<(), StoreError> {
+fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// The instance and the last entry; refuses a layout that is not ours.
+fn read_counters(database: &Database, path: &Path) -> Result<(u64, u64), StoreError> {
     let read = || -> Result<_, Box<dyn std::error::Error>> {
         let counters = database.begin_read()?.open_table(COUNTERS)?;
         let get = |name| -> Result<Option<u64>, redb::StorageError> {
             Ok(counters.get(name)?.map(|value| value.value()))
         };
-        Ok((get(counter::SCHEMA)?, get(counter::INSTANCE)?))
+        Ok((get(counter::SCHEMA)?, get(counter::INSTANCE)?, get(counter::SEQ)?))
     };
     match read().map_err(|error| damaged(path, &error))? {
-        (Some(found), _) if found > SCHEMA => {
+        (Some(found), _, _) if found > SCHEMA => {
             Err(StoreError::Newer { path: path.to_path_buf(), found, known: SCHEMA })
         }
-        (Some(_), Some(_)) => Ok(()),
+        (Some(_), Some(instance), seq) => Ok((instance, seq.unwrap_or(0))),
         _ => Err(damaged(path, &"it is no store of deployd")),
     }
 }
@@ -273,7 +233,7 @@ fn verify_backend(backend: impl StorageBackend, path: &Path) -> Result<(), Store
         Ok(false) => return Err(damaged(path, "its checksums are wrong")),
         Err(error) => return Err(unusable(path, error)),
     }
-    check_layout(&database, path)?;
+    read_counters(&database, path)?;
     match Snapshot::take(&database)?.verify() {
         Err(error @ (StoreError::Journal { .. } | StoreError::Read(_))) => Err(damaged(path, &error)),
         verified => verified,

@@ -9,7 +9,7 @@ use super::row::event::{EntryV1, JournalV1};
 use super::row::plan::PlanV1;
 use super::row::task::TaskV1;
 use super::row::{Row, decode};
-use super::tables::{EVENTS, FEED, HOST_EVENTS, OPEN_TASKS, PLANS, REVISIONS, STATES, TASKS};
+use super::tables::{EVENTS, FEED, HOST_EVENTS, KEYS, OPEN_TASKS, PLANS, REVISIONS, STATES, TASKS};
 use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
 use crate::task::state::TaskState;
@@ -270,6 +270,14 @@ impl Snapshot {
             found.extend(plan.map(|plan| PlanInfo { text: Vec::new(), ..plan }));
         }
         Ok(found)
+    }
+
+    /// The task that a request with this idempotency key has started, if it is still there.
+    pub fn task_of_key(&self, key: &str) -> Result<Option<TaskId>, StoreError> {
+        let keys = self.transaction.open_table(KEYS).map_err(read)?;
+        let Some(entry) = keys.get(key).map_err(read)? else { return Ok(None) };
+        let id = TaskId(entry.value().0);
+        Ok(self.task_summary(id)?.map(|summary| summary.id))
     }
 }
 

@@ -1,19 +1,16 @@
 //! What is kept beside the journal: written with it, read without it.
 
-use std::collections::BTreeMap;
-
-use redb::{ReadOnlyTable, ReadableTable, TableError, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 
 use super::StoreError;
 use super::read::{Snapshot, read, row_of};
 use super::row::encode;
-use super::row::record::{ChangeV1, ReleaseV1, TouchV1};
-use super::tables::{CHANGES, DURATIONS, NEEDS, RELEASES, TOUCHES};
+use super::row::record::{ChangeV1, ReleaseV1};
+use super::tables::{CHANGES, DURATIONS, NEEDS, RELEASES};
 use crate::catalog::ServiceId;
 use crate::plan::Way;
 use crate::task::TaskId;
-use crate::task::drift::Place;
-use crate::task::record::{ContainerChange, Origin, Record, Touch};
+use crate::task::record::{ContainerChange, Origin, Record};
 
 /// So many durations are kept for each service and way.
 const DURATIONS_KEPT: usize = 50;
@@ -22,7 +19,6 @@ const CHANGES_KEPT: usize = 500;
 /// How often surplus changes are looked for.
 const TRIM_EVERY: u64 = 16;
 
-type Touches = ReadOnlyTable<(u64, &'static str), &'static [u8]>;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Writes what event `seq` of a task leaves beside the journal.
@@ -47,10 +43,6 @@ pub fn write(transaction: &WriteTransaction, task: TaskId, seq: u64, record: &Re
             for &old in &all[..all.len().saturating_sub(DURATIONS_KEPT)] {
                 durations.remove((service, way, old))?;
             }
-        }
-        Record::Touch(touch) => {
-            let key = (touch.service.get(), &*touch.container);
-            transaction.open_table(TOUCHES)?.insert(key, &*encode(&TouchV1::of(seq, touch)))?;
         }
         Record::Change(change) => {
             let mut changes = transaction.open_table(CHANGES)?;
@@ -125,35 +117,6 @@ impl Snapshot {
             .collect()
     }
 
-    /// The last touch of each container of a service, with its place in the journal.
-    pub fn touches(&self, service: ServiceId) -> Result<BTreeMap<Place, (u64, Touch)>, StoreError> {
-        let Some(touches) = self.touched()? else { return Ok(BTreeMap::new()) };
-        let (first, next) = (service.get(), service.get().saturating_add(1));
-        let range = touches.range((first, "")..(next, "")).map_err(read)?;
-        range
-            .map(|entry| {
-                let (key, row) = entry.map_err(read)?;
-                let container = key.value().1;
-                Ok(((service, container.to_string()), touch((service, container), row.value())?))
-            })
-            .collect()
-    }
-
-    /// The last touch of a container, with its place in the journal.
-    pub fn touch(&self, service: ServiceId, container: &str) -> Result<Option<(u64, Touch)>, StoreError> {
-        let Some(touches) = self.touched()? else { return Ok(None) };
-        let row = touches.get((service.get(), container)).map_err(read)?;
-        row.map(|row| touch((service, container), row.value())).transpose()
-    }
-
-    /// `None`: an earlier version wrote the store, and this one has not written to it yet.
-    fn touched(&self) -> Result<Option<Touches>, StoreError> {
-        match self.transaction.open_table(TOUCHES) {
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            table => table.map(Some).map_err(read),
-        }
-    }
-
     /// The services of which changes are known.
     pub fn changed_services(&self) -> Result<Vec<ServiceId>, StoreError> {
         let changes = self.transaction.open_table(CHANGES).map_err(read)?;
@@ -176,12 +139,6 @@ impl Snapshot {
         for service in self.changed_services()? {
             self.changes(service)?;
         }
-        if let Some(touches) = self.touched()? {
-            for entry in touches.range::<(u64, &str)>(..).map_err(read)? {
-                let (key, row) = entry.map_err(read)?;
-                row_of::<TouchV1>("touches", &format_args!("{:?}", key.value()), row.value())?;
-            }
-        }
         let needs = self.transaction.open_table(NEEDS).map_err(read)?;
         needs.range::<(&str, u64)>(..).map_err(read)?.try_for_each(|entry| entry.map(drop).map_err(read))?;
         let durations = self.transaction.open_table(DURATIONS).map_err(read)?;
@@ -201,9 +158,4 @@ fn change(key: (u64, u64), bytes: &[u8]) -> Result<(u64, ContainerChange), Store
         why: error.to_string(),
     })?;
     Ok((key.1, change))
-}
-
-fn touch(key: (ServiceId, &str), bytes: &[u8]) -> Result<(u64, Touch), StoreError> {
-    let row = row_of::<TouchV1>("touches", &format_args!("({}, {})", key.0, key.1), bytes)?;
-    Ok(row.touch(key.0, key.1))
 }

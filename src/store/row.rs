@@ -2,18 +2,14 @@
 //!
 //! A value is one version byte, the row in bincode, and a CRC-32 of both. Row types are plain and
 //! separate from the domain's, joined by exhaustive matches: the domain may change, a version of a
-//! row never does. A new version gets a new struct, and the old one its way up; an enum may get
-//! variants at its end, which change nothing of what was written before. Stores that released
+//! row never does. A new version gets a new struct, and the old one its way up. Stores that released
 //! versions have written are kept in `tests/fixtures/stores`, and read by a test.
 
 pub mod event;
 mod host_event;
 mod incarnation;
-mod operation;
 pub mod plan;
 pub mod record;
-pub mod request;
-mod same;
 pub mod service;
 pub mod task;
 

@@ -1,7 +1,7 @@
 //! The key space.
 //!
 //! ```text
-//! counters     name                -> number      schema, task (last id), seq (last entry), instance, and whose it is
+//! counters     name                -> number      schema, task (last id), seq (last entry), instance
 //! revisions    plan                -> number      last revision of a plan, also of a deleted one
 //! plans        (plan, revision)    -> PlanV1
 //! tasks        task                -> TaskV1      what lists show, in the same commit as the events
@@ -10,15 +10,11 @@
 //! events       (task, n)           -> EntryV1     a task's journal, n = 1, 2, 3, …
 //! host_events  seq                 -> EntryV1     the journal of everything else
 //! feed         seq                 -> (task, n)   all entries in their order; (0, 0): host_events
-//! requests     (uid, call, key)    -> RequestV1   the first request with each idempotency key
-//! task_keys    task                -> (uid, key)  the idempotency key of a task, also of a deleted one
-//! keys         idempotency key     -> (task, at)  of the first version; `requests` takes them over
+//! keys         idempotency key     -> (task, at)
 //! releases     (service, release)  -> ReleaseV1   how each release was made
 //! needs        (artifact, task)    -> ()          what a plan out of a task that is kept could need
 //! durations    (service, way, seq) -> microseconds of deployments that ended well
 //! changes      (service, seq)      -> ChangeV1    what was done to containers
-//! epochs       epoch               -> (seq, seq)  the last entry that both histories have, the first one of the epoch
-//! touches      (service, container) -> TouchV1    the last operation that may have changed each container
 //! ```
 //!
 //! Keys ascend, so that a commit of many records touches few pages.
@@ -35,14 +31,10 @@ pub const EVENTS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("eve
 pub const HOST_EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("host_events");
 pub const FEED: TableDefinition<u64, (u64, u64)> = TableDefinition::new("feed");
 pub const KEYS: TableDefinition<&str, (u64, i64)> = TableDefinition::new("keys");
-pub const REQUESTS: TableDefinition<(u32, &str, &str), &[u8]> = TableDefinition::new("requests");
-pub const TASK_KEYS: TableDefinition<u64, (u32, &str)> = TableDefinition::new("task_keys");
 pub const RELEASES: TableDefinition<(u64, &str), &[u8]> = TableDefinition::new("releases");
 pub const NEEDS: TableDefinition<(&str, u64), ()> = TableDefinition::new("needs");
 pub const DURATIONS: TableDefinition<(u64, &str, u64), u64> = TableDefinition::new("durations");
 pub const CHANGES: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("changes");
-pub const EPOCHS: TableDefinition<u64, (u64, u64)> = TableDefinition::new("epochs");
-pub const TOUCHES: TableDefinition<(u64, &str), &[u8]> = TableDefinition::new("touches");
 
 /// Does something with each table, so that none is forgotten.
 macro_rules! each_table {
@@ -50,7 +42,7 @@ macro_rules! each_table {
         $crate::store::tables::each_table!(
             $table => $work;
             COUNTERS REVISIONS PLANS TASKS STATES OPEN_TASKS EVENTS HOST_EVENTS FEED KEYS RELEASES NEEDS DURATIONS
-            CHANGES TOUCHES REQUESTS TASK_KEYS EPOCHS
+            CHANGES
         )
     };
     ($table:ident => $work:expr; $($name:ident)*) => {
@@ -62,24 +54,13 @@ macro_rules! each_table {
 }
 pub(super) use each_table;
 
-/// The layout above. A newer one is refused, an older one is migrated: layout 1 had no epochs, and its rows no variants
-/// but the first ones.
-pub const SCHEMA: u64 = 2;
+/// The layout above. A newer one is refused, an older one is migrated.
+pub const SCHEMA: u64 = 1;
 
 /// Names in [`COUNTERS`].
 pub mod counter {
     pub const SCHEMA: &str = "schema";
     pub const TASK: &str = "task";
     pub const SEQ: &str = "seq";
-    /// A number of the store's own, drawn when it was made.
     pub const INSTANCE: &str = "instance";
-    /// The identity of the daemon that it belongs to, in two halves.
-    pub const OWNER_HIGH: &str = "owner.high";
-    pub const OWNER_LOW: &str = "owner.low";
-    /// The last session in which it was used.
-    pub const SESSION: &str = "session";
-    /// The epoch; absent: the first one.
-    pub const EPOCH: &str = "epoch";
-    /// Present in a backup.
-    pub const BACKUP: &str = "backup";
 }

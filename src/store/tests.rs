@@ -1,7 +1,5 @@
 //! The store: what was committed is there, and what can't be read is refused.
 
-mod requests;
-
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
@@ -13,9 +11,7 @@ use super::{Change, Integrity, JournalEvent, StateLock, Store, StoreError, verif
 use crate::task::deployment::{Hook, Pin};
 use crate::task::event::{Definition, Event};
 use crate::task::host_event::HostEvent;
-use crate::task::nonce::Nonce;
-use crate::task::operation::{Done, Evidence, Incarnation, OperationEnd, Renewal, Settled};
-use crate::task::request::{Call, Fingerprint, Keyed, RequestKey};
+use crate::task::operation::{Done, Evidence, Incarnation, OperationEnd, Settled};
 use crate::task::state::TaskState;
 use crate::task::summary::TaskSummary;
 use crate::task::{Caller, Failure, Reason, Task, TaskId, Timestamp};
@@ -27,23 +23,11 @@ fn by() -> Caller {
 fn started() -> Event {
     let definition =
         Definition { plan: "shop".into(), revision: 2, comment: Some("c".into()), deployments: Vec::new() };
-    Event::Started { by: by(), nonce: Some(Nonce(8)), definition }
+    Event::Started { by: by(), definition }
 }
 
 fn create(at: i64) -> Change {
-    Change::CreateTask {
-        at: Timestamp(at),
-        event: started(),
-        key: Some(keyed(7, Call::Execute, &format!("key {at}"), "text")),
-    }
-}
-
-fn key(uid: u32, call: Call, key: &str) -> RequestKey {
-    RequestKey { uid, call, key: key.into() }
-}
-
-fn keyed(uid: u32, call: Call, name: &str, text: &str) -> Keyed {
-    Keyed { key: key(uid, call, name), fingerprint: Fingerprint::of(&[text.as_bytes()]) }
+    Change::CreateTask { at: Timestamp(at), event: started(), key: Some(format!("key {at}")) }
 }
 
 fn open(path: &std::path::Path) -> Store {
@@ -64,17 +48,8 @@ fn all_events() -> Vec<Event> {
     let evidence = Evidence { incarnation: Some(incarnation.clone()), release: Some("r".into()) };
     let end = |result, settled| OperationEnd { result, detail: "d".into(), settled };
     let (deployment, operation) = (1, 2);
-    let renewal = Renewal {
-        earlier: "e".into(),
-        id: "i".into(),
-        forced: true,
-        why: "w".into(),
-        evidence: evidence.clone(),
-    };
-    let Event::Started { by: starter, definition, .. } = started() else { unreachable!() };
     vec![
         started(),
-        Event::Started { by: starter, nonce: None, definition },
         Event::StopRequested { by: by() },
         Event::PauseRequested { by: by() },
         Event::Resumed { by: by(), force: true },
@@ -85,7 +60,6 @@ fn all_events() -> Vec<Event> {
         Event::HookDone { deployment, hook: Hook::PreDeploy },
         Event::HookDone { deployment, hook: Hook::PostDeploy },
         Event::Noted { deployment, note: "n".into() },
-        Event::OperationRenewed { deployment, operation, renewal },
         Event::OperationBegun { deployment, operation, evidence, to_release: Some("t".into()) },
         Event::OperationEnded { deployment, operation, end: end(Ok(Done::Changed(Some(incarnation))), None) },
         Event::OperationEnded {
@@ -135,9 +109,8 @@ async fn what_was_committed_is_there_after_reopening() {
     assert_eq!(snapshot.open_tasks().unwrap(), [TaskId(2)]);
     let (task, events) = snapshot.task_with_events(TaskId(1)).unwrap().unwrap();
     assert_eq!((task.state, task.finished_at, events.len()), (TaskState::Succeeded, Some(Timestamp(5)), 2));
-    let first = |name| snapshot.first_request(&key(7, Call::Execute, name)).unwrap();
-    assert_eq!(first("key 2").and_then(|first| first.task), Some(TaskId(2)));
-    assert_eq!(first("key 9"), None);
+    assert_eq!(snapshot.task_of_key("key 2").unwrap(), Some(TaskId(2)));
+    assert_eq!(snapshot.task_of_key("key 9").unwrap(), None);
     let newest: Vec<_> =
         snapshot.task_summaries(&[], None, 9).unwrap().iter().map(|task| task.id.0).collect();
     assert_eq!(newest, [2, 1]);

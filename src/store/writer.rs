@@ -14,16 +14,14 @@ use super::row::event::EntryV1;
 use super::row::plan::PlanV1;
 use super::row::task::TaskV1;
 use super::row::{decode, encode};
-use super::session::Session;
 use super::tables::{
-    COUNTERS, EVENTS, FEED, HOST_EVENTS, OPEN_TASKS, PLANS, REVISIONS, STATES, TASKS, counter,
+    COUNTERS, EVENTS, FEED, HOST_EVENTS, KEYS, OPEN_TASKS, PLANS, REVISIONS, STATES, TASKS, counter,
 };
-use super::{Change, Committed, Put, Request, StoreError, requests};
+use super::{Change, Committed, Request, StoreError};
 use crate::crashpoint::{self, Side};
 use crate::metrics::Metrics;
 use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
-use crate::task::request::{FirstRequest, Keyed};
 use crate::task::state::TaskState;
 use crate::task::summary::TaskSummary;
 use crate::task::{Task, TaskId, Timestamp};
@@ -41,13 +39,7 @@ pub struct Tell<'a> {
 }
 
 /// Writes until the queue is closed or a commit fails.
-pub fn run(
-    database: &Arc<Database>,
-    place: Option<&Place>,
-    mut session: Option<&mut Session>,
-    queue: &Queue,
-    tell: &Tell<'_>,
-) {
+pub fn run(database: &Arc<Database>, place: Option<&Place>, queue: &Queue, tell: &Tell<'_>) {
     while let Some(group) = queue.next_group() {
         if group.iter().all(|request| request.changes.is_empty()) {
             let nothing = Committed { seq: *tell.durable.borrow(), ..Committed::default() };
@@ -59,11 +51,7 @@ pub fn run(
         let begun = Instant::now();
         let written = std::panic::catch_unwind(AssertUnwindSafe(|| write(database, place, &group)));
         let error = match written {
-            Ok(Ok((answers, seq, task))) => {
-                // Before anybody hears of it: what nobody has heard of may be given out again.
-                if let Some(session) = &mut session {
-                    session.note(seq, task);
-                }
+            Ok(Ok((answers, seq))) => {
                 tell.metrics.commit(begun.elapsed());
                 tell.durable.send_replace(seq);
                 for (request, answer) in group.into_iter().zip(answers) {
@@ -87,12 +75,12 @@ pub fn run(
     }
 }
 
-/// One transaction for all requests; answers in their order, the last entry and the last task.
+/// One transaction for all requests; answers in their order, and the last entry.
 fn write(
     database: &Database,
     place: Option<&Place>,
     group: &[Request],
-) -> Result<(Vec<Committed>, u64, u64), Failure> {
+) -> Result<(Vec<Committed>, u64), Failure> {
     let transaction = database.begin_write()?;
     let mut writing = Writing::begin(&transaction)?;
     let mut answers = Vec::with_capacity(group.len());
@@ -104,7 +92,6 @@ fn write(
         answer.seq = writing.seq;
         answers.push(answer);
     }
-    let task = writing.last_task;
     let seq = writing.finish()?;
     let what = || group.iter().flat_map(|request| &request.changes).map(Change::name);
     crashpoint::commit(Side::Before, what());
@@ -112,7 +99,7 @@ fn write(
     // What was written to a file without a name is lost with the daemon.
     place.map_or(Ok(()), Place::check)?;
     crashpoint::commit(Side::After, what());
-    Ok((answers, seq, task))
+    Ok((answers, seq))
 }
 
 struct Writing<'a> {
@@ -166,7 +153,7 @@ impl<'a> Writing<'a> {
     fn apply(&mut self, change: &Change, answer: &mut Committed) -> Result<(), Failure> {
         match change {
             Change::CreateTask { at, event, key } => {
-                answer.task = Some(self.create_task(*at, event, key.as_ref())?);
+                answer.task = Some(self.create_task(*at, event, key.as_deref())?);
             }
             Change::Append { task, n, at, event, summary, records } => {
                 self.append(*task, *n, *at, event)?;
@@ -177,10 +164,9 @@ impl<'a> Writing<'a> {
             }
             Change::DeleteTask { task, at, by } => {
                 self.delete_task(*task)?;
-                requests::task_is_deleted(self.transaction, *task, *at)?;
                 self.host(*at, HostEvent::TaskDeleted { task: *task, by: by.clone() })?;
             }
-            Change::PutPlan { name, at, by, comment, items, batches, text, key } => {
+            Change::PutPlan { name, at, by, comment, items, batches, text } => {
                 let row = PlanV1 {
                     at: at.0,
                     by: by.clone().into(),
@@ -189,11 +175,9 @@ impl<'a> Writing<'a> {
                     batches: *batches,
                     text: text.clone(),
                 };
-                let (revision, put) = self.put_plan(name, &row, key.as_ref())?;
-                (answer.revision, answer.put) = (Some(revision), put);
-                if put == Put::Stored {
-                    self.host(*at, HostEvent::PlanCreated { name: name.clone(), revision, by: by.clone() })?;
-                }
+                let revision = self.put_plan(name, &row)?;
+                answer.revision = Some(revision);
+                self.host(*at, HostEvent::PlanCreated { name: name.clone(), revision, by: by.clone() })?;
             }
             Change::DeletePlan { name, at, by } => {
                 let mut plans = self.transaction.open_table(PLANS)?;
@@ -201,21 +185,19 @@ impl<'a> Writing<'a> {
                 drop(plans);
                 self.host(*at, HostEvent::PlanDeleted { name: name.clone(), by: by.clone() })?;
             }
-            Change::ForgetKeys { now } => requests::forget(self.transaction, *now)?,
             Change::Host { at, event } => self.host(*at, event.clone())?,
         }
         Ok(())
     }
 
-    fn create_task(&mut self, at: Timestamp, event: &Event, key: Option<&Keyed>) -> Result<TaskId, Failure> {
+    fn create_task(&mut self, at: Timestamp, event: &Event, key: Option<&str>) -> Result<TaskId, Failure> {
         self.last_task += 1;
         let id = TaskId(self.last_task);
         let task = Task::begin(id, event, at)?;
         self.append(id, 1, at, event)?;
         self.summaries.insert(id.0, TaskSummary::of(&task, 1));
         if let Some(key) = key {
-            let (plan, revision) = (task.plan, task.revision);
-            requests::keep(self.transaction, key, &first_request(at, plan, revision, Some(id)))?;
+            self.transaction.open_table(KEYS)?.insert(key, (id.0, at.0))?;
         }
         Ok(id)
     }
@@ -256,38 +238,13 @@ impl<'a> Writing<'a> {
         Ok(())
     }
 
-    fn put_plan(&self, name: &str, row: &PlanV1, key: Option<&Keyed>) -> Result<(u32, Put), Failure> {
-        if let Some(key) = key
-            && let Some(first) = requests::first(self.transaction, &key.key)?
-        {
-            let is_repeated = first.is_repeated_by(name, None, Some(&key.fingerprint));
-            return Ok((first.revision, if is_repeated { Put::Repeated } else { Put::KeyReused }));
-        }
-        let mut plans = self.transaction.open_table(PLANS)?;
-        let newest = match plans.range((name, 0)..=(name, u32::MAX))?.next_back().transpose()? {
-            Some((place, row)) => Some((place.value().1, decode::<PlanV1>(row.value())?.text)),
-            None => None,
-        };
-        let (revision, put) = match newest {
-            Some((revision, text)) if text == row.text => (revision, Put::Unchanged),
-            _ => {
-                let mut revisions = self.transaction.open_table(REVISIONS)?;
-                let revision = revisions.get(name)?.map_or(0, |last| last.value()) + 1;
-                revisions.insert(name, revision)?;
-                plans.insert((name, revision), &*encode(row))?;
-                (revision, Put::Stored)
-            }
-        };
-        if let Some(key) = key {
-            let first = first_request(Timestamp(row.at), name.to_string(), revision, None);
-            requests::keep(self.transaction, key, &first)?;
-        }
-        Ok((revision, put))
+    fn put_plan(&self, name: &str, row: &PlanV1) -> Result<u32, Failure> {
+        let mut revisions = self.transaction.open_table(REVISIONS)?;
+        let revision = revisions.get(name)?.map_or(0, |last| last.value()) + 1;
+        revisions.insert(name, revision)?;
+        self.transaction.open_table(PLANS)?.insert((name, revision), &*encode(row))?;
+        Ok(revision)
     }
-}
-
-fn first_request(at: Timestamp, plan: String, revision: u32, task: Option<TaskId>) -> FirstRequest {
-    FirstRequest { at, plan, revision, task, deleted_at: None, fingerprint: None }
 }
 
 /// The state of the task whose row this was.

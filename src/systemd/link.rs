@@ -14,7 +14,6 @@ use crate::crashpoint::point;
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
-const JOB: &str = "org.freedesktop.systemd1.Job";
 /// After systemd has not answered, it is not looked at again for so long: those who look at hundreds of units
 /// need not wait for each of them.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -24,10 +23,6 @@ const SOON: Duration = Duration::from_secs(10);
 const MARGIN: Duration = Duration::from_secs(30);
 /// No job takes longer, whatever the unit says.
 const LONGEST: Duration = Duration::from_hours(1);
-/// How long a job may take of a unit that sets itself no limit.
-const UNLIMITED: Duration = Duration::from_secs(90);
-/// How often a unit that changes all the time is looked at.
-const FOLLOW: Duration = Duration::from_secs(1);
 
 /// A systemd.
 pub struct Systemd {
@@ -37,9 +32,6 @@ pub struct Systemd {
     asked: std::sync::atomic::AtomicU64,
     /// When it last did not answer a look.
     silent: Mutex<Option<Instant>>,
-    /// How long each job may take (`timeouts.unit`); `None`: as its unit says.
-    limit: Option<Duration>,
-    version: tokio::sync::OnceCell<u32>,
 }
 
 /// Of those who ask for a reload, all that have asked before one begins share it.
@@ -50,12 +42,9 @@ struct Reloads {
 }
 
 impl Systemd {
-    /// The systemd of `scope`; nothing is connected yet. `limit` is how long each job of a unit may take; `None`:
-    /// as its unit says.
-    pub fn new(scope: Scope, limit: Option<Duration>) -> Self {
+    /// The systemd of `scope`; nothing is connected yet.
+    pub fn new(scope: Scope) -> Self {
         Self {
-            limit,
-            version: tokio::sync::OnceCell::new(),
             scope,
             live: tokio::sync::Mutex::default(),
             reload: tokio::sync::Mutex::default(),
@@ -67,24 +56,6 @@ impl Systemd {
     /// Which one.
     pub const fn scope(&self) -> &Scope {
         &self.scope
-    }
-
-    /// How long to wait for what is going on in a unit.
-    pub fn patience(&self) -> Duration {
-        self.limit.unwrap_or(UNLIMITED)
-    }
-
-    /// Its version: 252.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub async fn version(&self) -> Result<u32, SystemdError> {
-        let ask = async || -> Result<u32, SystemdError> {
-            let answer = self.live().await?.call(ROOT, PROPERTIES, "Get", &(MANAGER, "Version")).await?;
-            let version: OwnedVariant = decode(&answer, "Version")?;
-            Ok(String::try_from(version).map_or(0, |text| major(&text)))
-        };
-        self.version.get_or_try_init(ask).await.copied()
     }
 
     /// What a unit is, with these properties that only services have: a look is one message and one for
@@ -153,57 +124,14 @@ impl Systemd {
         }
     }
 
-    /// Tells what a unit is, now and after each change, until it is dropped.
-    ///
-    /// # Errors
-    /// When systemd does not answer.
-    pub async fn follow(
-        &self,
-        unit: &str,
-        more: &[&str],
-        tell: impl Fn(UnitState) + Send,
-    ) -> Result<(), SystemdError> {
-        loop {
-            let live = self.live().await?;
-            let mut changed = live.watch(unit);
-            let mut state = self.state(unit, more).await?;
-            if state.has_job
-                && let Ok(answer) = live.call(&state.job_path, PROPERTIES, "GetAll", &(JOB,)).await
-            {
-                let properties: HashMap<String, OwnedVariant> = decode(&answer, "GetAll")?;
-                let text = |key: &str| String::try_from(properties.get(key)?.clone()).ok();
-                state.job = text("JobType").zip(text("State"));
-            }
-            tell(state);
-            tokio::time::sleep(FOLLOW).await;
-            changed.changed().await.ok();
-        }
-    }
-
     /// Starts a unit, and waits until its job has ended well.
     pub async fn start(&self, unit: &str) -> Result<(), SystemdError> {
-        self.job("start", "StartUnit", unit, &(unit, "replace"), None).await
+        self.job("start", "StartUnit", unit, &(unit, "replace")).await
     }
 
-    /// Stops a unit, and waits until its job has ended well. `limit` is how long that may take; `None`: as for all.
-    pub async fn stop(&self, unit: &str, limit: Option<Duration>) -> Result<(), SystemdError> {
-        self.job("stop", "StopUnit", unit, &(unit, "replace"), limit).await
-    }
-
-    /// Keeps systemd from forgetting a unit that is down, as long as this connection lasts.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub async fn hold(&self, unit: &str) -> Result<(), SystemdError> {
-        self.live().await?.call(&path_of(unit), UNIT, "Ref", &()).await.map(|_| ())
-    }
-
-    /// Lets systemd forget it again.
-    ///
-    /// # Errors
-    /// When it does not answer, or was not kept from it by this connection.
-    pub async fn let_go(&self, unit: &str) -> Result<(), SystemdError> {
-        self.live().await?.call(&path_of(unit), UNIT, "Unref", &()).await.map(|_| ())
+    /// Stops a unit, and waits until its job has ended well.
+    pub async fn stop(&self, unit: &str) -> Result<(), SystemdError> {
+        self.job("stop", "StopUnit", unit, &(unit, "replace")).await
     }
 
     /// Which run of a unit is, or was the last: 32 hex digits.
@@ -249,7 +177,7 @@ impl Systemd {
         properties: Vec<(&str, Variant<'_>)>,
     ) -> Result<(), SystemdError> {
         let no_others: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
-        self.job("start", "StartTransientUnit", unit, &(unit, "fail", properties, no_others), None).await
+        self.job("start", "StartTransientUnit", unit, &(unit, "fail", properties, no_others)).await
     }
 
     async fn job<B>(
@@ -258,32 +186,32 @@ impl Systemd {
         method: &'static str,
         unit: &str,
         body: &B,
-        limit: Option<Duration>,
     ) -> Result<(), SystemdError>
     where
         B: serde::Serialize + zbus::DynamicType + Sync,
     {
         let live = self.live().await?;
-        let limit = limit.or(self.limit);
         point("before a unit job");
         let answer = live.call(ROOT, MANAGER, method, body).await?;
         point("after a unit job was asked for");
         let job: OwnedObjectPath = decode(&answer, method)?;
         let mut result = live.result_of(job.as_str());
         // How long it may take is only asked when it does take long.
-        let soon = limit.unwrap_or(SOON);
-        let (result, limit) = match (tokio::time::timeout(soon, &mut result).await, limit) {
-            (Err(_), None) => {
-                let limit = self.limit_of(verb, unit).await?;
-                (tokio::time::timeout(limit.saturating_sub(soon), result).await, limit)
-            }
-            (result, _) => (result, soon),
+        let soon = tokio::time::timeout(SOON, &mut result).await;
+        let (result, limit) = if let Ok(result) = soon {
+            (Ok(result), SOON)
+        } else {
+            let limit = self.limit(unit).await?;
+            (tokio::time::timeout(limit, result).await, limit)
         };
         let result = match result {
             Ok(Ok(result)) => result,
             // The connection was lost (systemd was executed anew): what has become of the unit says it.
-            Ok(Err(_)) => self.judge(verb, unit, self.limit_of(verb, unit).await?).await?,
-            Err(_) => return Err(self.hangs(verb, unit, limit).await),
+            Ok(Err(_)) => self.judge(verb, unit, self.limit(unit).await?).await?,
+            Err(_) => {
+                let unit = unit.to_string();
+                return Err(SystemdError::JobHangs { verb, unit, seconds: limit.as_secs() });
+            }
         };
         point("after a unit job");
         if result == "done" {
@@ -294,31 +222,10 @@ impl Systemd {
     }
 
     /// What a job of a unit may take, by what the unit itself says.
-    async fn limit_of(&self, verb: &str, unit: &str) -> Result<Duration, SystemdError> {
-        if let Some(limit) = self.limit {
-            return Ok(limit);
-        }
-        let state = self.state(unit, &["Type", "TimeoutStartUSec", "TimeoutStopUSec"]).await?;
-        let micros = if verb == "stop" { state.stop_limit } else { state.start_limit };
-        Ok(match micros {
-            // Its start is its whole work, and has no limit unless one is set.
-            u64::MAX if verb == "start" && state.kind == "oneshot" => LONGEST,
-            u64::MAX => UNLIMITED,
-            micros => Duration::from_micros(micros).saturating_mul(3).min(LONGEST) + MARGIN,
-        })
-    }
-
-    async fn hangs(&self, verb: &'static str, unit: &str, limit: Duration) -> SystemdError {
-        let state = self.state(unit, &["StatusText"]).await;
-        let state = state.map_or_else(
-            |_| "it cannot be looked at".into(),
-            |state| {
-                let said =
-                    if state.text.is_empty() { String::new() } else { format!(", status: {}", state.text) };
-                format!("it is {}{said}", state.words())
-            },
-        );
-        SystemdError::JobHangs { verb, unit: unit.to_string(), limit, state }
+    async fn limit(&self, unit: &str) -> Result<Duration, SystemdError> {
+        let state = self.state(unit, &["TimeoutStartUSec", "TimeoutStopUSec"]).await?;
+        let micros = state.start_limit.max(state.stop_limit);
+        Ok(Duration::from_micros(micros).saturating_mul(3).min(LONGEST) + MARGIN)
     }
 
     async fn judge(&self, verb: &str, unit: &str, limit: Duration) -> Result<String, SystemdError> {
@@ -339,22 +246,5 @@ impl Systemd {
         let connecting = tokio::time::timeout(ANSWER, Live::open(&self.scope)).await;
         let open = connecting.map_err(|_| SystemdError::NoAnswer { what: "connect".into() })??;
         Ok(live.insert(Arc::new(open)).clone())
-    }
-}
-
-/// `252.39-1~deb12u1` is 252.
-fn major(version: &str) -> u32 {
-    let digits = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
-    version[..digits].parse().unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_version_is_its_first_number() {
-        let cases = [("252.39-1~deb12u1", 252), ("256", 256), ("v254", 0), ("", 0)];
-        assert!(cases.iter().all(|(text, number)| major(text) == *number), "{cases:?}");
     }
 }

@@ -1,14 +1,14 @@
 //! Commands as transient units: builds, hooks and health checks in a cgroup and a box of their own.
 //!
-//! A unit outlives the daemon that has asked for it. Its output goes through a copier of its own ([`relay`]) into a
-//! file, and the last thing it does is to note how it has ended: whichever daemon looks for it finds it running, or
-//! finds the note ([`notes`]). It is told by its name, and by the operation in its description.
+//! A unit outlives the daemon that has asked for it. Its output goes into a file, and the last thing it
+//! does is to note how it has ended: whichever daemon looks for it finds it running, or finds the note
+//! (`notes`). It is told by its name, and by the operation in its description.
 
-mod dialogue;
+mod notes;
 mod properties;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,17 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Systemd, SystemdError, UnitState};
 use crate::blocking;
-use crate::identity::Owner;
-use crate::random;
 use crate::spawn::command::{Command, Commands, Ended, Identity};
-pub use crate::spawn::notes::environment_file;
-use crate::spawn::notes::{self, End, Notes};
-use crate::spawn::output::{Hear, LastLines, Output, say};
-use crate::spawn::relay;
 use crate::spawn::{ExitStatus, SpawnError};
-pub use dialogue::DialogueUnits;
+pub use notes::environment_file;
+use notes::{Notes, Output};
 pub use properties::program;
 
+/// Between two looks at a command's output: a file tells nobody that it grows.
+const OUTPUT: Duration = Duration::from_millis(200);
 /// Between SIGTERM and SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// systemd ends what takes too long; if it does not, it is given up after this.
@@ -38,21 +35,17 @@ const MARGIN: Duration = Duration::from_mins(1);
 pub struct TransientUnits {
     systemd: Arc<Systemd>,
     directory: PathBuf,
-    owner: Arc<Owner>,
-    /// Of this daemon's life: what is made only to be waited for.
-    passing: String,
     next: AtomicU64,
 }
 
 impl TransientUnits {
-    /// Commands of this owner, whose notes lie in `directory`.
+    /// Commands whose notes lie in `directory`.
     ///
     /// # Errors
     /// When it can't be made.
-    pub fn new(systemd: Arc<Systemd>, directory: PathBuf, owner: Arc<Owner>) -> io::Result<Self> {
+    pub fn new(systemd: Arc<Systemd>, directory: PathBuf) -> io::Result<Self> {
         notes::prepare(&directory)?;
-        let passing = format!("{}{:016x}", notes::PASSING, random::number()?);
-        Ok(Self { systemd, directory, owner, passing, next: AtomicU64::new(1) })
+        Ok(Self { systemd, directory, next: AtomicU64::new(1) })
     }
 
     fn notes(&self, identity: &Identity) -> Notes {
@@ -63,7 +56,7 @@ impl TransientUnits {
     async fn is_up(&self, identity: &Identity) -> Result<bool, SystemdError> {
         let unit = unit_of(&identity.name);
         let state = self.systemd.state(&unit, &[]).await?;
-        if state.is_down() {
+        if !state.is_up() && !state.has_job {
             return Ok(false);
         }
         if state.description == description(identity) {
@@ -78,16 +71,16 @@ impl TransientUnits {
         let (notes, environment) = (self.notes(identity), environment_file(&command.environment));
         let output = blocking::run({
             let notes = notes.clone();
-            move || notes.begin(Some(&environment)).and_then(|()| relay::binary())
+            move || notes.begin(&environment)
         })
         .await;
-        let binary = output.map_err(|error| refuse(error.to_string(), false))?;
-        let properties = properties::of(command, identity, &notes, self.systemd.scope(), &binary);
+        output.map_err(|error| refuse(error.to_string(), false))?;
+        let properties = properties::of(command, identity, &notes, self.systemd.scope());
         match self.systemd.start_transient(&unit_of(&identity.name), properties).await {
             Ok(()) => Ok(()),
             // It was never executed: its note says at which step it ended.
             Err(SystemdError::Job { .. }) => {
-                let why = notes.end().map_or_else(|| "it was not executed".into(), |end| why(&end, &binary));
+                let why = notes.end().map_or_else(|| "it was not executed".into(), |end| end.why());
                 notes.forget();
                 Err(refuse(why, false))
             }
@@ -100,32 +93,43 @@ impl TransientUnits {
         }
     }
 
-    /// Waits until nothing of the unit runs any more, passing on its output meanwhile; false: it was cut.
+    /// Waits until nothing of the unit runs any more, telling its output meanwhile; false: it was cut.
     async fn follow(
         &self,
         command: &Command,
         identity: &Identity,
         cancel: &CancellationToken,
-        hear: Arc<dyn Hear>,
+        on_line: &mut (dyn FnMut(String) + Send),
     ) -> Result<bool, SystemdError> {
         let unit = unit_of(&identity.name);
-        let mut output = Output::of(&self.notes(identity), command.output, hear).await;
-        let over = self.systemd.until(&unit, &[], UnitState::is_down);
+        let mut output = Output::of(&self.notes(identity));
+        let is_over = |state: &UnitState| !state.is_up() && !state.has_job;
+        let over = self.systemd.until(&unit, &[], is_over);
         let over = tokio::time::timeout(command.timeout + PATIENCE + MARGIN, over);
-        match output.follow(over, cancel).await {
-            None => Ok(false),
-            Some(Ok(state)) => state.map(|_| true),
-            Some(Err(_)) => Err(SystemdError::NoAnswer { what: format!("end {unit}") }),
+        tokio::pin!(over);
+        let mut tick = tokio::time::interval(OUTPUT);
+        let went_on = loop {
+            tokio::select! {
+                ended = &mut over => match ended {
+                    Ok(state) => {
+                        state?;
+                        break true;
+                    }
+                    Err(_) => return Err(SystemdError::NoAnswer { what: format!("end {unit}") }),
+                },
+                () = cancel.cancelled() => break false,
+                _ = tick.tick() => output.tell(on_line),
+            }
+        };
+        output.tell(on_line);
+        if went_on {
+            output.finish(on_line);
         }
+        Ok(went_on)
     }
 
-    /// Ends a command of ours. That there are notes of it does not say whose it is: they may have been copied.
     async fn end(&self, name: &str) -> Result<(), SystemdError> {
-        let state = self.systemd.state(&unit_of(name), &[]).await?;
-        if !operation_of(&state.description).is_some_and(|operation| self.is_ours(name, operation)) {
-            return Ok(());
-        }
-        match self.systemd.stop(&unit_of(name), None).await {
+        match self.systemd.stop(&unit_of(name)).await {
             // It is not loaded: nothing of it runs.
             Err(SystemdError::Refused { name, .. }) if name.ends_with(".NoSuchUnit") => Ok(()),
             stopped => stopped,
@@ -139,7 +143,7 @@ impl Commands for TransientUnits {
         &self,
         command: Command,
         cancel: &CancellationToken,
-        hear: Arc<dyn Hear>,
+        on_line: &mut (dyn FnMut(String) + Send),
     ) -> Result<Ended, SpawnError> {
         let lasts = command.identity.is_some();
         let identity = command.identity.clone().unwrap_or_else(|| self.passing());
@@ -155,8 +159,7 @@ impl Commands for TransientUnits {
                 self.start(&command, &identity).await?;
             }
         }
-        let last = LastLines::new(1, Some(hear));
-        let went_on = self.follow(&command, &identity, cancel, last.clone()).await.map_err(failed)?;
+        let went_on = self.follow(&command, &identity, cancel, on_line).await.map_err(failed)?;
         if !went_on {
             if !lasts {
                 self.abandon(&identity.name).await?;
@@ -173,18 +176,10 @@ impl Commands for TransientUnits {
             let why = "its unit is gone, and has not noted how it ended".into();
             return Err(SpawnError::Unit { program, why, in_doubt: true });
         };
-        if end.status == ExitStatus::Code(relay::NOT_EXECUTED)
-            && let Some(why) = last.get().pop().and_then(|line| relay::why_not_executed(&line))
-        {
-            notes.forget();
-            return Err(SpawnError::Unit { program, why, in_doubt: false });
-        }
         if end.result == "oom-kill" {
-            let text = "(killed: out of memory; a limit is limits.memoryMax of the catalog)";
-            let last: Arc<dyn Hear> = last;
-            say(&last, command.who, text).await;
+            on_line("(killed: out of memory; a limit is limits.memoryMax of the catalog)".into());
         }
-        Ok(if end.result == End::TIMEOUT { Ended::TimedOut } else { Ended::Exited(end.status) })
+        Ok(if end.result == "timeout" { Ended::TimedOut } else { Ended::Exited(end.status) })
     }
 
     async fn is_begun(&self, identity: &Identity) -> Result<bool, SpawnError> {
@@ -199,11 +194,6 @@ impl Commands for TransientUnits {
             why: error.to_string(),
             in_doubt: !matches!(error, SystemdError::Refused { .. }),
         })
-    }
-
-    async fn is_running(&self, name: &str) -> bool {
-        let state = self.systemd.state(&unit_of(name), &[]).await;
-        state.is_ok_and(|state| !state.is_down())
     }
 
     fn outlive(&self) -> bool {
@@ -230,13 +220,10 @@ impl Commands for TransientUnits {
 }
 
 impl TransientUnits {
-    fn is_ours(&self, name: &str, operation: &str) -> bool {
-        self.owner.gave(operation) || name.starts_with(&self.passing)
-    }
-
     /// Whoever asks for it waits for it, or nobody does.
     fn passing(&self) -> Identity {
-        let name = format!("{}-{}", self.passing, self.next.fetch_add(1, Ordering::Relaxed));
+        let (pid, number) = (std::process::id(), self.next.fetch_add(1, Ordering::Relaxed));
+        let name = format!("deployd-passing-{pid}-{number}");
         Identity { operation: name.clone(), service: String::new(), name }
     }
 }
@@ -251,24 +238,28 @@ fn description(identity: &Identity) -> String {
     format!("{} (operation {} of deployd)", identity.name, identity.operation)
 }
 
-/// The operation that a unit's description names.
-fn operation_of(description: &str) -> Option<&str> {
-    description.rsplit_once("(operation ")?.1.strip_suffix(" of deployd)")
-}
-
 fn program_of(command: &Command) -> String {
     command.argv.first().cloned().unwrap_or_default()
 }
 
-/// Why nothing was executed: systemd's own exit codes, as in systemd.exec(5).
-fn why(end: &End, relay: &Path) -> String {
-    match end.status {
-        ExitStatus::Code(200) => "its working directory can't be entered".into(),
-        ExitStatus::Code(203) => {
-            format!("its user cannot execute {}, through which its output goes", relay.display())
+/// How a command has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct End {
+    /// systemd's word for it: `success`, `exit-code`, `timeout`, …
+    pub result: String,
+    /// How its main process ended.
+    pub status: ExitStatus,
+}
+
+impl End {
+    /// Why nothing was executed: systemd's own exit codes, as in systemd.exec(5).
+    fn why(&self) -> String {
+        match self.status {
+            ExitStatus::Code(200) => "its working directory can't be entered".into(),
+            ExitStatus::Code(203) => "there is no such program, or it can't be executed".into(),
+            ExitStatus::Code(216 | 217) => "its user is not known".into(),
+            ExitStatus::Code(226) => "its sandbox can't be made here (see journalctl)".into(),
+            status => format!("before its first instruction it {status} (see systemd.exec(5))"),
         }
-        ExitStatus::Code(216 | 217) => "its user is not known".into(),
-        ExitStatus::Code(226) => "its sandbox can't be made here (see journalctl)".into(),
-        status => format!("before its first instruction it {status} (see systemd.exec(5))"),
     }
 }

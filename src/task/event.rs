@@ -1,8 +1,7 @@
 //! The events of a task. The journal is a list of them, and a task is their fold.
 
 use super::deployment::{DeploymentSpec, Hook, Pin};
-use super::nonce::Nonce;
-use super::operation::{Evidence, OperationEnd, Renewal};
+use super::operation::{Evidence, OperationEnd};
 use super::{Caller, Failure, Reason};
 
 /// Something that happened to a task.
@@ -14,8 +13,6 @@ pub enum Event {
     Started {
         /// Who executed it.
         by: Caller,
-        /// Drawn for this task; `None` in the journals of versions that drew none.
-        nonce: Option<Nonce>,
         /// What is to be done.
         definition: Definition,
     },
@@ -92,15 +89,6 @@ pub enum Event {
         /// The release the container will have.
         to_release: Option<String>,
     },
-    /// An operation in doubt goes on under a new id.
-    OperationRenewed {
-        /// Which deployment.
-        deployment: usize,
-        /// Which operation of it.
-        operation: usize,
-        /// The new id, and why.
-        renewal: Renewal,
-    },
     /// An operation has ended.
     OperationEnded {
         /// Which deployment.
@@ -137,7 +125,7 @@ pub enum Event {
 
 impl Event {
     /// All names, in the order in which these things happen.
-    pub const NAMES: [&str; 20] = [
+    pub const NAMES: [&str; 19] = [
         "task.started",
         "task.stopRequested",
         "task.cutRequested",
@@ -149,7 +137,6 @@ impl Event {
         "deployment.releasePrepared",
         "deployment.hookDone",
         "deployment.noted",
-        "operation.renewed",
         "operation.begun",
         "operation.ended",
         "deployment.ended",
@@ -172,7 +159,6 @@ impl Event {
             | Self::DeploymentCut { deployment }
             | Self::DeploymentEnded { deployment, .. } => Some((*deployment, None)),
             Self::OperationBegun { deployment, operation, .. }
-            | Self::OperationRenewed { deployment, operation, .. }
             | Self::OperationEnded { deployment, operation, .. } => Some((*deployment, Some(*operation))),
             Self::Started { .. }
             | Self::StopRequested { .. }
@@ -200,7 +186,6 @@ impl Event {
             Self::ReleasePrepared { .. } => "deployment.releasePrepared",
             Self::HookDone { .. } => "deployment.hookDone",
             Self::Noted { .. } => "deployment.noted",
-            Self::OperationRenewed { .. } => "operation.renewed",
             Self::OperationBegun { .. } => "operation.begun",
             Self::OperationEnded { .. } => "operation.ended",
             Self::DeploymentEnded { .. } => "deployment.ended",

@@ -22,26 +22,12 @@ pub enum Observed {
         /// The operation that started it.
         operation: String,
     },
-    /// It ended, and its runtime starts it again by itself: not up, and not going to stay down.
-    Restarting {
-        /// Which run.
-        incarnation: Incarnation,
-        /// The operation that started it.
-        operation: String,
-    },
-    /// It is on its way up or down, or held in between, and did not get there in time.
-    Changing {
-        /// Which run.
-        incarnation: Incarnation,
-        /// The operation that started it.
-        operation: String,
-    },
 }
 
 /// The deeds that remain, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deeds {
-    /// Nothing, if what runs shows that it is well ("already running").
+    /// Nothing: the container is as it should be ("already running", "already stopped").
     Leave,
     /// Stop what runs.
     Stop {
@@ -55,25 +41,19 @@ pub enum Deeds {
     },
     /// This operation has already started what runs: see that it becomes healthy.
     AwaitHealth,
-    /// This operation had started the container, and it has ended since, maybe again and again: that is a failed
-    /// start.
+    /// This operation had started the container, and it has ended since: that is a failed start.
     Died,
 }
 
 /// Decides the deeds of operation `id`, with `way`, for a container that is as `observed`.
 pub fn deeds(way: &Way, id: &str, observed: &Observed) -> Deeds {
     match (way, observed) {
+        (Way::Stop, Observed::Up { .. }) => Deeds::Stop { running: true },
         (Way::Stop, Observed::Down { .. }) => Deeds::Stop { running: false },
-        (Way::Stop, _) => Deeds::Stop { running: true },
         (_, Observed::Up { operation, .. }) if operation == id => Deeds::AwaitHealth,
-        (_, Observed::Changing { operation, .. }) if operation == id => Deeds::AwaitHealth,
         (_, Observed::Down { ended: Some(operation) }) if operation == id => Deeds::Died,
-        (_, Observed::Restarting { operation, .. }) if operation == id => Deeds::Died,
-        (Way::Start, Observed::Up { .. } | Observed::Changing { .. }) => Deeds::Leave,
-        // A loop of restarts is ended before it is started anew.
-        (_, Observed::Up { .. } | Observed::Changing { .. } | Observed::Restarting { .. }) => {
-            Deeds::Start { stop_first: true }
-        }
+        (Way::Start, Observed::Up { .. }) => Deeds::Leave,
+        (_, Observed::Up { .. }) => Deeds::Start { stop_first: true },
         (_, Observed::Down { .. }) => Deeds::Start { stop_first: false },
     }
 }

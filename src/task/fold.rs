@@ -43,9 +43,7 @@ impl Task {
     /// When the event is not [`Event::Started`].
     pub fn begin(id: TaskId, event: &Event, at: Timestamp) -> Result<Self, Illegal> {
         match event {
-            Event::Started { by, nonce, definition } => {
-                Ok(Self { nonce: *nonce, ..Self::started(id, by, definition, at) })
-            }
+            Event::Started { by, definition } => Ok(Self::started(id, by, definition, at)),
             other => Err(Illegal::NotStarted(other.name())),
         }
     }
@@ -71,7 +69,6 @@ impl Task {
             comment: definition.comment.clone(),
             state: TaskState::Running,
             reason: None,
-            nonce: None,
             created_by: by.clone(),
             started_at: at,
             finished_at: None,
@@ -102,9 +99,7 @@ impl Task {
             }
             Event::Interrupted { reason } => self.interrupt(*reason, at),
             Event::Completed | Event::Failed | Event::Drained => self.rest(event, at),
-            Event::OperationBegun { .. } | Event::OperationRenewed { .. } | Event::OperationEnded { .. } => {
-                self.apply_operation(event, at)
-            }
+            Event::OperationBegun { .. } | Event::OperationEnded { .. } => self.apply_operation(event, at),
             _ => self.apply_deployment(event, at),
         }
     }
@@ -218,7 +213,6 @@ impl Task {
 
     fn apply_operation(&mut self, event: &Event, at: Timestamp) -> Result<(), Illegal> {
         let (Event::OperationBegun { deployment: d, operation: o, .. }
-        | Event::OperationRenewed { deployment: d, operation: o, .. }
         | Event::OperationEnded { deployment: d, operation: o, .. }) = event
         else {
             return Err(Illegal::Unknown(event.name()));
@@ -230,7 +224,6 @@ impl Task {
         let legal = going_on
             && match event {
                 Event::OperationBegun { .. } => in_turn && operation.state.is_open(),
-                Event::OperationRenewed { .. } => in_turn && operation.state == OperationState::Interrupted,
                 _ => operation.state == OperationState::Running,
             };
         if !legal {
@@ -245,10 +238,6 @@ impl Task {
                 // What a crash left behind is no longer what was there before: the first look counts.
                 operation.evidence.get_or_insert_with(|| evidence.clone());
                 operation.to_release.clone_from(to_release);
-            }
-            Event::OperationRenewed { renewal, .. } => {
-                operation.evidence = Some(renewal.evidence.clone());
-                operation.renewals.push(renewal.clone());
             }
             Event::OperationEnded { end, .. } => operation.end(end, at),
             _ => return Err(Illegal::Unknown(event.name())),

@@ -56,24 +56,11 @@ pub enum HostEvent {
         /// Who.
         by: Caller,
     },
-    /// An older history has taken the place of the one that was here: this entry is the first one of a new epoch.
-    HistoryRestored {
-        /// The epoch: 1 is the first one of all.
-        epoch: u64,
-        /// How it was noticed.
-        cause: Cause,
-        /// The last entry that both histories have.
-        last: u64,
-        /// This entry.
-        first: u64,
-        /// The first task that can be created in the epoch.
-        first_task: TaskId,
-    },
 }
 
 impl HostEvent {
     /// All names.
-    pub const NAMES: [&str; 9] = [
+    pub const NAMES: [&str; 8] = [
         "daemon.started",
         "daemon.stopped",
         "plan.created",
@@ -82,7 +69,6 @@ impl HostEvent {
         "task.deleted",
         "repository.created",
         "repository.deleted",
-        "history.restored",
     ];
 
     /// The stable name in the event stream's JSON.
@@ -96,35 +82,6 @@ impl HostEvent {
             Self::TaskDeleted { .. } => "task.deleted",
             Self::RepositoryCreated { .. } => "repository.created",
             Self::RepositoryDeleted { .. } => "repository.deleted",
-            Self::HistoryRestored { .. } => "history.restored",
-        }
-    }
-}
-
-/// How it was noticed that a store has another history than the one that was used before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// It is a backup.
-    Backup,
-    /// The file is not the one that was used here last.
-    Copy,
-    /// It belonged to another state directory.
-    OtherDirectory,
-    /// The whole state directory is another one.
-    ReplacedDirectory,
-    /// An administrator said so.
-    Requested,
-}
-
-impl Cause {
-    /// The stable name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Backup => "backup",
-            Self::Copy => "copy",
-            Self::OtherDirectory => "otherDirectory",
-            Self::ReplacedDirectory => "replacedDirectory",
-            Self::Requested => "requested",
         }
     }
 }

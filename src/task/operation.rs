@@ -124,36 +124,18 @@ pub enum Settled {
     Completed,
 }
 
-/// An operation in doubt goes on under a new id, because its container changed since it began: what ran
-/// under the earlier id must not be started a second time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Renewal {
-    /// The id so far.
-    pub earlier: String,
-    /// The id from now on.
-    pub id: String,
-    /// Whether the change is drift, which only `resume --force` overrides.
-    pub forced: bool,
-    /// What changed, for people.
-    pub why: String,
-    /// What is there now: the evidence of the operation under its new id.
-    pub evidence: Evidence,
-}
-
 /// What a task does, or did, to one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
     /// The container's name.
     pub container: String,
-    /// The ids that the operation was given after its first one, oldest first.
-    pub renewals: Vec<Renewal>,
     /// Its state.
     pub state: OperationState,
     /// When it began (first, if a crash cut it).
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
-    /// What was there before; kept from the first beginning under the current id.
+    /// What was there before; kept from the first beginning.
     pub evidence: Option<Evidence>,
     /// The release that the container is to have afterwards.
     pub to_release: Option<String>,
@@ -172,7 +154,6 @@ impl Operation {
     pub const fn pending(container: String) -> Self {
         Self {
             container,
-            renewals: Vec::new(),
             state: OperationState::Pending,
             started_at: None,
             finished_at: None,

@@ -3,7 +3,7 @@
 
 use super::deployment::{Deployment, DeploymentState};
 use super::event::Event;
-use super::operation::{Incarnation, Operation, OperationState};
+use super::operation::{Incarnation, OperationState};
 use super::{Task, TaskId, Timestamp};
 use crate::catalog::ServiceId;
 use crate::plan::Way;
@@ -36,23 +36,6 @@ pub enum Record {
     },
     /// A container was changed.
     Change(ContainerChange),
-    /// A container is about to be changed: whether it was stays unknown until a [`Record::Change`] follows.
-    Touch(Touch),
-}
-
-/// The operation that touched a container last, ended or not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Touch {
-    /// The service.
-    pub service: ServiceId,
-    /// The container.
-    pub container: String,
-    /// The task.
-    pub task: TaskId,
-    /// Who executed the task.
-    pub user: String,
-    /// How.
-    pub way: String,
 }
 
 /// Where a release comes from.
@@ -101,14 +84,9 @@ pub fn records(task: &Task, event: &Event, at: Timestamp) -> Vec<Record> {
             let origin = Origin { way: deployment.pinned_way(), sha256: pin.sha256.clone(), task: task.id };
             vec![Record::Release { service: deployment.spec.service.id, release: release.clone(), origin }]
         }
-        Event::OperationBegun { deployment, operation, evidence, to_release } => {
-            let replaced = |release: &&String| to_release.as_ref().is_some_and(|to| to != *release);
-            let before = evidence.release.iter().filter(replaced);
-            let needs = before.map(|release| Record::Need { artifact: release.clone() });
-            needs.chain(touch(task, *deployment, *operation).map(Record::Touch)).collect()
-        }
-        Event::OperationRenewed { deployment, operation, .. } => {
-            touch(task, *deployment, *operation).map(Record::Touch).into_iter().collect()
+        Event::OperationBegun { evidence, to_release: Some(to), .. } => {
+            let before = evidence.release.iter().filter(|release| *release != to);
+            before.map(|release| Record::Need { artifact: release.clone() }).collect()
         }
         Event::OperationEnded { deployment, operation, .. } => {
             change(task, *deployment, *operation, at).map(Record::Change).into_iter().collect()
@@ -118,25 +96,6 @@ pub fn records(task: &Task, event: &Event, at: Timestamp) -> Vec<Record> {
         }
         _ => Vec::new(),
     }
-}
-
-/// Whether an operation that began may have touched its container: START leaves alone what runs. (STOP clears away
-/// even what ended, and with it the id of what ran.)
-pub fn touches(way: &Way, operation: &Operation) -> bool {
-    let was_up = operation.evidence.as_ref().is_some_and(|evidence| evidence.incarnation.is_some());
-    *way != Way::Start || !was_up
-}
-
-fn touch(task: &Task, deployment: usize, operation: usize) -> Option<Touch> {
-    let spec = &task.deployments[deployment].spec;
-    let operation = &task.deployments[deployment].operations[operation];
-    touches(&spec.way, operation).then(|| Touch {
-        service: spec.service.id,
-        container: operation.container.clone(),
-        task: task.id,
-        user: task.created_by.user.clone(),
-        way: spec.way.name().into(),
-    })
 }
 
 fn change(task: &Task, deployment: usize, operation: usize, at: Timestamp) -> Option<ContainerChange> {

@@ -13,8 +13,7 @@ use crate::plan::draft::{Draft, DraftItem};
 use crate::plan::{Item, Way};
 
 /// Failures that come before a container is touched.
-const BEFORE_ANY_DEED: [&str; 6] =
-    ["noRelease", "environment", "catalog", "observe", "internal", "unhealthy"];
+const BEFORE_ANY_DEED: [&str; 5] = ["noRelease", "environment", "catalog", "observe", "internal"];
 
 /// Writes the plan. `origin` knows how a release of a service was made.
 ///

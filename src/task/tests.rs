@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::deployment::DeploymentSpec;
 use super::event::{Definition, Event};
 use super::evidence::{Deeds, Observed, deeds};
-use super::nonce::Nonce;
 use super::operation::{Done, Evidence, Incarnation, OperationEnd};
 use super::state::TaskState;
 use super::{Caller, Failure, Task, TaskId, Timestamp};
@@ -62,7 +61,7 @@ fn by() -> Caller {
 fn task(shapes: &[Shape]) -> Task {
     let deployments = shapes.iter().enumerate().map(|(index, shape)| spec(index, *shape)).collect();
     let definition = Definition { plan: "p".into(), revision: 1, comment: None, deployments };
-    Task::begin(TaskId(1), &Event::Started { by: by(), nonce: None, definition }, Timestamp(0)).unwrap()
+    Task::begin(TaskId(1), &Event::Started { by: by(), definition }, Timestamp(0)).unwrap()
 }
 
 fn begun(deployment: usize, operation: usize) -> Event {
@@ -84,11 +83,6 @@ fn what_remains_to_be_done_is_told_by_what_is_there() {
         incarnation: Incarnation::Process { boot_id: "b".into(), pid: 1, start_ticks: 1 },
         operation: operation.into(),
     };
-    let incarnation = || Incarnation::Process { boot_id: "b".into(), pid: 1, start_ticks: 1 };
-    let restarting =
-        |operation: &str| Observed::Restarting { incarnation: incarnation(), operation: operation.into() };
-    let changing =
-        |operation: &str| Observed::Changing { incarnation: incarnation(), operation: operation.into() };
     let down = |ended: Option<&str>| Observed::Down { ended: ended.map(str::to_string) };
     let package = Way::HttpUpload { uri: "http://x".into(), sha256: None };
     let cases = [
@@ -97,16 +91,6 @@ fn what_remains_to_be_done_is_told_by_what_is_there() {
         (Way::Start, down(None), Deeds::Start { stop_first: false }),
         (Way::Start, down(Some("other")), Deeds::Start { stop_first: false }),
         (Way::Start, down(Some("me")), Deeds::Died),
-        // What restarts again and again is not up: the loop is ended before it is started anew.
-        (Way::Start, restarting("other"), Deeds::Start { stop_first: true }),
-        (Way::Start, restarting("me"), Deeds::Died),
-        (Way::Restart, restarting("me"), Deeds::Died),
-        (Way::Restart, restarting("other"), Deeds::Start { stop_first: true }),
-        (Way::Stop, restarting("other"), Deeds::Stop { running: true }),
-        (Way::Start, changing("other"), Deeds::Leave),
-        (Way::Start, changing("me"), Deeds::AwaitHealth),
-        (Way::Restart, changing("other"), Deeds::Start { stop_first: true }),
-        (Way::Stop, changing("me"), Deeds::Stop { running: true }),
         (Way::Stop, up("other"), Deeds::Stop { running: true }),
         (Way::Stop, down(Some("other")), Deeds::Stop { running: false }),
         (Way::Restart, up("other"), Deeds::Start { stop_first: true }),
@@ -152,18 +136,8 @@ fn events_that_can_not_be_change_nothing() {
     assert_eq!(task.state, TaskState::Failed);
     let started = Event::Started {
         by: by(),
-        nonce: None,
         definition: Definition { plan: "p".into(), revision: 1, comment: None, deployments: Vec::new() },
     };
     task.apply(&started, Timestamp(1)).unwrap_err();
     assert!(Task::begin(TaskId(1), &Event::Completed, Timestamp(0)).is_err());
-}
-
-#[test]
-fn operation_ids_differ_between_tasks_of_the_same_number() {
-    let id = |nonce| Task::operation_id("ab", TaskId(7), nonce, 0, 1);
-    assert_eq!(id(Some(Nonce(0xf0))), "ab.7.0.1.00000000000000f0");
-    assert_ne!(id(Some(Nonce(1))), id(Some(Nonce(2))));
-    // A task that an older version began keeps its ids, or an upgrade would repeat what it left in doubt.
-    assert_eq!(id(None), "ab.7.0.1");
 }

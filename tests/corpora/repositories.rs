@@ -4,11 +4,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deployd::artifact::git::{Git, GitError, Origin};
-use deployd::spawn::dialogue::Children;
 use tokio_util::sync::CancellationToken;
 
 /// The commands in the corpus would make files of this name.
@@ -75,13 +73,7 @@ fn look_through(name: &str, directory: &Path, files: &mut usize) {
 #[tokio::test]
 async fn hostile_repositories_run_nothing() {
     let room = tempfile::tempdir().unwrap();
-    let git = Git::open(
-        room.path().join("git"),
-        room.path().join("cache"),
-        Duration::from_mins(1),
-        Arc::new(Children),
-    )
-    .unwrap();
+    let git = Git::open(room.path().join("git"), room.path().join("cache"), Duration::from_mins(1)).unwrap();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/git");
     let before = canaries();
     let mut bundles: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -25,13 +25,12 @@ fn json(node: &Node) -> Value {
                 |(key, node): &(deployd::yaml::Spanned<String>, Node)| (key.value.clone(), json(node));
             Value::Object(entries.iter().map(entry).collect::<Map<_, _>>())
         }
-        Kind::Scalar { text, meaning } => match meaning {
+        Kind::Scalar { text, .. } => match node.meaning() {
             Meaning::Null => Value::Null,
-            Meaning::Integer => {
-                i64::try_from(node.integer().unwrap()).map_or_else(|_| text.clone().into(), Value::from)
+            Meaning::Integer(number) => {
+                i64::try_from(number).map_or_else(|_| text.clone().into(), Value::from)
             }
-            Meaning::Truth => node.truth().unwrap().into(),
-            Meaning::Fraction => serde_yaml::from_str(text).unwrap(),
+            Meaning::Other(_) => serde_yaml::from_str(text).unwrap(),
             Meaning::Text => text.clone().into(),
         },
     }

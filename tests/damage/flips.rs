@@ -22,7 +22,7 @@ async fn commit_tasks(store: &Store, from: i64, to: i64) {
     for at in from..to {
         let definition =
             Definition { plan: "shop".into(), revision: 1, comment: None, deployments: Vec::new() };
-        let started = Event::Started { by: by(), nonce: None, definition };
+        let started = Event::Started { by: by(), definition };
         let change = Change::CreateTask { at: Timestamp(at), event: started.clone(), key: None };
         let id = store.commit(vec![change]).await.unwrap().task.unwrap();
         let mut task = Task::begin(id, &started, Timestamp(at)).unwrap();
@@ -36,7 +36,7 @@ async fn commit_tasks(store: &Store, from: i64, to: i64) {
     }
     let text = vec![b'#'; 20_000];
     let (name, at) = ("shop".into(), Timestamp(to));
-    let put = Change::PutPlan { name, at, by: by(), comment: None, items: 1, batches: 1, text, key: None };
+    let put = Change::PutPlan { name, at, by: by(), comment: None, items: 1, batches: 1, text };
     store.commit(vec![put]).await.unwrap();
 }
 

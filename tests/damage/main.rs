@@ -16,8 +16,6 @@ mod file;
 mod flips;
 #[path = "../it/harness.rs"]
 mod harness;
-mod history;
-mod owners;
 #[path = "../it/strace.rs"]
 mod strace;
 mod syscalls;

@@ -8,7 +8,6 @@
 
 mod editor;
 mod errors;
-mod failures;
 mod pages;
 mod reading;
 mod reference;

@@ -25,24 +25,6 @@ pub fn variants(text: &str, declaration: &str) -> Vec<(String, String)> {
     found
 }
 
-/// The words of a set of the wire, each with its docstring.
-pub fn words(set: &str) -> Vec<(String, String)> {
-    let text = file("ctl/src/wire/words.rs");
-    let body = text.split(&format!("\n    {set} {{")).nth(1).unwrap_or_else(|| panic!("no words {set}"));
-    let (mut found, mut doc) = (Vec::new(), Vec::new());
-    for line in body.split("\n    }").next().unwrap().lines().map(str::trim) {
-        if let Some(text) = line.strip_prefix("///") {
-            doc.push(text.trim().to_string());
-        } else if let Some(word) = line.split('"').nth(1) {
-            found.push((
-                word.to_string(),
-                std::mem::take(&mut doc).join(" ").trim_end_matches('.').to_string(),
-            ));
-        }
-    }
-    found
-}
-
 /// The name that a variant has for programs.
 pub fn named(text: &str, variant: &str) -> String {
     let names = text.split("fn name").nth(1).unwrap();
@@ -76,7 +58,6 @@ pub const CONFIGURATION: &str = "# Configuration
 
 `/etc/deployd/deployd.yaml`, with `deployd --user` `~/.config/deployd/deployd.yaml`. Every key is optional. `deployd check`
 checks it; it is read at the daemon's start. `--config`, `--socket`, `--state-dir` and `--services-dir` win over it.
-A key without a value is an error ([as in a plan](plan.md#empty-values)); a list may be `[]`.
 
 ";
 
@@ -111,19 +92,6 @@ pub const PLAN_RULES: &str = "
 `HTTP_UPLOAD_DEPLOY` needs `httpSrcUri`; `COMPILE_DEPLOY` needs `compileRepoPath` and `compileRepoBranch`. Keys of
 another way are allowed and ignored; any other unknown key is an error. The same service may stand in several
 batches, but only once in a batch.
-
-## Empty values
-
-A key without a value is an error, also if the deployment ignores the key: a template that lost a value must not
-widen a plan or switch a check off. Only `comment` may be empty.
-
-```text
-release.yaml:4:5: deployPlanItems[0].deployLabel: deployLabel is empty: remove the key to choose all containers
-```
-
-Empty are: nothing, `~`, `null`, `\"\"`, text of blanks only, an element of a list without a value, and a `deployLabel` of
-nothing but commas. Values are read by their meaning in YAML's core schema, never by their spelling: `null` is empty,
-`\"null\"` and `!!str null` are text, `priority: 0x10` is 16. Keys that take text take a number as it is written.
 
 ## The five ways
 

@@ -14,11 +14,46 @@ use deployd::task::host_event::HostEvent;
 use deployd::task::state::{TaskState, Transition};
 use serde_json::Value;
 
-use super::failures::FAILURES;
-use super::reading::{CONFIGURATION, FILES, PLAN_RULES, file, named, problems, variants, words};
+use super::reading::{CONFIGURATION, FILES, PLAN_RULES, file, named, problems, variants};
 use super::{root, source, updates};
 
 const MADE: &str = "<!-- Made from the program by a test (tests/docs). DEPLOYD_UPDATE=1 cargo test --test docs writes it. -->\n\n";
+
+/// Why a deployment or an operation failed, by the code in the report.
+const FAILURES: [(&str, &str); 26] = [
+    (
+        "artifactGone",
+        "What was fetched or built before is gone, and what was made again differs. Execute the plan anew.",
+    ),
+    (
+        "buildFailed",
+        "The build's command failed, took too long, or left no output. `log` has its last lines.",
+    ),
+    ("cancelled", "It was cut off."),
+    ("catalog", "The catalog does not say what is needed: a build, a user, a command."),
+    ("environment", "The environment file can't be read, or a `${VAR}` has no value."),
+    ("exited", "The container has ended instead of coming up. `log` has its last lines."),
+    ("healthTimedOut", "The container was not healthy within `health.timeout`."),
+    ("hookFailed", "A hook failed or took too long."),
+    ("imageFailed", "The engine has no such image, and can't pull it."),
+    ("internal", "A defect of deployd."),
+    ("noRelease", "The container has no release yet; its command lies in one."),
+    ("noSpace", "The disk has too little room; the text says how much is missing."),
+    ("observe", "The container can't be looked at."),
+    ("packageDiffers", "The package has another sha256 than the plan says, or than this task has pinned."),
+    ("packageIo", "The package can't be written, or a `file://` address can't be read."),
+    ("packageNotFound", "The server answers 404 or 410."),
+    ("packageRedirected", "A redirect leads where it must not."),
+    ("packageRefused", "The server answers with another error."),
+    ("packageTimedOut", "The download takes longer than `timeouts.fetch`."),
+    ("packageTooLarge", "The package is larger than `packages.maxBytes`."),
+    ("packageUnreachable", "The server can't be reached, also when it is tried again."),
+    ("release", "The archive can't be unpacked, or is refused."),
+    ("repository", "Branch or commit are missing, or git failed."),
+    ("startFailed", "The container can't be started."),
+    ("stopFailed", "The container can't be stopped."),
+    ("switchFailed", "The container can't be pointed to its release."),
+];
 
 fn plan() -> String {
     let schema: Value =
@@ -158,15 +193,9 @@ fn exit_codes() -> String {
     page.push_str("\nCommands that wait for a task (`wait`, `watch`, `execute --wait`, `resume --watch`, …) end with its state:\n\n");
     page.push_str("| code | state |\n|---|---|\n");
     for state in TaskState::ALL.into_iter().filter(|state| !state.is_active()) {
-        writeln!(page, "| {} | {state} |", of_state(&state.name().into())).unwrap();
+        writeln!(page, "| {} | {state} |", of_state(state.name())).unwrap();
     }
     writeln!(page, "| {} | Ctrl-C: the task goes on |", deployctl::cli::CTRL_C).unwrap();
-    writeln!(
-        page,
-        "| {} | nobody reads the output (`… \\| head`): the task goes on |",
-        deployctl::cli::UNREAD
-    )
-    .unwrap();
     page + "
 ## deployd
 
@@ -226,10 +255,6 @@ fn states() -> String {
         for (variant, doc) in of(text, name) {
             writeln!(page, "| {} | {doc} |", variant.to_uppercase()).unwrap();
         }
-    }
-    page.push_str("\n## Of a container\n\nAs `deployctl service show` and `GET /v1/services` tell it.\n\n| state | |\n|---|---|\n");
-    for (word, doc) in words("ContainerState") {
-        writeln!(page, "| `{word}` | {doc} |").unwrap();
     }
     page
 }

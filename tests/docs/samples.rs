@@ -1,13 +1,11 @@
 //! A sample of each error of each type, as it is shown.
 
-mod host;
-
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use deployd::actors::{FirstUse, Holder, Refused};
+use deployd::actors::{Holder, Refused};
 use deployd::artifact::build::BuildError;
 use deployd::artifact::fetch::FetchError;
 use deployd::artifact::git::GitError;
@@ -19,7 +17,6 @@ use deployd::control::listen::ListenError;
 use deployd::control::problem::Fault;
 use deployd::daemon::DaemonError;
 use deployd::engine::EngineError;
-use deployd::identity::Stranger;
 use deployd::mistake::{FileMistake, Mistake};
 use deployd::preflight::CheckError;
 use deployd::probe::ProbeFailure;
@@ -28,7 +25,6 @@ use deployd::spawn::{ExitStatus, SpawnError};
 use deployd::store::StoreError;
 use deployd::systemd::SystemdError;
 use deployd::task::drift::Drift;
-use deployd::task::request::FirstRequest;
 use deployd::task::state::{Refusal, TaskState};
 use deployd::task::{Illegal, TaskId, Timestamp};
 
@@ -77,15 +73,6 @@ fn refused() -> Vec<Refused> {
         by: None,
     };
     let file = FileMistake { file: text("web.yaml"), mistake: mistake() };
-    let first = FirstRequest {
-        at: Timestamp(0),
-        plan: text("shop"),
-        revision: 3,
-        task: Some(TaskId(7)),
-        deleted_at: None,
-        fingerprint: None,
-    };
-    let first = Box::new(FirstUse { key: text("build-42"), first });
     vec![
         Refused::NoSuchTask(TaskId(7)),
         Refused::NoSuchPlan(text("shop")),
@@ -102,9 +89,6 @@ fn refused() -> Vec<Refused> {
         },
         Refused::NothingToDo(text("…")),
         Refused::Drifted { task: TaskId(7), drifts: vec![drift] },
-        Refused::KeyReused(first.clone()),
-        Refused::TaskDeleted(first.clone()),
-        Refused::PlanDeleted(first),
         Refused::Conflict(vec![holder]),
         Refused::PlanInvalid(vec![mistake(), mistake()]),
         Refused::CatalogInvalid(vec![file]),
@@ -146,10 +130,6 @@ fn git() -> Vec<GitError> {
             said: text("fatal: could not read Username"),
         },
         GitError::TimedOut { what: "fetch from", origin: origin(), seconds: 900 },
-        GitError::Unfit {
-            origin: text("shop"),
-            why: text("/var/lib/deployd/git/shop.git/commondir makes git read another repository. Remove it"),
-        },
         GitError::TooLarge { origin: origin() },
         GitError::NoSpace { origin: origin(), missing: 4096 },
         GitError::Io { what: "write git's configuration", why: text("read-only file system") },
@@ -162,11 +142,6 @@ fn build() -> Vec<BuildError> {
         BuildError::Failed { status: ExitStatus::Code(2), last_lines: Vec::new() },
         BuildError::TimedOut { seconds: 1800 },
         BuildError::Output(text("dist: No such file or directory; the checkout holds: Makefile, src")),
-        BuildError::TooLarge(text(
-            "dist/x makes it 1099511627776 bytes, and packages.maxUnpackedBytes is 17179869184",
-        )),
-        BuildError::NoSpace { missing: 4096 },
-        BuildError::DiskFull { free: 1_048_576 },
         BuildError::Spawn(SpawnError::Spawner(no_entry())),
         BuildError::Git(GitError::Cancelled),
         BuildError::User(text("there is no user builder")),
@@ -194,6 +169,21 @@ fn store() -> Vec<StoreError> {
     ]
 }
 
+fn systemd() -> Vec<SystemdError> {
+    let unit = || text("web@1.service");
+    vec![
+        SystemdError::Unreachable(text("connection refused")),
+        SystemdError::NoAnswer { what: text("StartUnit") },
+        SystemdError::Lost { what: text("StartUnit") },
+        SystemdError::Refused {
+            name: text("org.freedesktop.DBus.Error.AccessDenied"),
+            message: text("access denied"),
+        },
+        SystemdError::Job { verb: "start", unit: unit(), result: text("failed"), detail: text("exit-code") },
+        SystemdError::JobHangs { verb: "start", unit: unit(), seconds: 90 },
+    ]
+}
+
 fn runtime() -> Vec<RuntimeError> {
     let unit = || text("web@1.service");
     vec![
@@ -207,42 +197,20 @@ fn runtime() -> Vec<RuntimeError> {
         RuntimeError::NoUnit { unit: unit(), load: text("not-found") },
         RuntimeError::StillUp { unit: unit(), state: text("active") },
         RuntimeError::Signal(text("SIGFOO")),
-        RuntimeError::Foreign { name: unit(), stranger: Stranger::Unknown, owner: unit(), fix: "remove it" },
     ]
 }
 
 fn engine() -> Vec<EngineError> {
-    let engine = "podman";
+    let (engine, name) = ("podman", text("deployd-web-web-1"));
     vec![
         EngineError::Unreachable {
             engine,
             socket: text("/run/podman/podman.sock"),
             why: text("no such file"),
         },
-        EngineError::Refused {
-            engine,
-            what: "start the container",
-            status: 404,
-            message: text("no such image"),
-        },
-        EngineError::Cut { engine, what: "start the container", why: text("eof") },
-        EngineError::Version {
-            engine: "docker",
-            message: text("client version 1.52 is too old. Minimum supported API version is 1.60"),
-        },
-        EngineError::ForeignVolume {
-            engine,
-            volume: text("deployd-db-db-1-21c3be4eb3aa"),
-            path: text("/var/lib/data"),
-        },
-        EngineError::Unsettled { engine, name: text("deployd-web-web-1"), state: text("stopping") },
-        EngineError::StillThere {
-            engine,
-            name: text("deployd-web-web-1"),
-            state: text("running"),
-            seconds: 70,
-            refusal: text(": no exit event"),
-        },
+        EngineError::Refused { engine, what: "start web-1", message: text("no such image") },
+        EngineError::Cut { engine, what: "start web-1", why: text("eof") },
+        EngineError::Foreign { engine, name },
     ]
 }
 
@@ -261,7 +229,6 @@ fn unpack() -> Vec<UnpackError> {
 fn daemon() -> Vec<DaemonError> {
     vec![
         DaemonError::Store(StoreError::Closed),
-        DaemonError::Identity(host::identity().remove(0)),
         DaemonError::Catalog(CatalogError::Invalid(Vec::new())),
         DaemonError::Listen(ListenError::Taken("/run/deployd/deployd.sock".into())),
         DaemonError::Io { what: "create the state directory (stateDir)", source: no_entry() },
@@ -271,26 +238,21 @@ fn daemon() -> Vec<DaemonError> {
     ]
 }
 
-fn faults() -> Vec<Fault> {
-    vec![
+fn edges() -> Said {
+    let config = || ConfigError::Read { path: "/etc/deployd/deployd.yaml".into(), source: no_entry() };
+    let catalog =
+        || CatalogError::Read { path: "/etc/deployd/services.d".into(), why: no_entry().to_string() };
+    let socket = || PathBuf::from("/run/deployd/deployd.sock");
+    let fault = vec![
         Fault::Refused(Refused::Draining),
         Fault::Store(StoreError::Closed),
         Fault::NotFound(text("…")),
-        Fault::Deleted(TaskId(7), text("build-42")),
         Fault::BadRequest(text("…")),
         Fault::TooLarge(text("…")),
         Fault::Busy("…"),
         Fault::MethodNotAllowed(text("GET, POST")),
         Fault::NotPermitted(text("…")),
-        Fault::HistoryRestored { after: 812, first: 2_890_000_000_001 },
-    ]
-}
-
-fn edges() -> Said {
-    let config = || ConfigError::Read { path: "/etc/deployd/deployd.yaml".into(), source: no_entry().into() };
-    let catalog =
-        || CatalogError::Read { path: "/etc/deployd/services.d".into(), why: no_entry().to_string() };
-    let socket = || PathBuf::from("/run/deployd/deployd.sock");
+    ];
     let listen = vec![
         ListenError::Taken(socket()),
         ListenError::NoSocket(socket()),
@@ -310,7 +272,6 @@ fn edges() -> Said {
             source: no_entry(),
         },
         SpawnError::Spawner(no_entry()),
-        SpawnError::Lost { program: text("./migrate") },
         SpawnError::Unit { program: text("make"), why: text("access denied"), in_doubt: false },
     ];
     let illegal = vec![
@@ -324,7 +285,7 @@ fn edges() -> Said {
         Illegal::NotStarted("task.paused"),
     ];
     BTreeMap::from([
-        ("Fault", said(faults())),
+        ("Fault", said(fault)),
         ("ListenError", said(listen)),
         ("CheckError", said(check)),
         ("SpawnError", said(spawn)),
@@ -374,13 +335,11 @@ pub fn all() -> Said {
         ("GitError", said(git())),
         ("BuildError", said(build())),
         ("StoreError", said(store())),
-        ("SystemdError", said(host::systemd())),
+        ("SystemdError", said(systemd())),
         ("RuntimeError", said(runtime())),
         ("EngineError", said(engine())),
         ("UnpackError", said(unpack())),
         ("DaemonError", said(daemon())),
-        ("IdentityError", said(host::identity())),
-        ("Unread", said(host::unread())),
     ]);
     all
 }

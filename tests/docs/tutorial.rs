@@ -57,6 +57,9 @@ impl Shell {
         }
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
         bash.env_clear().env("HOME", home.path()).env("PATH", path).env("LC_ALL", "C.UTF-8");
+        for name in ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "EMAIL"] {
+            bash.env(name, "you@example.org");
+        }
         let spawned =
             bash.arg("-s").current_dir(home.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut bash = spawned.unwrap();

@@ -1,5 +1,4 @@
-//! deployd with engines: a real Podman (see `podman`, the script that runs one for a test), and a fake that says
-//! what no engine could be made to say.
+//! deployd with a real Podman: see `podman`, the script that runs one for a test.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,14 +7,8 @@
     reason = "these are tests, helpers included; the harness is shared"
 )]
 
-mod crashes;
-mod fake;
 #[path = "../it/harness.rs"]
 mod harness;
-mod pulls;
-mod states;
-mod versions;
-mod volumes;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -149,19 +142,6 @@ fn plan(way: &str) -> String {
     format!("deployPlanItems: [{{ serviceId: 1, deployment: {way} }}]\n")
 }
 
-/// A catalog with a service of one container at the engine that listens at `socket`.
-fn catalog_at(daemon: &Daemon, socket: &Path) {
-    daemon.write("deployd.yaml", &format!("engines: {{ docker: {} }}\n", socket.display()));
-    let run = format!("image: lab:1\n  command: [sleep, 1000]\n{}  stopTimeout: 1s\n", harness::user());
-    daemon.write(
-        "services.d/web.yaml",
-        &format!(
-            "serviceId: 1\nname: web\nruntime: docker\ncontainers: [{{ name: a }}]\n\
-             run:\n  {run}health: {{ settle: 0s }}\n"
-        ),
-    );
-}
-
 const BOTH: [&str; 2] = ["deployd-web-a", "deployd-web-b"];
 
 #[test]
@@ -277,10 +257,6 @@ fn killed_at_each_point_of_an_engine_each_container_is_started_once() {
     let mut met = Vec::new();
     lab.daemon.launch();
     lab.daemon.executed("deploy", &deploy, "SUCCEEDED");
-    // Its image has a volume, so that making one is met, too.
-    let text = fs::read_to_string(lab.daemon.path("services.d/web.yaml")).unwrap();
-    lab.daemon.write("services.d/web.yaml", &text.replace("localhost/test:1", "localhost/test:data"));
-    lab.daemon.ctl_ends(0, &["service", "reload"]);
     for point in ENGINE.into_iter().chain(["before the commit of operation.ended"]) {
         let way = if point.contains("stop") || point.contains("remove") { "STOP" } else { "RESTART" };
         lab.daemon.executed("up", &plan("START"), "SUCCEEDED");

@@ -152,7 +152,6 @@ fn a_flood_of_output_costs_neither_memory_nor_the_disk() {
     let megabytes = if scale() > 1 { 1000 } else { 150 };
     // One line without an end, from the container, and from a hook.
     let flood = format!("head -c {megabytes}M /dev/zero | tr '\\\\0' x");
-    daemon.write("deployd.yaml", "builds: { maxOutputBytes: 64M }\n");
     let hook = format!("hooks: {{ preDeploy: [/bin/sh, -c, \"{flood}\"] }}");
     daemon.add_running(1, &[("c1", "")], &run(&format!("{flood}; exec sleep 1000")), &hook);
     daemon.add(2, &[("c2", "")], "");

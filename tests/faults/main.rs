@@ -22,7 +22,6 @@ mod push;
 mod clock;
 mod containers;
 mod git;
-mod log;
 mod memory;
 mod modes;
 mod panics;

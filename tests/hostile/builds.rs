@@ -19,7 +19,7 @@ fn unbundle(stage: &Stage, name: &str) {
     assert_eq!(created.status, 201, "{}", created.body);
     let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/git/{name}.bundle"));
     let fetched = Command::new("git")
-        .args(["fetch", "-q"])
+        .args(["-c", "safe.directory=*", "fetch", "-q"])
         .arg(bundle)
         .arg("+refs/*:refs/*")
         .current_dir(stage.daemon.path(&format!("state/git/{name}.git")))

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use deployd::artifact::fetch::{FetchError, FetchRequest, Fetcher, Limits, Timeouts};
 use deployd::artifact::unpack::unpack;
 use deployd::artifact::{Artifact, ArtifactStore};
-use deployd::foreign::Reader;
 use deployd::plan::check::{Policy, check_package_uri};
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +35,7 @@ impl House {
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let store = Arc::new(ArtifactStore::open(directory.path().join("artifacts")).unwrap());
         let policy = Policy { allowed_uris: allowed, ..Policy::default() };
-        let fetcher = Fetcher::new(store.clone(), LIMITS, policy, TIMEOUTS, Reader::in_threads()).unwrap();
+        let fetcher = Fetcher::new(store.clone(), LIMITS, policy, TIMEOUTS).unwrap();
         Self { directory, store, fetcher }
     }
 

@@ -57,10 +57,10 @@ fn share(daemon: &Daemon, paths: &str) {
 }
 
 /// A path with mode, owner, group, when it was changed, and content.
-pub type Seen = (PathBuf, u32, u32, u32, i64, Option<Vec<u8>>);
+type Seen = (PathBuf, u32, u32, u32, i64, Option<Vec<u8>>);
 
 /// All that could be changed of what lies outside.
-pub fn look(directory: &Path) -> Vec<Seen> {
+fn look(directory: &Path) -> Vec<Seen> {
     let mut all = below(directory);
     all.push(directory.into());
     let look = |path: PathBuf| {

@@ -19,7 +19,6 @@ mod exchange;
 mod harness;
 #[path = "../it/push.rs"]
 mod push;
-mod repositories;
 mod secrets;
 mod server;
 mod stage;

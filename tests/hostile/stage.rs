@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::client::{Answer, Identity, ask, let_in};
+use crate::client::{Answer, Identity, ask};
 use crate::harness::Daemon;
 
 /// A member of the group of operators, and of no other.
@@ -48,7 +48,7 @@ impl Stage {
 
     pub fn launch(&mut self) {
         self.daemon.launch();
-        let_in(&self.daemon.socket(), OPERATOR);
+        fs::set_permissions(self.daemon.socket(), Permissions::from_mode(0o666)).unwrap();
     }
 
     /// What every attack runs, if it can: says who it is, and tries what only root can.

@@ -363,17 +363,6 @@ impl Drop for Daemon {
         let below = |path: &Path| -> Vec<PathBuf> {
             fs::read_dir(path).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect()
         };
-        for shim in below(&self.path("state/commands")) {
-            let run =
-                fs::read_to_string(&shim).ok().filter(|_| shim.extension().is_some_and(|it| it == "run"));
-            if let Some(run) = run.as_deref().and_then(Run::from_text)
-                && proc::is_alive(run.pid, run.start_ticks).unwrap_or(false)
-            {
-                // It ends all that it has started.
-                let shim = nix::unistd::Pid::from_raw(run.pid);
-                nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGTERM).ok();
-            }
-        }
         for service in below(&self.path("state/services")) {
             for container in below(&service.join("containers")) {
                 let run = fs::read_to_string(container.join("run")).ok();

@@ -43,8 +43,6 @@ pub enum Act {
     Panic(usize),
     /// A container ends by itself.
     Dies(usize, usize),
-    /// Somebody starts a container by hand, or restarts it.
-    ByHand(usize, usize),
     /// A user asks something of a task.
     Ask(usize, Command),
     /// A user executes a plan.
@@ -101,13 +99,6 @@ pub fn acts(scenario: &Scenario, state: &State) -> Vec<Act> {
             acts.extend(up.map(|(container, _)| Act::Dies(service, container)));
         }
     }
-    if state.hands > 0 {
-        for (service, containers) in state.world.iter().enumerate() {
-            let idle =
-                (0..containers.len()).filter(|container| !is_being_dealt_with(state, (service, *container)));
-            acts.extend(idle.map(|container| Act::ByHand(service, container)));
-        }
-    }
     if !is_busy(state) {
         commands(scenario, state, &mut acts);
     }
@@ -153,10 +144,6 @@ fn commands(scenario: &Scenario, state: &State, acts: &mut Vec<Act>) {
             match command.judge(task.state, by()) {
                 Ok(Verdict::Record(_))
                     if command == RESUME && !is_admitted(state, Some(slot), &task.services().collect()) => {}
-                // It is refused, until a user who knows better says so.
-                Ok(Verdict::Record(_)) if command == RESUME && !state.drift(slot).is_empty() => {
-                    acts.push(Act::Ask(slot, Command::Resume { force: true }));
-                }
                 Ok(Verdict::Cut(_)) if state.cutting.contains(&slot) => {}
                 Ok(Verdict::Record(_) | Verdict::Cut(_) | Verdict::Delete) => {
                     acts.push(Act::Ask(slot, command));
@@ -208,10 +195,4 @@ fn has_touched(going: &Going) -> bool {
 pub fn is_occupied(state: &State, looking: &Going) -> bool {
     let container = state.container_of(looking.place);
     state.going.iter().any(|other| other.orphan && state.container_of(other.place) == container)
-}
-
-/// Whether somebody is about to do something to a container, having looked at it.
-fn is_being_dealt_with(state: &State, container: (usize, usize)) -> bool {
-    let looked = |going: &&Going| going.orphan || going.deeds.is_some();
-    state.going.iter().filter(looked).any(|going| state.container_of(going.place) == container)
 }

@@ -5,18 +5,16 @@ use std::rc::Rc;
 use deployd::task::command::{Command, Verdict};
 use deployd::task::decide::{Decision, decide};
 use deployd::task::deployment::{DeploymentStep, Pin};
-use deployd::task::drift::Doubt;
 use deployd::task::event::Event;
 use deployd::task::evidence::{Deeds, deeds};
-use deployd::task::operation::{Done, OperationEnd, OperationState, Renewal};
-use deployd::task::record::{Record, records, touches};
+use deployd::task::operation::{Done, Evidence, Incarnation, OperationEnd};
 use deployd::task::state::TaskState;
 use deployd::task::{Failure, Reason, Task, Timestamp};
 
 use crate::acts::{Act, is_occupied};
 use crate::plan::{Scenario, by};
 use crate::rules;
-use crate::state::{self, By, Carried, Container, Going, Slot, State, created, operation_id, run};
+use crate::state::{Container, Going, Slot, State, created, operation_id};
 
 fn failure() -> Failure {
     Failure { code: "f".into(), message: "f".into(), log: Vec::new() }
@@ -32,14 +30,14 @@ pub fn after(scenario: &Scenario, before: &State, act: Act) -> Result<State, Str
         Act::Commit => commit(&mut state)?,
         Act::Begin(slot, deployment) => record(&mut state, slot, Event::DeploymentBegun { deployment })?,
         Act::Step(slot, deployment) | Act::Prepare(slot, deployment) => {
-            step(&mut state, slot, deployment)?;
+            step(scenario, &mut state, slot, deployment)?;
         }
         Act::Rest(slot) => {
             let Decision::Rest(event) = decide(memory(&state, slot)) else { return Err("no rest".into()) };
             record(&mut state, slot, event)?;
             state.cutting.remove(&slot);
         }
-        Act::Proceed(index) => proceed(&mut state, index)?,
+        Act::Proceed(index) => proceed(scenario, &mut state, index)?,
         Act::Fail(index) => {
             state.failures -= 1;
             end(&mut state, index, Err(failure()))?;
@@ -58,22 +56,13 @@ pub fn after(scenario: &Scenario, before: &State, act: Act) -> Result<State, Str
         Act::Panic(slot) => panic_of(&mut state, slot)?,
         Act::Dies(service, container) => {
             state.deaths -= 1;
-            let died = &mut Rc::make_mut(&mut state.world)[service][container];
-            (died.up, died.died) = (false, true);
-            rules::provoke(&mut state, None, (service, container), false);
-        }
-        Act::ByHand(service, container) => {
-            state.hands -= 1;
-            let by = By::Hand(state.hands);
-            Rc::make_mut(&mut state.world)[service][container] = Container { up: true, by, died: false };
-            rules::provoke(&mut state, None, (service, container), false);
-            rules::by_hand(&mut state, (service, container));
+            let container = &mut Rc::make_mut(&mut state.world)[service][container];
+            (container.up, container.died) = (false, true);
         }
         Act::Ask(slot, command) => ask(&mut state, slot, command)?,
         Act::Execute(plan) => {
             flush(&mut state)?;
             state.slots[plan] = created(scenario, plan);
-            state.journalled(plan);
         }
     }
     Ok(state)
@@ -103,14 +92,6 @@ fn commit(state: &mut State) -> Result<(), String> {
     let (slot, event) = state.queue.pop_front().expect("there is something to commit");
     let Slot::Task { durable, .. } = &mut state.slots[slot] else { return Err("no task".into()) };
     fold(durable, &event)?;
-    state.journalled(slot);
-    let task = state.slots[slot].durable().expect("it was folded");
-    for record in records(task, &event, Timestamp(0)) {
-        let (Record::Touch(_), Some((d, Some(o)))) = (record, event.place()) else { continue };
-        let (service, container) = state.container_of((slot, d, o));
-        Rc::make_mut(&mut state.touches)[service][container] = Some((slot, state.commits));
-        rules::provoke(state, Some(slot), (service, container), false);
-    }
     let is_stopping = state.slots[slot].memory().is_some_and(|task| task.state == TaskState::Stopping);
     if matches!(*event, Event::CutRequested { .. }) && is_stopping {
         state.cutting.insert(slot);
@@ -125,7 +106,7 @@ fn flush(state: &mut State) -> Result<(), String> {
     Ok(())
 }
 
-fn step(state: &mut State, slot: usize, deployment: usize) -> Result<(), String> {
+fn step(scenario: &Scenario, state: &mut State, slot: usize, deployment: usize) -> Result<(), String> {
     let text = || "x".to_string();
     if state.cut.remove(&(slot, deployment)) {
         return record(state, slot, Event::DeploymentCut { deployment });
@@ -134,7 +115,6 @@ fn step(state: &mut State, slot: usize, deployment: usize) -> Result<(), String>
         DeploymentStep::Operate(due) => {
             let going = |o| Going {
                 place: (slot, deployment, o),
-                anew: 0,
                 deeds: None,
                 stop: false,
                 start: false,
@@ -145,7 +125,7 @@ fn step(state: &mut State, slot: usize, deployment: usize) -> Result<(), String>
             state.going.extend(due.into_iter().map(going));
             // Nobody comes between the step and the look of one operation alone.
             if alone && !is_occupied(state, &state.going[first]) {
-                proceed(state, first)?;
+                proceed(scenario, state, first)?;
             }
             return Ok(());
         }
@@ -163,20 +143,37 @@ fn step(state: &mut State, slot: usize, deployment: usize) -> Result<(), String>
 }
 
 /// Look and record the intent; then deed by deed; then record the end.
-fn proceed(state: &mut State, index: usize) -> Result<(), String> {
-    let Going { place, anew, deeds: seen, stop, start, orphan } = state.going[index];
+fn proceed(scenario: &Scenario, state: &mut State, index: usize) -> Result<(), String> {
+    let Going { place, deeds: seen, stop, start, orphan } = state.going[index];
     let (service, container) = state.container_of(place);
-    let Some(seen) = seen else { return look(state, index) };
+    let Some(seen) = seen else {
+        let (slot, deployment, operation) = place;
+        let way = &memory(state, slot).deployments[deployment].spec.way;
+        let seen = deeds(way, &operation_id(place), &state.observe((service, container)));
+        let going = &mut state.going[index];
+        going.deeds = Some(seen);
+        (going.stop, going.start) = match seen {
+            Deeds::Stop { running } => (running, false),
+            Deeds::Start { stop_first } => (stop_first, true),
+            Deeds::Leave | Deeds::AwaitHealth | Deeds::Died => (false, false),
+        };
+        let evidence = Evidence::default();
+        return record(
+            state,
+            slot,
+            Event::OperationBegun { deployment, operation, evidence, to_release: None },
+        );
+    };
     if stop || start {
-        rules::deed(state, place, stop, orphan)?;
+        rules::deed(scenario, state, place, stop)?;
         let going = &mut state.going[index];
         let container = &mut Rc::make_mut(&mut state.world)[service][container];
         if stop {
             going.stop = false;
-            *container = Container { up: false, by: By::Before, died: false };
+            container.up = false;
         } else {
             going.start = false;
-            *container = Container { up: true, by: By::Operation((place, anew)), died: false };
+            *container = Container { up: true, by: Some(place), died: false };
         }
         return Ok(());
     }
@@ -184,12 +181,7 @@ fn proceed(state: &mut State, index: usize) -> Result<(), String> {
         state.going.remove(index);
         return Ok(());
     }
-    let container = &mut Rc::make_mut(&mut state.world)[service][container];
-    if matches!(seen, Deeds::Stop { .. }) && !container.up {
-        // What said who started it is cleared away.
-        container.by = By::Before;
-    }
-    let incarnation = run(container.by);
+    let incarnation = Incarnation::Process { boot_id: "b".into(), pid: 1, start_ticks: 1 };
     end(
         state,
         index,
@@ -199,37 +191,6 @@ fn proceed(state: &mut State, index: usize) -> Result<(), String> {
             _ => Ok(Done::Changed(Some(incarnation))),
         },
     )
-}
-
-/// Look, give an operation a new id where that needs one, and record the intent.
-fn look(state: &mut State, index: usize) -> Result<(), String> {
-    let place = state.going[index].place;
-    let (slot, deployment, operation) = place;
-    let (where_, task) = (state.container_of(place), memory(state, slot));
-    let seen = state.seen(where_);
-    let way = task.deployments[deployment].spec.way.clone();
-    let it = &task.deployments[deployment].operations[operation];
-    let mut anew = state::anew(task, deployment, operation);
-    let id = operation_id((place, anew));
-    let by = state.touched_since(slot, where_).filter(|_| touches(&way, it));
-    let cause = Doubt::of(&way, &id, it).renewal(&seen, by);
-    if let Some(cause) = cause.filter(|_| it.state == OperationState::Interrupted) {
-        anew += 1;
-        let (id, earlier, evidence) = (operation_id((place, anew)), id, seen.evidence(&way));
-        let renewal = Renewal { earlier, id, forced: cause.forced, why: String::new(), evidence };
-        Rc::make_mut(&mut state.carried)[slot][deployment][operation] = Carried::default();
-        record(state, slot, Event::OperationRenewed { deployment, operation, renewal })?;
-    }
-    let deeds = deeds(&way, &operation_id((place, anew)), &seen.observed);
-    let going = &mut state.going[index];
-    (going.deeds, going.anew) = (Some(deeds), anew);
-    (going.stop, going.start) = match deeds {
-        Deeds::Stop { running } => (running, false),
-        Deeds::Start { stop_first } => (stop_first, true),
-        Deeds::Leave | Deeds::AwaitHealth | Deeds::Died => (false, false),
-    };
-    let evidence = seen.evidence(&way);
-    record(state, slot, Event::OperationBegun { deployment, operation, evidence, to_release: None })
 }
 
 fn end(state: &mut State, index: usize, result: Result<Done, Failure>) -> Result<(), String> {
@@ -245,16 +206,12 @@ fn crash(state: &mut State) -> Result<(), String> {
     state.going.clear();
     state.cut.clear();
     state.cutting.clear();
-    for slot in 0..state.slots.len() {
-        let Slot::Task { durable, memory } = &mut state.slots[slot] else { continue };
-        let was_active = durable.state.is_active();
-        if was_active {
+    for slot in &mut state.slots {
+        let Slot::Task { durable, memory } = slot else { continue };
+        if durable.state.is_active() {
             fold(durable, &Event::Interrupted { reason: Reason::DaemonDied })?;
         }
         *memory = durable.clone();
-        if was_active {
-            state.journalled(slot);
-        }
     }
     Ok(())
 }
@@ -277,12 +234,7 @@ fn panic_of(state: &mut State, slot: usize) -> Result<(), String> {
 
 fn ask(state: &mut State, slot: usize, command: Command) -> Result<(), String> {
     match command.judge(memory(state, slot).state, by()) {
-        Ok(Verdict::Record(event)) => {
-            if let Command::Resume { force } = command {
-                rules::resumed(state, slot, force)?;
-            }
-            record(state, slot, event)
-        }
+        Ok(Verdict::Record(event)) => record(state, slot, event),
         Ok(Verdict::Cut(events)) => events.into_iter().try_for_each(|event| record(state, slot, event)),
         Ok(Verdict::Delete) => {
             flush(state)?;

@@ -7,7 +7,7 @@ use deployd::task::event::Event;
 use deployd::task::operation::OperationState;
 
 use crate::plan::Scenario;
-use crate::state::{By, Going, Slot, State, deployment_of, run};
+use crate::state::{Going, Slot, State, deployment_of};
 
 /// What tells a state from the others. (64 bits: of a million states two fall together once in 10^7 runs.)
 pub fn key(scenario: &Scenario, state: &State) -> u64 {
@@ -39,16 +39,9 @@ pub fn key(scenario: &Scenario, state: &State) -> u64 {
     if !scenario.is_symmetric() {
         let world = state.world.iter().flatten();
         world.for_each(|container| (container.up, container.died, container.by).hash(&mut hasher));
-        (later_touches(state), &state.meanwhile).hash(&mut hasher);
     }
-    (&state.cutting, state.crashes, state.failures, state.deaths, state.hands).hash(&mut hasher);
+    (&state.cutting, state.crashes, state.failures, state.deaths).hash(&mut hasher);
     hasher.finish()
-}
-
-/// Whose operation touched each container last, and which tasks came to rest before that.
-fn later_touches(state: &State) -> Vec<Option<(usize, Vec<bool>)>> {
-    let later = |(slot, seq): (usize, u64)| (slot, state.last.iter().map(|last| seq > *last).collect());
-    state.touches.iter().flatten().map(|touch| touch.map(later)).collect()
 }
 
 /// Deployments of one kind do the same to equal containers in the same batch.
@@ -89,24 +82,10 @@ fn deployment(state: &State, task: &Task, (slot, d): (usize, usize)) -> Vec<u8> 
     for (o, operation) in deployment.operations.iter().enumerate() {
         let carried = state.carried[slot][d][o];
         let (service, container) = state.container_of((slot, d, o));
-        let meanwhile = state.meanwhile[slot][service][container];
-        bytes.extend([u8::from(meanwhile.overtaken), u8::from(meanwhile.provoked)]);
         let container = state.world[service][container];
-        let mine = match container.by {
-            By::Operation((by, anew)) if by == (slot, d, o) => 1 + anew,
-            _ => 0,
-        };
-        // Nothing of it, or with which run before it: none, this one, or one that is gone.
-        let evidence = operation.evidence.as_ref().map(|evidence| evidence.incarnation.as_ref());
-        let now = container.up.then(|| run(container.by));
-        let evidence = evidence.map_or(0, |before| match before {
-            None => 1,
-            Some(before) if Some(before) == now.as_ref() => 2,
-            Some(_) => 3,
-        });
-        let left = operation.incarnation.as_ref().map_or(0, |left| 1 + u8::from(Some(left) == now.as_ref()));
-        bytes.extend([operation.state as u8, evidence, carried.starts, carried.stops]);
-        bytes.extend([left, operation.renewals.len() as u8]);
+        let mine = u8::from(container.by == Some((slot, d, o)));
+        let begun = u8::from(operation.evidence.is_some());
+        bytes.extend([operation.state as u8, begun, carried.starts, carried.stops]);
         bytes.extend([u8::from(container.up), u8::from(container.died), mine]);
     }
     for (at, (_, event)) in state
@@ -122,11 +101,11 @@ fn deployment(state: &State, task: &Task, (slot, d): (usize, usize)) -> Vec<u8> 
         .going
         .iter()
         .filter(|going| (going.place.0, going.place.1) == (slot, d))
-        .map(|going| (going.place.2 as u8, (progress(going), going.anew)))
+        .map(|going| (going.place.2 as u8, progress(going)))
         .collect();
     going.sort_unstable();
-    for (o, ((seen, stop, start, orphan), anew)) in going {
-        bytes.extend([254, o, seen, u8::from(stop), u8::from(start), u8::from(orphan), anew]);
+    for (o, (seen, stop, start, orphan)) in going {
+        bytes.extend([254, o, seen, u8::from(stop), u8::from(start), u8::from(orphan)]);
     }
     bytes
 }
@@ -134,9 +113,7 @@ fn deployment(state: &State, task: &Task, (slot, d): (usize, usize)) -> Vec<u8> 
 fn code(event: &Event) -> [u8; 3] {
     let name = Event::NAMES.iter().position(|name| *name == event.name()).unwrap() as u8;
     match event {
-        Event::OperationBegun { operation, .. } | Event::OperationRenewed { operation, .. } => {
-            [name, *operation as u8, 0]
-        }
+        Event::OperationBegun { operation, .. } => [name, *operation as u8, 0],
         Event::OperationEnded { operation, end, .. } => {
             let how = match &end.result {
                 Ok(deployd::task::operation::Done::Unchanged) => OperationState::Unchanged,

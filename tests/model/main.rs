@@ -39,7 +39,6 @@ fn scenario(name: &'static str, plans: Vec<Vec<Item>>) -> Scenario {
         panics: false,
         failures: 0,
         deaths: 0,
-        hands: 0,
         prefetch: false,
         commands: false,
     }
@@ -136,21 +135,6 @@ fn two_tasks_that_share_a_service() {
     let second = vec![Item::new(2, 1, 1, Way::Restart), Item::new(3, 0, 1, Way::Start)];
     let two = scenario("two tasks", vec![first, second]);
     explored(&Scenario { crashes: 1, panics: true, failures: 1, commands: true, ..two });
-}
-
-/// One task is interrupted, the other one comes over its containers, and is interrupted, too; somebody restarts a
-/// container by hand. No plain resume runs over what happened since, and none is refused without a reason.
-#[test]
-fn no_resume_runs_over_what_a_later_task_did() {
-    for first in [Way::Start, Way::Stop, Way::Restart] {
-        for second in [Way::Start, Way::Stop, Way::Restart] {
-            let item = |way: &Way, containers| vec![Item::new(1, 1, containers, way.clone()).parallel()];
-            let two = scenario("a later task", vec![item(&first, 1), item(&second, 1)]);
-            let more = u8::from(scale() > 1);
-            let disturbed = Scenario { crashes: 2 + more, panics: true, failures: more, ..two };
-            explored(&Scenario { hands: 1, deaths: more, commands: more > 0, ..disturbed });
-        }
-    }
 }
 
 /// What each command comes to in each state: done, already so, or refused.

@@ -47,8 +47,6 @@ pub struct Scenario {
     pub failures: u8,
     /// How many containers end by themselves.
     pub deaths: u8,
-    /// How many containers somebody starts, or restarts, by hand.
-    pub hands: u8,
     /// Whether what later batches need is prepared in advance.
     pub prefetch: bool,
     /// Whether users stop, pause and delete.
@@ -68,7 +66,7 @@ impl Scenario {
         let mut deployments: Vec<_> = self.plans[plan].iter().map(spec).collect();
         deployments.sort_by_key(|spec| std::cmp::Reverse(spec.priority));
         let definition = Definition { plan: "p".into(), revision: 1, comment: None, deployments };
-        Event::Started { by: by(), nonce: None, definition }
+        Event::Started { by: by(), definition }
     }
 }
 

@@ -92,12 +92,12 @@ fn run(scenario: &Scenario, script: &[Choice]) -> Result<(), String> {
 #[test]
 fn whatever_happens_to_larger_plans() {
     let plans = prop::collection::vec(items(), 1..4);
-    let wrong = (0_u8..6, 0_u8..4, 0_u8..4, 0_u8..3);
+    let wrong = (0_u8..6, 0_u8..4, 0_u8..4);
     let script = prop::collection::vec(any::<Choice>(), 0..400);
     let cases = 400 * u32::try_from(scale()).unwrap();
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(config);
-    let ran = runner.run(&(plans, wrong, script), |(plans, (crashes, failures, deaths, hands), script)| {
+    let ran = runner.run(&(plans, wrong, script), |(plans, (crashes, failures, deaths), script)| {
         let scenario = Scenario {
             name: "at random",
             plans,
@@ -106,7 +106,6 @@ fn whatever_happens_to_larger_plans() {
             panics: true,
             failures,
             deaths,
-            hands,
             prefetch: true,
             commands: true,
         };

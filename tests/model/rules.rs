@@ -14,7 +14,7 @@ use deployd::task::state::{Refusal, TaskState};
 
 use crate::acts::tasks;
 use crate::plan::{Scenario, by};
-use crate::state::{By, Carried, Place, State};
+use crate::state::{Carried, Place, State};
 
 /// A row of the table of states: from, on, to.
 pub type Row = (&'static str, &'static str, &'static str);
@@ -42,7 +42,7 @@ pub fn deleted(from: TaskState) {
 }
 
 /// A container is about to be stopped, or started.
-pub fn deed(state: &mut State, place: Place, stop: bool, orphan: bool) -> Result<(), String> {
+pub fn deed(scenario: &Scenario, state: &mut State, place: Place, stop: bool) -> Result<(), String> {
     let (slot, deployment, operation) = place;
     if let Some(task) = state.slots[slot].durable() {
         let begun = &task.deployments[deployment].operations[operation];
@@ -55,72 +55,25 @@ pub fn deed(state: &mut State, place: Place, stop: bool, orphan: bool) -> Result
         }
     }
     let container = state.container_of(place);
-    // What is left of an actor may come late: nobody knows then who comes after whom.
-    provoke(state, Some(slot), container, !orphan);
     let mut carried = state.carried.clone();
     let all = Rc::make_mut(&mut carried);
-    let mine = &mut all[slot][deployment][operation];
-    let count = if stop { &mut mine.stops } else { &mut mine.starts };
-    *count += 1;
-    if *count > 1 {
-        return Err(format!(
-            "{place:?} {} its container twice under one id",
-            if stop { "stops" } else { "starts" }
-        ));
-    }
-    state.carried = carried;
-    Ok(())
-}
-
-/// Something was done to a container, or is about to be, by the task of a slot, or by nobody: the other tasks that may
-/// be resumed must find that. `is_deed`: they must not run over it, either.
-pub fn provoke(state: &mut State, by: Option<usize>, (service, container): (usize, usize), is_deed: bool) {
-    for slot in (0..state.slots.len()).filter(|slot| Some(*slot) != by) {
-        let rests = state.slots[slot].memory().is_some_and(|task| !task.state.is_active());
-        let meanwhile = &mut Rc::make_mut(&mut state.meanwhile)[slot][service][container];
-        meanwhile.provoked = true;
-        meanwhile.overtaken |= is_deed && rests;
-    }
-}
-
-/// What somebody starts by hand may end by itself: then nothing shows any more that an operation had started something
-/// there before, and that may be started again.
-pub fn by_hand(state: &mut State, container: (usize, usize)) {
-    let mut carried = state.carried.clone();
-    for (slot, deployments) in Rc::make_mut(&mut carried).iter_mut().enumerate() {
-        for (d, operations) in deployments.iter_mut().enumerate() {
-            for (o, carried) in operations.iter_mut().enumerate() {
-                if state.container_of((slot, d, o)) == container {
+    for plan in (0..scenario.plans.len()).filter(|plan| *plan != slot) {
+        for (d, deployment) in all[plan].iter_mut().enumerate() {
+            for (o, carried) in deployment.iter_mut().enumerate() {
+                // What another task has released since has to be dealt with once more: the user was warned.
+                if state.container_of((plan, d, o)) == container {
                     *carried = Carried::default();
                 }
             }
         }
     }
+    let mine = &mut all[slot][deployment][operation];
+    let count = if stop { &mut mine.stops } else { &mut mine.starts };
+    *count += 1;
+    if *count > 1 {
+        return Err(format!("{place:?} {} its container twice", if stop { "stops" } else { "starts" }));
+    }
     state.carried = carried;
-}
-
-/// A task is resumed: not over the work of a later one, unless by force; and not refused without a reason.
-pub fn resumed(state: &mut State, slot: usize, force: bool) -> Result<(), String> {
-    let Some(task) = state.slots[slot].memory() else { return Ok(()) };
-    for (d, deployment) in task.deployments.iter().enumerate() {
-        for (o, operation) in deployment.operations.iter().enumerate() {
-            let (service, container) = state.container_of((slot, d, o));
-            let goes_on = !matches!(operation.state, OperationState::Failed | OperationState::Skipped);
-            if !force && goes_on && state.meanwhile[slot][service][container].overtaken {
-                return Err(format!("{:?} is resumed over what another task did since", (slot, d, o)));
-            }
-        }
-    }
-    let is_provoked = state.meanwhile[slot].iter().flatten().any(|meanwhile| meanwhile.provoked);
-    if force && !is_provoked {
-        return Err(format!(
-            "the resume of {slot} is refused although nothing happened: {:?}",
-            state.drift(slot)
-        ));
-    }
-    for meanwhile in Rc::make_mut(&mut state.meanwhile)[slot].iter_mut().flatten() {
-        meanwhile.overtaken = false;
-    }
     Ok(())
 }
 
@@ -154,7 +107,7 @@ fn is_as_wanted(state: &State, way: &Way, place: Place) -> bool {
         Way::Stop => !container.up,
         Way::Start => container.up,
         Way::Restart | Way::HttpUpload { .. } | Way::Compile { .. } => {
-            container.up && matches!(container.by, By::Operation((by, _)) if by == place)
+            container.up && container.by == Some(place)
         }
     };
     wanted || container.died

@@ -3,17 +3,14 @@
 //! The tasks are the project's own; what is modelled is only what surrounds them: a journal whose
 //! newest entries a crash may lose, actors that do one thing after another, and containers.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use deployd::catalog::ServiceId;
 use deployd::plan::Way;
-use deployd::task::drift::{Drift, Past, Seen, drift};
 use deployd::task::event::Event;
-use deployd::task::evidence::Deeds;
-use deployd::task::nonce::Nonce;
+use deployd::task::evidence::{Deeds, Observed};
 use deployd::task::operation::Incarnation;
-use deployd::task::record::Touch;
 use deployd::task::{Task, TaskId, Timestamp};
 
 use crate::plan::Scenario;
@@ -49,42 +46,19 @@ impl Slot {
     }
 }
 
-/// Under which id an operation goes on: how often it was begun anew.
-pub type Id = (Place, u8);
-
-/// Who started a container. No two starts are by the same: that makes a run what it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum By {
-    /// It runs from before; or it was stopped, and nobody knows any more.
-    Before,
-    Operation(Id),
-    Hand(u8),
-}
-
-/// A container: whether it runs, and by whom it does (or did last).
+/// A container: whether it runs, and by which operation it does (or did last). `None`: from before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Container {
     pub up: bool,
-    pub by: By,
+    pub by: Option<Place>,
     /// It ended by itself.
     pub died: bool,
-}
-
-/// What happened to a container of a task while that rested.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Meanwhile {
-    /// Another task did something to it, and nobody has said that this one may go on all the same.
-    pub overtaken: bool,
-    /// There was a reason to find it different from how the task left it.
-    pub provoked: bool,
 }
 
 /// An operation that an actor, or what is left of it, carries out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Going {
     pub place: Place,
-    /// How often it was begun anew.
-    pub anew: u8,
     /// What the look showed; `None`: it has not looked yet.
     pub deeds: Option<Deeds>,
     /// Deeds that are still to be done.
@@ -94,15 +68,12 @@ pub struct Going {
     pub orphan: bool,
 }
 
-/// How often an operation has started and stopped its container under its current id.
+/// How often an operation has started and stopped its container, since no other task touched it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Carried {
     pub starts: u8,
     pub stops: u8,
 }
-
-/// Whose operation touched a container, and as which of all commits.
-pub type Touched = (usize, u64);
 
 /// Clones are cheap: what an act does not change is shared.
 #[derive(Debug, Clone)]
@@ -120,17 +91,9 @@ pub struct State {
     /// Whose downloads and waiting a user has cut: the tasks, and the deployments in which it came to that.
     pub cutting: BTreeSet<usize>,
     pub cut: BTreeSet<(usize, usize)>,
-    /// By service, then by container: whose operation touched it last, and as which of all commits.
-    pub touches: Rc<Vec<Vec<Option<Touched>>>>,
-    /// How many commits there were, and which was the last of each task.
-    pub commits: u64,
-    pub last: Vec<u64>,
-    /// By plan, service, container.
-    pub meanwhile: Rc<Vec<Vec<Vec<Meanwhile>>>>,
     pub crashes: u8,
     pub failures: u8,
     pub deaths: u8,
-    pub hands: u8,
 }
 
 impl State {
@@ -142,9 +105,8 @@ impl State {
             let item = items().find(|item| item.service == service);
             let up = item.is_some_and(|item| item.way != Way::Start);
             let count = items().filter(|item| item.service == service).map(|item| item.containers).max();
-            vec![Container { up, by: By::Before, died: false }; count.unwrap_or(0)]
+            vec![Container { up, by: None, died: false }; count.unwrap_or(0)]
         };
-        let world: Vec<_> = (1..=last).map(container).collect();
         let mut slots = vec![Slot::Absent; scenario.plans.len()];
         slots[0] = created(scenario, 0);
         let tasks: Vec<Task> = (0..scenario.plans.len()).map(|plan| begun(scenario, plan)).collect();
@@ -156,14 +118,7 @@ impl State {
         Self {
             slots,
             queue: VecDeque::new(),
-            touches: Rc::new(world.iter().map(|all| vec![None; all.len()]).collect()),
-            commits: 0,
-            last: vec![0; scenario.plans.len()],
-            meanwhile: Rc::new(vec![
-                world.iter().map(|all| vec![Meanwhile::default(); all.len()]).collect();
-                scenario.plans.len()
-            ]),
-            world: Rc::new(world),
+            world: Rc::new((1..=last).map(container).collect()),
             going: Vec::new(),
             services: Rc::new(services),
             carried: Rc::new(tasks.iter().map(carried).collect()),
@@ -172,14 +127,7 @@ impl State {
             crashes: scenario.crashes,
             failures: scenario.failures,
             deaths: scenario.deaths,
-            hands: scenario.hands,
         }
-    }
-
-    /// An event of a task got to the disk.
-    pub fn journalled(&mut self, slot: usize) {
-        self.commits += 1;
-        self.last[slot] = self.commits;
     }
 
     /// Which container an operation is about.
@@ -187,38 +135,16 @@ impl State {
         (self.services[place.0][place.1], place.2)
     }
 
-    /// What a look would show.
-    pub fn seen(&self, (service, container): (usize, usize)) -> Seen {
+    /// What a runtime would see.
+    pub fn observe(&self, (service, container): (usize, usize)) -> Observed {
         let Container { up, by, .. } = self.world[service][container];
-        match by {
-            By::Operation(id) if up => Seen::default().running(run(by), operation_id(id)),
-            By::Operation(id) => Seen::default().ended(operation_id(id), false),
-            By::Before | By::Hand(_) if up => Seen::default().running(run(by), String::new()),
-            By::Before | By::Hand(_) => Seen::default(),
+        let operation = by.map_or_else(|| "before".to_string(), operation_id);
+        if up {
+            let incarnation = Incarnation::Process { boot_id: "b".into(), pid: 1, start_ticks: 1 };
+            Observed::Up { incarnation, operation }
+        } else {
+            Observed::Down { ended: by.is_some().then_some(operation) }
         }
-    }
-
-    /// What the drift guard says of a task that is to be resumed.
-    pub fn drift(&self, slot: usize) -> Vec<Drift> {
-        let Some(task) = self.slots[slot].memory() else { return Vec::new() };
-        let (mut seen, mut touches) = (BTreeMap::new(), BTreeMap::new());
-        for (d, deployment) in task.deployments.iter().enumerate() {
-            for (o, operation) in deployment.operations.iter().enumerate() {
-                let (service, container) = self.container_of((slot, d, o));
-                let place = (deployment.spec.service.id, operation.container.clone());
-                seen.insert(place.clone(), self.seen((service, container)));
-                if let Some((by, seq)) = self.touches[service][container] {
-                    touches.insert(place.clone(), (seq, touch(place, by)));
-                }
-            }
-        }
-        let ids = |d, o: usize| operation_id(((slot, d, o), anew(task, d, o)));
-        drift(task, ids, Past { last: self.last[slot], changes: &[], touches: &touches }, &seen)
-    }
-
-    /// The other task that touched a container after the task of `slot` did.
-    pub fn touched_since(&self, slot: usize, (service, container): (usize, usize)) -> Option<TaskId> {
-        self.touches[service][container].map(|(by, _)| by).filter(|by| *by != slot).map(id)
     }
 
     /// Whether something of a deployment is not on disk yet.
@@ -249,30 +175,8 @@ pub fn id(slot: usize) -> TaskId {
     TaskId(slot as u64 + 1)
 }
 
-pub fn operation_id((place, anew): Id) -> String {
-    let nonce = (anew > 0).then(|| Nonce(anew.into()));
-    Task::operation_id("m", id(place.0), nonce, place.1, place.2)
-}
-
-/// How often an operation was begun anew.
-pub fn anew(task: &Task, deployment: usize, operation: usize) -> u8 {
-    u8::try_from(task.deployments[deployment].operations[operation].renewals.len()).unwrap()
-}
-
-/// A run is known by who started it.
-pub fn run(by: By) -> Incarnation {
-    let pid = match by {
-        By::Before => 1,
-        By::Hand(hand) => 2 + i32::from(hand),
-        By::Operation(((slot, d, o), anew)) => {
-            1000 + i32::try_from((slot * 16 + d) * 16 + o).unwrap() * 256 + i32::from(anew)
-        }
-    };
-    Incarnation::Process { boot_id: "b".into(), pid, start_ticks: 1 }
-}
-
-fn touch((service, container): (ServiceId, String), by: usize) -> Touch {
-    Touch { service, container, task: id(by), user: "u".into(), way: "START".into() }
+pub fn operation_id(place: Place) -> String {
+    Task::operation_id("m", id(place.0), place.1, place.2)
 }
 
 /// The deployment that an event is about.

@@ -60,13 +60,6 @@ const BYTES: &str = "application/octet-stream";
 const REVISION: (&str, &str, &str) = ("revision", "integer", "The revision; the newest when absent");
 const AFTER: (&str, &str, &str) = ("after", "integer", "Only events after this one");
 
-const STORED_ONCE: &str = "1 to 256 printable characters that name this request of this user. The same request with \
-                           this key again stores nothing, but answers 200 with what the first one stored. A key is \
-                           kept for 24 hours";
-const EXECUTED_ONCE: &str = "1 to 256 printable characters that name this request of this user. The same request with \
-                             this key again starts nothing, but answers 200 with the first one's task. A key is kept \
-                             as long as its task and 24 hours after; a dry run does not use it";
-
 /// A call that gives something.
 fn gives(answers: &'static [(&'static str, &'static str, &'static str)]) -> Call {
     Call { answers, ..Call::default() }
@@ -95,8 +88,7 @@ fn call(route: &Route) -> Call {
                 ("follow", "boolean", "Go on with what happens; true when absent"),
             ],
             headers: &[("Last-Event-ID", "Continue after this event; wins over `after`")],
-            problems: &["404", "410"],
-            ..gives(&[("200", "text/event-stream", "Event")])
+            ..found(&[("200", "text/event-stream", "Event")])
         },
         ("GET", "/v1/history") => Call {
             query: &[
@@ -139,10 +131,10 @@ fn plans(route: &Route) -> Call {
         },
         ("POST", "/v1/plans") => Call {
             query: &[("name", "string", "The plan's name (required)")],
-            headers: &[("Idempotency-Key", STORED_ONCE)],
             body: Some((YAML, "", true)),
-            answers: &[("201", JSON, "Plan"), ("200", JSON, "Plan")],
-            problems: &["410", "413", "422"],
+            answers: &[("201", JSON, "Plan")],
+            problems: &["413", "422"],
+            ..Call::default()
         },
         ("GET", "/v1/plans") => gives(&[("200", JSON, "PlanList")]),
         ("GET", "/v1/plans/{name}") => Call { query: &[REVISION], ..found(&[("200", JSON, "Plan")]) },
@@ -155,10 +147,10 @@ fn tasks(route: &Route) -> Call {
     let command = || Call { problems: &["404", "409"], ..gives(&[("202", JSON, "Task")]) };
     match (route.method, route.path) {
         ("POST", "/v1/tasks") => Call {
-            headers: &[("Idempotency-Key", EXECUTED_ONCE)],
+            headers: &[("Idempotency-Key", "A repeated call with this key returns the first one's task")],
             body: Some((JSON, "Execute", true)),
             answers: &[("201", JSON, "Task"), ("200", JSON, "TaskOrDryRun")],
-            problems: &["404", "409", "410", "413", "422"],
+            problems: &["404", "409", "413", "422"],
             ..Call::default()
         },
         ("GET", "/v1/tasks") => Call {

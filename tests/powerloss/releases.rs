@@ -265,6 +265,7 @@ fn what_is_pushed_is_synced_before_its_branch() {
         .arg(&repository)
         .arg("HEAD:another")
         .current_dir(&source)
+        .env("GIT_CONFIG_GLOBAL", daemon.path("gitconfig"))
         .output()
         .unwrap();
     assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));

@@ -178,7 +178,7 @@ impl Workload {
     /// One task from its start to its end.
     pub fn task(&mut self, random: &mut Random) {
         let containers = 1 + random.below(4);
-        let started = Event::Started { by: by(), nonce: None, definition: definition(containers) };
+        let started = Event::Started { by: by(), definition: definition(containers) };
         let (at, mut content) = (self.now(), self.content());
         let id = TaskId(content.tasks.keys().last().map_or(0, |last| *last) + 1);
         let mut task = Task::begin(id, &started, at).unwrap();
@@ -223,10 +223,7 @@ impl Workload {
         content.add(content.last() + 1, at, None, JournalEvent::Host(created));
         content.plan = Some(info.clone());
         let PlanInfo { name, by, comment, items, batches, text, .. } = info;
-        self.commit(vec![(
-            vec![Change::PutPlan { name, at, by, comment, items, batches, text, key: None }],
-            content,
-        )]);
+        self.commit(vec![(vec![Change::PutPlan { name, at, by, comment, items, batches, text }], content)]);
     }
 
     /// Deletes the oldest tasks but [`KEPT`].

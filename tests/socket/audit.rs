@@ -1,12 +1,14 @@
 //! Who did what stands in the journal, and nobody can write lines of their own into what is recorded.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
 use deployd::control::Role;
 use deployd::control::routes::ROUTES;
 use serde_json::Value;
 
-use crate::client::{Identity, ask, let_in};
+use crate::client::{Identity, ask};
 use crate::harness::{Daemon, PATIENCE, is_root, items, skip};
 
 /// An operator whom the user database does not know.
@@ -41,7 +43,7 @@ fn every_command_is_in_the_journal_with_who_sent_it() {
     daemon.add(2, &[("c2", "")], &daemon.gate());
     daemon.launch();
     let socket = daemon.socket();
-    let_in(&socket, OPERATOR);
+    fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
     let plan = items(&[(1, 1, "START", ""), (2, 0, "START", "")]);
     let send = |who: Identity, method: &str, path: &str, body: &str| {
         let answer = who.does(|| ask(&socket, method, path, "", body)).unwrap();

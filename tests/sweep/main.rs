@@ -145,7 +145,6 @@ sweeps!(
     graceful_shutdown,
     branch_moves_on,
     prepared_in_advance,
-    forced_over_a_later_task,
 );
 
 #[test]

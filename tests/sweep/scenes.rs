@@ -7,7 +7,7 @@ use crate::stage::{Stage, Step};
 pub type Scene = fn() -> Stage;
 
 /// All scenes.
-pub const SCENES: [(&str, Scene); 18] = [
+pub const SCENES: [(&str, Scene); 17] = [
     ("start_one_after_another", start_one_after_another),
     ("start_at_once", start_at_once),
     ("stop_and_restart", stop_and_restart),
@@ -25,7 +25,6 @@ pub const SCENES: [(&str, Scene); 18] = [
     ("graceful_shutdown", graceful_shutdown),
     ("branch_moves_on", branch_moves_on),
     ("prepared_in_advance", prepared_in_advance),
-    ("forced_over_a_later_task", forced_over_a_later_task),
 ];
 
 const PARALLEL: &str = ", containerExecMethod: PARALLEL";
@@ -314,27 +313,5 @@ pub fn prepared_in_advance() -> Stage {
     stage.fate(&["a1", "b1", "c1"], 1, true);
     stage.marks = [("build", 1)].into();
     stage.fetched = [("/ok.tar", 1)].into();
-    stage
-}
-
-/// A task is cut while its container comes up, another one restarts that, and the first one goes on by force.
-pub fn forced_over_a_later_task() -> Stage {
-    let mut stage = Stage::new();
-    stage.daemon.write("deployd.yaml", "shutdownGrace: 50ms\n");
-    stage.add(1, &["a1"], &stage.daemon.gate());
-    stage.before(&[]);
-    stage.script = vec![
-        Step::Store("release", items(&[(1, 1, "RESTART", "")])),
-        Step::Store("hotfix", items(&[(1, 1, "RESTART", "")])),
-        Step::Execute("release"),
-        Step::Until("release", "operation.begun"),
-        Step::Terminate,
-        Step::Open("a1"),
-        Step::Execute("hotfix"),
-        Step::Rest("hotfix", "SUCCEEDED", "resume"),
-        Step::Rest("release", "SUCCEEDED", "resume --force"),
-    ];
-    // Killed between the intent and the start, the first one starts nothing before the hotfix.
-    stage.fate_between(&["a1"], (2, 3), Some(true));
     stage
 }

@@ -8,7 +8,7 @@ const BUILD: &str = "mkdir -p out\n\
     exec >out/found\n\
     echo user $(id -u) $(id -un)\n\
     echo caps $(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status)\n\
-    echo cgroup $(grep -o 'deployd-build-[0-9a-f-]*.service' /proc/self/cgroup | head -n 1)\n\
+    echo cgroup $(grep -o 'deployd-build-[0-9-]*.service' /proc/self/cgroup | head -n 1)\n\
     (echo >/dev/tcp/127.0.0.1/8000) 2>/dev/null && echo network\n\
     for place in /etc /srv /usr /var/lib/deployd; do touch $place/by-a-build 2>/dev/null && echo $place; done\n\
     touch /tmp/by-a-build $HOME/x $TMPDIR/x x && echo its own places\n\
@@ -67,10 +67,9 @@ fn a_build_is_boxed_in() {
     machine.until_state(task, "SUCCEEDED");
     let expected = |network: &str, task: u64| {
         format!(
-            "user {} deployd-build\ncaps 0000000000000000\ncgroup {}\n\
+            "user {} deployd-build\ncaps 0000000000000000\ncgroup deployd-build-{task}-0-1.service\n\
              {network}its own places\n/home:\n\n/root:\n",
-            machine.sh("id -u deployd-build").trim(),
-            unit(&machine, "build", task)
+            machine.sh("id -u deployd-build").trim()
         )
     };
     assert_eq!(found(&machine), expected("", task));
@@ -88,12 +87,6 @@ fn a_build_is_boxed_in() {
 const GATED: &str =
     "mkdir -p out; echo x >out/x; echo waits; until test -e /srv/open; do sleep .1; done; echo goes on\n";
 
-/// The unit of a build or hook of the first deployment of a task: its name ends with the daemon that made it.
-fn unit(machine: &Machine, what: &str, task: u64) -> String {
-    let instance = machine.json("info")["instance"].as_str().unwrap()[..8].to_string();
-    format!("deployd-{what}-{task}-0-1-{instance}.service")
-}
-
 /// How often this unit was started.
 fn starts(machine: &Machine, unit: &str) -> usize {
     machine.sh(&format!("grep -cx {unit} /srv/witness || :")).trim().parse().unwrap()
@@ -108,7 +101,7 @@ fn log(machine: &Machine, task: u64) -> Vec<String> {
 #[expect(clippy::print_stderr, reason = "a figure for whoever runs this")]
 fn a_build_outlives_its_daemon_and_is_built_once() {
     let Some(machine) = machine("joined", GATED) else { return };
-    let unit = |task: u64| unit(&machine, "build", task).replace(".service", "");
+    let unit = |task: u64| format!("deployd-build-{task}-0-1");
     let begin = |round: u32| {
         machine.sh("rm -f /srv/open");
         push(&machine, &format!("{GATED}# {round}\n"));
@@ -230,11 +223,15 @@ fn hooks_and_health_checks_have_a_cgroup_of_their_own_and_a_hook_runs_once() {
     machine.sh(&format!("deployctl resume {task}"));
     machine.until_state(task, "SUCCEEDED");
     let said = machine.sh(&format!("deployctl logs {task}"));
-    let group = format!("deployd-shop.slice/{}", unit(&machine, "preDeploy", task));
-    assert!(said.contains(&group), "{said}");
+    assert!(
+        said.contains(&format!(
+            "preDeploy: 0::/deployd.slice/deployd-shop.slice/deployd-preDeploy-{task}-0-1.service"
+        )) || said.contains(&format!("deployd-shop.slice/deployd-preDeploy-{task}-0-1.service")),
+        "{said}"
+    );
     assert!(said.contains("preDeploy: daemon") && said.contains("postDeploy: daemon"), "{said}");
     for hook in ["preDeploy", "postDeploy"] {
-        assert_eq!(starts(&machine, unit(&machine, hook, task).trim_end_matches(".service")), 1);
+        assert_eq!(starts(&machine, &format!("deployd-{hook}-{task}-0-1")), 1);
     }
     nothing_is_left(&machine);
     // Why a build has failed is told with its last lines, and what can't be executed is named.

@@ -48,7 +48,7 @@ fn a_user_releases_units_of_their_own() {
     machine.sh(&una("deployctl execute -f build.yaml --wait || { deployctl report 2; false; }"));
     let found =
         machine.sh("cat /home/una/.local/state/deployd/services/shop/containers/shop-1/current/found");
-    assert!(found.contains("deployd-build-2-0-2-"), "{found}");
+    assert!(found.contains("deployd-build-2-0-2.service"), "{found}");
     assert!(found.contains("not supported"), "{found}");
     // The daemon dies; the container does not, and is known afterwards.
     machine.sh(&una("systemctl --user kill --kill-whom=main -s KILL daemon"));

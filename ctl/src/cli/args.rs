@@ -73,19 +73,19 @@ pub enum Command {
     /// One screen about a task: state, progress, what it waits for, what can be done
     #[command(after_help = "Example:\n  deployctl status 7")]
     Status {
-        #[arg(add = complete::tasks(None))]
+        #[arg(add = complete::tasks(""))]
         id: u64,
     },
     /// Follow a task until it rests; Ctrl-C leaves the task alone
     #[command(after_help = "Example:\n  deployctl watch 7")]
     Watch {
-        #[arg(add = complete::tasks(None))]
+        #[arg(add = complete::tasks(""))]
         id: u64,
     },
     /// Wait until a task rests; the exit code says how
     #[command(after_help = "Example:\n  deployctl wait 7 && echo released")]
     Wait {
-        #[arg(add = complete::tasks(None))]
+        #[arg(add = complete::tasks(""))]
         id: u64,
     },
     /// The report of a task
@@ -93,7 +93,7 @@ pub enum Command {
         after_help = "Examples:\n  deployctl report 7 -o json\n  deployctl report 7 --open\n  deployctl report 7 -o html > report.html"
     )]
     Report {
-        #[arg(add = complete::tasks(None))]
+        #[arg(add = complete::tasks(""))]
         id: u64,
         /// As a page in the browser; without a desktop: says where the page is
         #[arg(long)]
@@ -102,7 +102,7 @@ pub enum Command {
     /// What builds, hooks and operations of a task said
     #[command(after_help = "Example:\n  deployctl logs 7 --service web --follow")]
     Logs {
-        #[arg(add = complete::tasks(None))]
+        #[arg(add = complete::tasks(""))]
         id: u64,
         /// Only this service (id or name)
         #[arg(long, add = complete::services())]
@@ -140,7 +140,7 @@ pub enum Command {
         after_help = "Example:\n  deployctl rollback-plan 7 > back.yaml && deployctl execute -f back.yaml --dry-run"
     )]
     RollbackPlan {
-        #[arg(add = complete::tasks(None))]
+        #[arg(add = complete::tasks(""))]
         id: u64,
     },
     /// A plan of what a failed or stopped task did not get done
@@ -148,7 +148,7 @@ pub enum Command {
         after_help = "Example:\n  deployctl retry-plan 7 | deployctl execute -f - --name retry --watch"
     )]
     RetryPlan {
-        #[arg(add = complete::tasks(None))]
+        #[arg(add = complete::tasks(""))]
         id: u64,
     },
     /// Delete tasks that rest
@@ -167,7 +167,7 @@ pub enum Command {
         #[arg(short, long)]
         follow: bool,
         /// Only of this task
-        #[arg(long, add = complete::tasks(None))]
+        #[arg(long, add = complete::tasks(""))]
         task: Option<u64>,
         /// Only after this one
         #[arg(long, default_value_t = 0, value_name = "SEQ")]
@@ -200,23 +200,10 @@ pub enum Command {
     Completions { shell: clap_complete::Shell },
 }
 
-impl Command {
-    /// Whether the exit code says how a task ended.
-    pub const fn waits_for_task(&self) -> bool {
-        match self {
-            Self::Watch { .. } | Self::Wait { .. } => true,
-            Self::Execute(execute) => execute.watch || execute.wait,
-            Self::Resume { ids, watch, .. } => *watch || ids.wait,
-            Self::Stop { ids, .. } | Self::Pause(ids) => ids.wait,
-            _ => false,
-        }
-    }
-}
-
 #[derive(Debug, Args)]
 pub struct Ids {
     /// Numbers of tasks
-    #[arg(required = true, value_name = "ID", add = complete::tasks(None))]
+    #[arg(required = true, value_name = "ID", add = complete::tasks(""))]
     pub ids: Vec<u64>,
     /// Wait until they rest
     #[arg(long)]

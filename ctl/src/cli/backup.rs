@@ -7,29 +7,34 @@ use std::path::Path;
 
 use http_body_util::BodyExt;
 
+use super::args::Output;
 use super::exit::Failure;
-use super::session::Session;
+use super::terminal::{Terminal, printable};
 use crate::client::{Client, ClientError};
-use crate::view::text::printable;
 
 /// deployctl backup
-pub async fn backup(path: &Path, session: &mut Session<'_>) -> Result<u8, Failure> {
+pub async fn backup(
+    path: &Path,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
     let Some(name) = path.file_name() else {
         return Err(Failure::Other(format!("{} is not the name of a file", path.display())));
     };
     let mut temporary = name.to_os_string();
     temporary.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(temporary);
-    let written = receive(path, &temporary, session.client).await;
+    let written = receive(path, &temporary, client).await;
     if written.is_err() {
         fs::remove_file(&temporary).ok();
     }
     let bytes = written?;
     let file = path.display().to_string();
-    if session.terminal.document(session.output, &serde_json::json!({ "file": file, "bytes": bytes }))? {
+    if terminal.document(output, &serde_json::json!({ "file": file, "bytes": bytes }))? {
         return Ok(0);
     }
-    session.terminal.note(&printable(&format!("{} holds the store ({bytes} bytes)", path.display())));
+    terminal.note(&printable(&format!("{} holds the store ({bytes} bytes)", path.display())));
     Ok(0)
 }
 

@@ -14,12 +14,11 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
 
 use super::args::Cli;
+use super::terminal::printable;
 use crate::client::{Client, ClientError, default_socket};
-use crate::view::text::printable;
 use crate::wire::plan::PlanList;
 use crate::wire::service::{RepositoryList, ServiceList};
 use crate::wire::task::{Task, TaskList};
-use crate::wire::words::{TaskState, Verb};
 
 /// What the script asks by.
 const VARIABLE: &str = "_DEPLOYCTL_COMPLETE";
@@ -42,9 +41,9 @@ pub fn answered() -> bool {
 
 /// The definition, with only those tasks for a command that it is possible for.
 fn definition() -> clap::Command {
-    Verb::ALL.iter().fold(Cli::command(), |definition, verb| {
-        definition
-            .mut_subcommand(verb.as_str(), |command| command.mut_arg("ids", |ids| ids.add(tasks(Some(verb)))))
+    let commands = ["stop", "pause", "resume", "delete"];
+    commands.into_iter().fold(Cli::command(), |definition, name| {
+        definition.mut_subcommand(name, |command| command.mut_arg("ids", |ids| ids.add(tasks(name))))
     })
 }
 
@@ -63,11 +62,11 @@ pub fn script(shell: clap_complete::Shell) -> io::Result<Vec<u8>> {
     Ok(script)
 }
 
-/// Tasks for which this command is possible; without one, all of them.
-pub fn tasks(verb: Option<&'static Verb>) -> ArgValueCompleter {
+/// Tasks for which this command is possible; all of them for an empty one.
+pub fn tasks(command: &'static str) -> ArgValueCompleter {
     completer(move |client| async move {
         let list: TaskList = client.get(&format!("/v1/tasks?limit={TASKS}")).await?;
-        let fits = |task: &&Task| verb.is_none_or(|verb| task.possible.contains(verb));
+        let fits = |task: &&Task| command.is_empty() || task.possible.iter().any(|it| it == command);
         let candidate = |task: &Task| {
             let about = format!("{}@{} {} by {}", task.plan, task.revision, task.state, task.created_by.user);
             (task.id.to_string(), Some(about))
@@ -102,14 +101,11 @@ pub fn repositories() -> ArgValueCompleter {
 
 /// States of tasks.
 pub fn states() -> ArgValueCompleter {
+    const STATES: [&str; 8] =
+        ["RUNNING", "STOPPING", "PAUSING", "SUCCEEDED", "FAILED", "STOPPED", "PAUSED", "INTERRUPTED"];
     ArgValueCompleter::new(|typed: &OsStr| {
         let typed = typed.to_string_lossy().to_uppercase();
-        TaskState::ALL
-            .iter()
-            .map(TaskState::as_str)
-            .filter(|it| it.starts_with(&typed))
-            .map(CompletionCandidate::new)
-            .collect::<Vec<_>>()
+        STATES.iter().filter(|it| it.starts_with(&typed)).map(CompletionCandidate::new).collect::<Vec<_>>()
     })
 }
 

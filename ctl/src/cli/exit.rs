@@ -2,11 +2,9 @@
 
 use std::io;
 
-use super::terminal::Terminal;
+use super::terminal::{Terminal, printable};
 use crate::client::ClientError;
-use crate::view::text::printable;
 use crate::wire::problem::code;
-use crate::wire::words::TaskState;
 
 /// Wrong usage.
 pub const USAGE: u8 = 2;
@@ -16,8 +14,6 @@ pub const CTRL_C: u8 = 130;
 pub const TERMINATED: u8 = 143;
 /// The exit code after SIGHUP: the terminal is gone.
 pub const HUNG_UP: u8 = 129;
-/// The exit code of a command that was to wait for a task, when nobody reads its output any more: that of SIGPIPE.
-pub const UNREAD: u8 = 141;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +59,6 @@ impl Failure {
             Self::Client(ClientError::Problem(problem)) => match &*problem.code {
                 code::NOT_FOUND => 3,
                 code::NOT_POSSIBLE | code::DRIFTED | code::CONFLICT | code::EXISTS | code::NOTHING_TO_DO => 4,
-                code::IDEMPOTENCY_KEY_REUSED | code::TASK_DELETED | code::PLAN_DELETED => 4,
                 code::PLAN_INVALID | code::CATALOG_INVALID => 5,
                 code::NOT_PERMITTED => 7,
                 _ => 1,
@@ -75,19 +70,14 @@ impl Failure {
             | Self::File { .. }
             | Self::Other(_) => 1,
             // `deployctl list | head` is no failure.
-            Self::Write(_) if self.is_unread() => 0,
+            Self::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Write(_) => 1,
         }
     }
 
-    /// Whether nobody reads standard output any more.
-    pub fn is_unread(&self) -> bool {
-        matches!(self, Self::Write(error) if error.kind() == io::ErrorKind::BrokenPipe)
-    }
-
     /// Tells the user.
     pub fn show(&self, terminal: &mut Terminal) {
-        if self.is_unread() {
+        if matches!(self, Self::Write(error) if error.kind() == io::ErrorKind::BrokenPipe) {
             return;
         }
         terminal.error(&printable(&self.to_string()));
@@ -104,17 +94,13 @@ impl Failure {
 }
 
 /// The exit code of a command that has waited for a task.
-pub const fn of_state(state: &TaskState) -> u8 {
+pub fn of_state(state: &str) -> u8 {
     match state {
-        TaskState::Succeeded => 0,
-        TaskState::Failed => 10,
-        TaskState::Stopped => 11,
-        TaskState::Paused => 12,
-        TaskState::Interrupted => 13,
-        TaskState::Queued
-        | TaskState::Running
-        | TaskState::Stopping
-        | TaskState::Pausing
-        | TaskState::Other(_) => 1,
+        "SUCCEEDED" => 0,
+        "FAILED" => 10,
+        "STOPPED" => 11,
+        "PAUSED" => 12,
+        "INTERRUPTED" => 13,
+        _ => 1,
     }
 }

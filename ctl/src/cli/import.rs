@@ -9,8 +9,7 @@ use serde::Serialize;
 
 use super::args::{Import, Output};
 use super::exit::Failure;
-use super::terminal::Terminal;
-use crate::view::text::printable;
+use super::terminal::{Terminal, printable};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -26,9 +26,9 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::exit::{self, Failure};
+use super::render;
 use super::terminal::Terminal;
 use crate::client::Client;
-use crate::view::{report as facts, time};
 use crate::wire::report::Report;
 use inline::Inline;
 use reader::{News, Readers};
@@ -124,9 +124,9 @@ impl Screen {
     fn end(&mut self, id: u64, terminal: &mut Terminal) -> Result<u8, Failure> {
         self.draw(true, terminal)?;
         let task = &self.view.task;
-        let took = time::duration(Some(&task.started_at), task.finished_at.as_deref());
-        let state = terminal.state(&task.state);
-        let services = facts::progress(task);
+        let took = render::duration(Some(&task.started_at), task.finished_at.as_deref());
+        let state = terminal.state(&super::terminal::printable(&task.state));
+        let services = render::progress(task);
         terminal.line(&format!("task {id} is {state}: {services} services in {took}"))?;
         Ok(exit::of_state(&task.state))
     }

@@ -6,16 +6,13 @@ use std::path::Path;
 use nix::unistd::{Gid, Group, Uid, User};
 use serde::Serialize;
 
+use super::args::Output;
 use super::exit::Failure;
-use super::session::Session;
-use super::tasks;
-use super::terminal::Terminal;
-use crate::client::{ClientError, SYSTEM_SOCKET, user_socket};
-use crate::view::text::printable;
-use crate::view::{text, time};
+use super::terminal::{Terminal, printable};
+use super::{render, tasks};
+use crate::client::{Client, ClientError, SYSTEM_SOCKET, user_socket};
 use crate::wire::Info;
 use crate::wire::task::TaskList;
-use crate::wire::words::TaskState;
 
 /// Tasks that have not come to their end.
 const OPEN: &str = "RUNNING,STOPPING,PAUSING,PAUSED,INTERRUPTED";
@@ -27,22 +24,27 @@ struct Overview {
     last: TaskList,
 }
 
-pub async fn overview(socket: &Path, session: &mut Session<'_>) -> Result<u8, Failure> {
-    let info: Info = match session.client.get("/v1/info").await {
+pub async fn overview(
+    socket: &Path,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
+    let info: Info = match client.get("/v1/info").await {
         Err(error @ ClientError::NotReachable { .. }) => {
-            Failure::from(error).show(session.terminal);
+            Failure::from(error).show(terminal);
             for line in diagnosis(socket) {
-                session.terminal.error(&printable(&format!("  {line}")));
+                terminal.error(&printable(&format!("  {line}")));
             }
             return Ok(6);
         }
         other => other?,
     };
-    let open: TaskList = session.client.get(&format!("/v1/tasks?limit=20&state={OPEN}")).await?;
-    let last: TaskList = session.client.get("/v1/tasks?limit=5&state=SUCCEEDED,FAILED,STOPPED").await?;
+    let open: TaskList = client.get(&format!("/v1/tasks?limit=20&state={OPEN}")).await?;
+    let last: TaskList = client.get("/v1/tasks?limit=5&state=SUCCEEDED,FAILED,STOPPED").await?;
     let overview = Overview { info, open, last };
-    if !session.terminal.document(session.output, &overview)? {
-        show(&overview, session.terminal)?;
+    if !terminal.document(output, &overview)? {
+        show(&overview, terminal)?;
     }
     Ok(0)
 }
@@ -50,8 +52,8 @@ pub async fn overview(socket: &Path, session: &mut Session<'_>) -> Result<u8, Fa
 fn show(overview: &Overview, terminal: &mut Terminal) -> Result<(), Failure> {
     let Overview { info, open, last } = overview;
     let (services, plans) =
-        (text::count(info.counts.services, "service"), text::count(info.counts.plans, "plan"));
-    let up = time::duration(Some(&info.started_at), None);
+        (render::count(info.counts.services, "service"), render::count(info.counts.plans, "plan"));
+    let up = render::duration(Some(&info.started_at), None);
     let text = format!(
         "deployd {}, up {up}: {services}, {plans}; you are {} ({})",
         info.version, info.caller.user, info.role
@@ -77,13 +79,13 @@ fn possible(overview: &Overview) -> Vec<(String, &'static str)> {
         next.push(("deployctl service reload".into(), "after a file was put into services.d/"));
     }
     for task in overview.open.tasks.iter().take(2) {
-        let (command, does) = match &task.state {
-            TaskState::Paused | TaskState::Interrupted => ("resume", "go on with it"),
+        let (command, does) = match &*task.state {
+            "PAUSED" | "INTERRUPTED" => ("resume", "go on with it"),
             _ => ("watch", "follow it"),
         };
         next.push((format!("deployctl {command} {}", task.id), does));
     }
-    if let Some(failed) = overview.last.tasks.first().filter(|task| task.state == TaskState::Failed) {
+    if let Some(failed) = overview.last.tasks.first().filter(|task| task.state == "FAILED") {
         next.push((format!("deployctl report {}", failed.id), "why it failed"));
     }
     next.push(("deployctl service list".into(), "what can be released, and whether it runs"));

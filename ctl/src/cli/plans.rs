@@ -2,59 +2,59 @@
 
 mod new;
 
+use std::io::Read;
 use std::path::Path;
 
 use hyper::Method;
 
-use super::args::PlanCommand;
+use super::args::{Output, PlanCommand};
 use super::exit::Failure;
-use super::given;
 use super::render;
-use super::session::Session;
-use super::terminal::Terminal;
+use super::terminal::{Terminal, printable};
 use crate::client::{Client, ClientError};
-use crate::view::text::printable;
-use crate::view::{text, time};
 use crate::wire::plan::{Plan, PlanCheck, PlanList};
 use crate::wire::problem::PlanError;
 
-pub async fn run(command: PlanCommand, session: &mut Session<'_>) -> Result<u8, Failure> {
+pub async fn run(
+    command: PlanCommand,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
     match command {
-        PlanCommand::Check { file } => check(&file, session).await,
+        PlanCommand::Check { file } => check(&file, client, output, terminal).await,
         PlanCommand::New { services } => {
-            let text = new::text(&services, session.client).await?;
-            if !session.terminal.document(session.output, &serde_json::json!({ "text": text }))? {
-                session.terminal.raw(text.as_bytes())?;
+            let text = new::text(&services, client).await?;
+            if !terminal.document(output, &serde_json::json!({ "text": text }))? {
+                terminal.raw(text.as_bytes())?;
             }
             Ok(0)
         }
         PlanCommand::Create { file, name } => {
-            let plan = create(&file, name, session.client, session.terminal).await?;
-            if !session.terminal.document(session.output, &plan)? {
+            let plan = create(&file, name, client, terminal).await?;
+            if !terminal.document(output, &plan)? {
                 let size = size(plan.items, plan.batches);
-                session.terminal.line(&format!("{}@{} ({size})", plan.name, plan.revision))?;
+                terminal.line(&format!("{}@{} ({size})", plan.name, plan.revision))?;
             }
             Ok(0)
         }
-        PlanCommand::List => list(session).await,
+        PlanCommand::List => list(client, output, terminal).await,
         PlanCommand::Show { plan } => {
             let (name, revision) = name_and_revision(&plan)?;
             let query = revision.map(|revision| format!("?revision={revision}")).unwrap_or_default();
-            let plan: Plan = session.client.get(&format!("/v1/plans/{}{query}", escape(name))).await?;
-            if !session.terminal.document(session.output, &plan)? {
-                show_text(&plan.text.unwrap_or_default(), session.terminal)?;
+            let plan: Plan = client.get(&format!("/v1/plans/{}{query}", escape(name))).await?;
+            if !terminal.document(output, &plan)? {
+                show_text(&plan.text.unwrap_or_default(), terminal)?;
             }
             Ok(0)
         }
         PlanCommand::Delete { name } => {
-            session.client.bytes(Method::DELETE, &format!("/v1/plans/{}", escape(&name)), Vec::new()).await?;
-            session
-                .terminal
-                .document(session.output, &serde_json::json!({ "plan": name, "deleted": true }))?;
+            client.bytes(Method::DELETE, &format!("/v1/plans/{}", escape(&name)), Vec::new()).await?;
+            terminal.document(output, &serde_json::json!({ "plan": name, "deleted": true }))?;
             Ok(0)
         }
         PlanCommand::Schema => {
-            session.terminal.raw(crate::PLAN_SCHEMA.as_bytes())?;
+            terminal.raw(crate::PLAN_SCHEMA.as_bytes())?;
             Ok(0)
         }
     }
@@ -72,37 +72,69 @@ fn show_text(text: &str, terminal: &mut Terminal) -> Result<(), Failure> {
 }
 
 /// `deployctl rollback-plan`, `deployctl retry-plan`
-pub async fn of_task(id: u64, which: &str, session: &mut Session<'_>) -> Result<u8, Failure> {
-    let text = session.client.bytes(Method::GET, &format!("/v1/tasks/{id}/{which}"), Vec::new()).await?;
+pub async fn of_task(
+    id: u64,
+    which: &str,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
+    let text = client.bytes(Method::GET, &format!("/v1/tasks/{id}/{which}"), Vec::new()).await?;
     let text = String::from_utf8_lossy(&text);
-    if !session.terminal.document(session.output, &serde_json::json!({ "text": text }))? {
-        show_text(&text, session.terminal)?;
+    if !terminal.document(output, &serde_json::json!({ "text": text }))? {
+        show_text(&text, terminal)?;
     }
     Ok(0)
 }
 
-async fn check(file: &Path, session: &mut Session<'_>) -> Result<u8, Failure> {
+async fn check(file: &Path, client: &Client, output: Output, terminal: &mut Terminal) -> Result<u8, Failure> {
     let text = read(file)?;
-    let check: PlanCheck = session.client.call(Method::POST, "/v1/plans/check", text.clone()).await?;
-    if session.terminal.document(session.output, &check)? {
+    let check: PlanCheck = client.call(Method::POST, "/v1/plans/check", text.clone()).await?;
+    if terminal.document(output, &check)? {
         return Ok(if check.valid { 0 } else { 5 });
     }
     if check.valid {
-        session.terminal.line(&format!("valid: {}", size(check.items, check.batches)))?;
+        terminal.line(&format!("valid: {}", size(check.items, check.batches)))?;
         return Ok(0);
     }
-    show_errors(file, &text, &check.errors, session.terminal);
+    show_errors(file, &text, &check.errors, terminal);
     Ok(5)
 }
 
-/// Stores a file as a plan, unless it is the newest revision already; its mistakes are shown.
+/// Stores a file as a plan; its mistakes are shown.
 pub async fn create(
     file: &Path,
     name: Option<String>,
     client: &Client,
     terminal: &mut Terminal,
 ) -> Result<Plan, Failure> {
+    create_text(file, read(file)?, name, client, terminal).await
+}
+
+/// As [`create`], but a file that is the newest revision already is not stored once more.
+pub async fn store(
+    file: &Path,
+    name: Option<String>,
+    client: &Client,
+    terminal: &mut Terminal,
+) -> Result<Plan, Failure> {
     let text = read(file)?;
+    let name = name.unwrap_or_else(|| stem(file));
+    if let Ok(newest) = client.get::<Plan>(&format!("/v1/plans/{}", escape(&name))).await
+        && newest.text.as_deref().map(str::as_bytes) == Some(&*text)
+    {
+        return Ok(newest);
+    }
+    create_text(file, text, Some(name), client, terminal).await
+}
+
+async fn create_text(
+    file: &Path,
+    text: Vec<u8>,
+    name: Option<String>,
+    client: &Client,
+    terminal: &mut Terminal,
+) -> Result<Plan, Failure> {
     let name = name.unwrap_or_else(|| stem(file));
     let path = format!("/v1/plans?name={}", escape(&name));
     match client.call(Method::POST, &path, text.clone()).await {
@@ -114,33 +146,39 @@ pub async fn create(
     }
 }
 
-async fn list(session: &mut Session<'_>) -> Result<u8, Failure> {
-    let list: PlanList = session.client.get("/v1/plans").await?;
-    if session.terminal.document(session.output, &list)? {
+async fn list(client: &Client, output: Output, terminal: &mut Terminal) -> Result<u8, Failure> {
+    let list: PlanList = client.get("/v1/plans").await?;
+    if terminal.document(output, &list)? {
         return Ok(0);
     }
-    let local = session.terminal.is_terminal;
+    let local = terminal.is_terminal;
     let row = |plan: &Plan| {
         vec![
             format!("{}@{}", plan.name, plan.revision),
             plan.items.to_string(),
             plan.batches.to_string(),
-            time::time(&plan.created_at, local),
+            render::time(&plan.created_at, local),
             plan.created_by.user.clone(),
             plan.comment.clone().unwrap_or_default(),
         ]
     };
     let rows = list.plans.iter().map(row).collect();
-    session.terminal.table(&["PLAN", "ITEMS", "BATCHES", "STORED", "BY", "COMMENT"], rows)?;
+    terminal.table(&["PLAN", "ITEMS", "BATCHES", "STORED", "BY", "COMMENT"], rows)?;
     Ok(0)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    given::read(file).map_err(|source| Failure::Read { file: file.display().to_string(), source })
+    let mut text = Vec::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().read_to_end(&mut text).map(|_| ())
+    } else {
+        std::fs::read(file).map(|bytes| text = bytes)
+    };
+    read.map(|()| text).map_err(|source| Failure::Read { file: file.display().to_string(), source })
 }
 
 fn size(items: u32, batches: u32) -> String {
-    format!("{} in {}", text::count(items.into(), "item"), text::count(batches.into(), "batch"))
+    format!("{} in {}", render::count(items.into(), "item"), render::count(batches.into(), "batch"))
 }
 
 /// The plan's name of a file: what can't stand in a name becomes `-`.
@@ -185,7 +223,7 @@ fn show_errors(file: &Path, text: &[u8], errors: &[PlanError], terminal: &mut Te
             terminal.error(&caret(source, error.line, error.column));
         }
     }
-    terminal.error(&text::count(errors.len() as u64, "mistake"));
+    terminal.error(&render::count(errors.len() as u64, "mistake"));
 }
 
 /// A longer line is shown around the mistake only.

@@ -1,9 +1,8 @@
 //! A dry run, for people: batch after batch, from which release to which, how long, and what would fail.
 
 use super::exit::Failure;
-use super::terminal::Terminal;
-use crate::view::text::printable;
-use crate::view::{text, time};
+use super::render;
+use super::terminal::{Terminal, printable};
 use crate::wire::task::{DryRun, DryRunBatch, DryRunContainer, DryRunDeployment, Expected};
 
 /// How many digits of a commit are shown.
@@ -25,9 +24,6 @@ pub fn show(dry: &DryRun, terminal: &mut Terminal) -> Result<(), Failure> {
     }
     if let Some(total) = dry.expected.filter(|_| dry.batches.len() > 1) {
         terminal.line(&format!("all batches: {}", expected(total)))?;
-    }
-    for warning in &dry.warnings {
-        terminal.line(&printable(&format!("warning: {warning}")))?;
     }
     for problem in &dry.problems {
         terminal.line(&printable(&format!("would fail: {problem}")))?;
@@ -85,10 +81,10 @@ fn duration(batch: &DryRunBatch) -> String {
 }
 
 fn expected(known: Expected) -> String {
-    let (p50, p90) = (time::millis(known.p50), time::millis(known.p90));
+    let (p50, p90) = (render::millis(known.p50), render::millis(known.p90));
     let unseen = match known.unseen {
         0 => String::new(),
-        count => format!("; not counted: {}, never seen here", text::count(count, "deployment")),
+        count => format!("; not counted: {}, never seen here", render::count(count, "deployment")),
     };
     format!("about {p50}, 9 of 10 times within {p90}{unseen}")
 }

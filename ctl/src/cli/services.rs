@@ -2,47 +2,50 @@
 
 use hyper::Method;
 
-use super::args::{RepoCommand, ServiceCommand};
+use super::args::{Output, RepoCommand, ServiceCommand};
 use super::exit::Failure;
 use super::import::import;
 use super::plans::escape;
-use super::session::Session;
+use super::render;
 use super::tasks::copy;
-use super::terminal::Terminal;
-use crate::view::text::printable;
-use crate::view::{text, time};
+use super::terminal::{Terminal, printable};
+use crate::client::Client;
 use crate::wire::Info;
 use crate::wire::service::{CreateRepository, Reloaded, Repository, RepositoryList, Service, ServiceList};
-use crate::wire::words::ContainerState;
 
-pub async fn service(command: ServiceCommand, session: &mut Session<'_>) -> Result<u8, Failure> {
+pub async fn service(
+    command: ServiceCommand,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
     match command {
         ServiceCommand::List => {
-            let list: ServiceList = session.client.get("/v1/services").await?;
-            if !session.terminal.document(session.output, &list)? {
+            let list: ServiceList = client.get("/v1/services").await?;
+            if !terminal.document(output, &list)? {
                 let rows = list.services.iter().map(summary).collect();
-                session.terminal.table(&["ID", "NAME", "RUNTIME", "UP", "TASK", "DESCRIPTION"], rows)?;
+                terminal.table(&["ID", "NAME", "RUNTIME", "UP", "TASK", "DESCRIPTION"], rows)?;
             }
         }
         ServiceCommand::Show { service } => {
-            let service: Service = session.client.get(&format!("/v1/services/{}", escape(&service))).await?;
-            if !session.terminal.document(session.output, &service)? {
-                show(&service, session.terminal)?;
+            let service: Service = client.get(&format!("/v1/services/{}", escape(&service))).await?;
+            if !terminal.document(output, &service)? {
+                show(&service, terminal)?;
             }
         }
         ServiceCommand::Logs { service, lines } => {
             let path = format!("/v1/services/{}/logs?lines={lines}", escape(&service));
-            return copy(session.client.text(&path).await?, session.output, session.terminal).await;
+            return copy(client.text(&path).await?, output, terminal).await;
         }
-        ServiceCommand::Import(arguments) => return import(&arguments, session.output, session.terminal),
+        ServiceCommand::Import(arguments) => return import(&arguments, output, terminal),
         ServiceCommand::Reload => {
-            let done: Reloaded = session.client.call(Method::POST, "/v1/services/reload", Vec::new()).await?;
-            if !session.terminal.document(session.output, &done)? {
+            let done: Reloaded = client.call(Method::POST, "/v1/services/reload", Vec::new()).await?;
+            if !terminal.document(output, &done)? {
                 let list = |names: &[String]| if names.is_empty() { "none".into() } else { names.join(", ") };
                 let (added, changed, removed) = (list(&done.added), list(&done.changed), list(&done.removed));
-                let services = text::count(done.services, "service");
+                let services = render::count(done.services, "service");
                 let text = format!("{services}; new: {added}; changed: {changed}; gone: {removed}");
-                session.terminal.line(&printable(&text))?;
+                terminal.line(&printable(&text))?;
             }
         }
     }
@@ -50,27 +53,15 @@ pub async fn service(command: ServiceCommand, session: &mut Session<'_>) -> Resu
 }
 
 fn summary(service: &Service) -> Vec<String> {
+    let up = service.containers.iter().filter(|container| container.state == "running").count();
     vec![
         service.service_id.to_string(),
         service.name.clone(),
         service.runtime.clone(),
-        up(service),
+        format!("{up}/{}", service.containers.len()),
         service.task.map(|task| task.to_string()).unwrap_or_default(),
         service.description.clone().unwrap_or_default(),
     ]
-}
-
-/// How many containers run, and what is going on in the others: `1/3 (2 restarting)`.
-fn up(service: &Service) -> String {
-    let count = |state| service.containers.iter().filter(|container| container.state == state).count();
-    let going_on = ContainerState::ALL.iter().filter(|state| state.is_between());
-    let others: Vec<_> = going_on
-        .map(|state| (count(state.clone()), state))
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, state)| format!("{count} {state}"))
-        .collect();
-    let up = format!("{}/{}", count(ContainerState::Running), service.containers.len());
-    if others.is_empty() { up } else { format!("{up} ({})", others.join(", ")) }
 }
 
 fn show(service: &Service, terminal: &mut Terminal) -> Result<(), Failure> {
@@ -83,9 +74,9 @@ fn show(service: &Service, terminal: &mut Terminal) -> Result<(), Failure> {
     let rows = service.containers.iter().map(|container| {
         vec![
             container.name.clone(),
-            container.state.to_string(),
+            container.state.clone(),
             container.pid.map(|pid| pid.to_string()).unwrap_or_default(),
-            container.since.as_deref().map(|since| time::time(since, local)).unwrap_or_default(),
+            container.since.as_deref().map(|since| render::time(since, local)).unwrap_or_default(),
             container.release.clone().unwrap_or_default(),
             container.labels.join(","),
             container.detail.clone(),
@@ -96,53 +87,50 @@ fn show(service: &Service, terminal: &mut Terminal) -> Result<(), Failure> {
     Ok(())
 }
 
-pub async fn repo(command: RepoCommand, session: &mut Session<'_>) -> Result<u8, Failure> {
+pub async fn repo(
+    command: RepoCommand,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
     match command {
         RepoCommand::Create { name } => {
-            let created: Repository =
-                session.client.post("/v1/repositories", &CreateRepository { name }).await?;
-            if !session.terminal.document(session.output, &created)? {
-                session.terminal.line(&printable(&created.path))?;
-                session.terminal.note(&printable(&format!("push to it:  {}", created.push)));
+            let created: Repository = client.post("/v1/repositories", &CreateRepository { name }).await?;
+            if !terminal.document(output, &created)? {
+                terminal.line(&printable(&created.path))?;
+                terminal.note(&printable(&format!("push to it:  git push {} main", created.path)));
             }
         }
         RepoCommand::List => {
-            let list: RepositoryList = session.client.get("/v1/repositories").await?;
-            if !session.terminal.document(session.output, &list)? {
+            let list: RepositoryList = client.get("/v1/repositories").await?;
+            if !terminal.document(output, &list)? {
                 let row =
                     |repo: &Repository| vec![repo.name.clone(), repo.path.clone(), repo.branches.join(", ")];
-                session.terminal.table(
+                terminal.table(
                     &["REPOSITORY", "PATH", "BRANCHES"],
                     list.repositories.iter().map(row).collect(),
                 )?;
             }
         }
         RepoCommand::Delete { name } => {
-            session
-                .client
-                .bytes(Method::DELETE, &format!("/v1/repositories/{}", escape(&name)), Vec::new())
-                .await?;
-            session
-                .terminal
-                .document(session.output, &serde_json::json!({ "repository": name, "deleted": true }))?;
+            client.bytes(Method::DELETE, &format!("/v1/repositories/{}", escape(&name)), Vec::new()).await?;
+            terminal.document(output, &serde_json::json!({ "repository": name, "deleted": true }))?;
         }
     }
     Ok(0)
 }
 
-pub async fn info(session: &mut Session<'_>) -> Result<u8, Failure> {
-    let info: Info = session.client.get("/v1/info").await?;
-    if session.terminal.document(session.output, &info)? {
+pub async fn info(client: &Client, output: Output, terminal: &mut Terminal) -> Result<u8, Failure> {
+    let info: Info = client.get("/v1/info").await?;
+    if terminal.document(output, &info)? {
         return Ok(0);
     }
-    let since = time::time(&info.started_at, session.terminal.is_terminal);
-    session.terminal.line(&format!("deployd {} (process {}), up since {since}", info.version, info.pid))?;
+    let since = render::time(&info.started_at, terminal.is_terminal);
+    terminal.line(&format!("deployd {} (process {}), up since {since}", info.version, info.pid))?;
     let c = info.counts;
-    let (services, plans) = (text::count(c.services, "service"), text::count(c.plans, "plan"));
-    let tasks = text::count(c.tasks, "task");
-    session.terminal.line(&format!("  {services}, {plans}, {tasks}, {} of them active", c.active))?;
-    let whose = format!("  instance {}, epoch {}", info.instance, info.epoch);
-    session.terminal.line(&printable(&whose))?;
-    session.terminal.line(&printable(&format!("  you are {} ({})", info.caller.user, info.role)))?;
+    let (services, plans) = (render::count(c.services, "service"), render::count(c.plans, "plan"));
+    let tasks = render::count(c.tasks, "task");
+    terminal.line(&format!("  {services}, {plans}, {tasks}, {} of them active", c.active))?;
+    terminal.line(&printable(&format!("  you are {} ({})", info.caller.user, info.role)))?;
     Ok(0)
 }

@@ -1,31 +1,28 @@
 //! Tasks: execute, list, status, logs, and the commands.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::args::{Execute, Output};
+use super::args::{Execute, Ids, Output};
 use super::exit::{self, Failure};
-use super::session::Session;
-use super::terminal::Terminal;
+use super::terminal::{Terminal, printable};
 use super::{plans, preview, render, watch};
 use crate::client::{Client, ClientError};
-use crate::view::text::printable;
-use crate::view::{report as facts, time};
 use crate::wire::problem::code;
 use crate::wire::task::{self, DryRun, Task, TaskList, TaskStatus};
-use crate::wire::words::Verb;
 
-/// Maximum number of containers of a deployment that `status` names.
-const MAX_WAITS: usize = 10;
-
-pub async fn execute(execute: Execute, session: &mut Session<'_>) -> Result<u8, Failure> {
+pub async fn execute(
+    execute: Execute,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
     let (plan, revision) = match (&execute.file, &execute.plan) {
         (Some(file), _) => {
-            let plan = plans::create(file, execute.name.clone(), session.client, session.terminal).await?;
+            let plan = plans::store(file, execute.name.clone(), client, terminal).await?;
             (plan.name, Some(plan.revision))
         }
         (None, Some(plan)) => {
@@ -36,27 +33,27 @@ pub async fn execute(execute: Execute, session: &mut Session<'_>) -> Result<u8, 
     };
     let request = task::Execute { plan, revision, dry_run: execute.dry_run };
     if execute.dry_run {
-        let dry: DryRun = session.client.post("/v1/tasks", &request).await?;
-        if !session.terminal.document(session.output, &dry)? {
-            preview::show(&dry, session.terminal)?;
+        let dry: DryRun = client.post("/v1/tasks", &request).await?;
+        if !terminal.document(output, &dry)? {
+            preview::show(&dry, terminal)?;
         }
         return Ok(u8::from(!dry.problems.is_empty()));
     }
     let key = execute.idempotency_key.as_deref();
-    let task = start(&request, key, execute.wait, session.client, session.terminal).await?;
+    let task = start(&request, key, execute.wait, client, terminal).await?;
     for warning in &task.warnings {
-        session.terminal.note(&printable(&format!("warning: {warning}")));
+        terminal.note(&printable(&format!("warning: {warning}")));
     }
     // A document comes at the end, when there is something to wait for.
-    if session.output == Output::Table {
-        session.terminal.line(&task.id.to_string())?;
+    if output == Output::Table {
+        terminal.line(&task.id.to_string())?;
     }
     if execute.watch {
-        watch::watch(task.id, 0, session).await
+        watch::watch(task.id, 0, client, output, terminal).await
     } else if execute.wait {
-        watch::wait(task.id, session).await
+        watch::wait(task.id, client, output, terminal).await
     } else {
-        session.terminal.document(session.output, &task)?;
+        terminal.document(output, &task)?;
         Ok(0)
     }
 }
@@ -73,10 +70,7 @@ async fn start(
     if !wait {
         return Ok(client.post_once("/v1/tasks", key, request).await?);
     }
-    let own = || {
-        let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
-        format!("deployctl-{}", uuid.trim())
-    };
+    let own = || std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
     let key = key.map_or_else(own, str::to_string);
     let mut holder = None;
     let mut lost = None;
@@ -145,18 +139,23 @@ fn is_restart(error: &ClientError) -> bool {
     }
 }
 
-pub async fn list(states: &[String], limit: usize, session: &mut Session<'_>) -> Result<u8, Failure> {
+pub async fn list(
+    states: &[String],
+    limit: usize,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
     let states: Vec<_> = states.iter().map(|state| plans::escape(state)).collect();
-    let list: TaskList =
-        session.client.get(&format!("/v1/tasks?limit={limit}&state={}", states.join(","))).await?;
-    if session.terminal.document(session.output, &list)? {
+    let list: TaskList = client.get(&format!("/v1/tasks?limit={limit}&state={}", states.join(","))).await?;
+    if terminal.document(output, &list)? {
         return Ok(0);
     }
     if list.tasks.is_empty() && states.is_empty() {
-        session.terminal.note("no tasks yet; `deployctl execute -f release.yaml --watch` starts one");
+        terminal.note("no tasks yet; `deployctl execute -f release.yaml --watch` starts one");
         return Ok(0);
     }
-    table(&list.tasks, session.terminal)?;
+    table(&list.tasks, terminal)?;
     Ok(0)
 }
 
@@ -167,11 +166,11 @@ pub fn table(tasks: &[Task], terminal: &mut Terminal) -> Result<(), Failure> {
         vec![
             task.id.to_string(),
             format!("{}@{}", task.plan, task.revision),
-            task.state.to_string(),
-            task.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
-            facts::progress(task),
-            time::time(&task.started_at, local),
-            time::duration(Some(&task.started_at), task.finished_at.as_deref()),
+            task.state.clone(),
+            task.reason.clone().unwrap_or_default(),
+            render::progress(task),
+            render::time(&task.started_at, local),
+            render::duration(Some(&task.started_at), task.finished_at.as_deref()),
             task.created_by.user.clone(),
         ]
     };
@@ -180,27 +179,27 @@ pub fn table(tasks: &[Task], terminal: &mut Terminal) -> Result<(), Failure> {
     Ok(())
 }
 
-pub async fn status(id: u64, session: &mut Session<'_>) -> Result<u8, Failure> {
-    let status: TaskStatus = session.client.get(&format!("/v1/tasks/{id}")).await?;
-    if session.terminal.document(session.output, &status)? {
+pub async fn status(
+    id: u64,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
+    let status: TaskStatus = client.get(&format!("/v1/tasks/{id}")).await?;
+    if terminal.document(output, &status)? {
         return Ok(0);
     }
-    let (task, local) = (&status.task, session.terminal.is_terminal);
-    render::head(task, session.terminal)?;
-    let took = time::duration(Some(&task.started_at), task.finished_at.as_deref());
+    let (task, local) = (&status.task, terminal.is_terminal);
+    render::head(task, terminal)?;
+    let took = render::duration(Some(&task.started_at), task.finished_at.as_deref());
     let by = printable(&task.created_by.user);
-    session.terminal.line(&format!("  started {} by {by}, {took}", time::time(&task.started_at, local)))?;
+    terminal.line(&format!("  started {} by {by}, {took}", render::time(&task.started_at, local)))?;
     let operations = &task.progress.operations;
-    let services = facts::progress(task);
-    session
-        .terminal
-        .line(&format!("  services {services}, containers {}/{}", operations.done, operations.total))?;
-    if let Some(key) = &task.idempotency_key {
-        session.terminal.line(&format!("  idempotency key {}", printable(key)))?;
-    }
+    let services = render::progress(task);
+    terminal.line(&format!("  services {services}, containers {}/{}", operations.done, operations.total))?;
     for batch in &status.batches {
         let counts = &batch.deployments;
-        session.terminal.line(&format!(
+        terminal.line(&format!(
             "  batch of priority {}: {} of {} succeeded, {} running, {} failed, {} skipped, {} interrupted",
             batch.priority,
             counts.succeeded,
@@ -212,51 +211,29 @@ pub async fn status(id: u64, session: &mut Session<'_>) -> Result<u8, Failure> {
         ))?;
     }
     for waiting in &status.waiting_for {
-        let since = time::duration(Some(&waiting.since), None);
+        let since = render::duration(Some(&waiting.since), None);
         let usual = waiting.usual.map(usually).unwrap_or_default();
         let text = format!(
             "  waiting for {} ({}): {}, since {since}{usual}",
             waiting.service, waiting.deployment, waiting.doing
         );
-        session.terminal.line(&printable(&text))?;
-        for operation in waiting.operations.iter().take(MAX_WAITS) {
-            session.terminal.line(&printable(&format!("    {}", operation_wait(operation))))?;
-        }
-        if let Some(more) = waiting.operations.len().checked_sub(MAX_WAITS).filter(|more| *more > 0) {
-            session.terminal.line(&format!("    and {more} more"))?;
-        }
+        terminal.line(&printable(&text))?;
     }
     if let (Some(at), Some(by)) = (&status.quiet_at, &status.quiet_by) {
-        let (at, by) = (time::clock(at, local), time::clock(by, local));
-        session.terminal.line(&format!("  should be quiet at {at}, 9 of 10 times by {by}"))?;
+        let (at, by) = (render::clock(at, local), render::clock(by, local));
+        terminal.line(&format!("  should be quiet at {at}, 9 of 10 times by {by}"))?;
     }
     let possible = if task.possible.is_empty() {
         "nothing, it has to come to rest".into()
     } else {
-        task.possible.iter().map(Verb::as_str).collect::<Vec<_>>().join(", ")
+        task.possible.join(", ")
     };
-    session.terminal.line(&format!("  possible: {possible}"))?;
+    terminal.line(&format!("  possible: {possible}"))?;
     Ok(0)
 }
 
-/// `redis: stop for 12 s; redis-server.service is deactivating (stop-sigterm): saving the final RDB snapshot`
-fn operation_wait(wait: &task::OperationWait) -> String {
-    let took = time::duration(Some(&wait.since), None);
-    let mut text = format!("{}: {} for {took}", wait.container, wait.doing);
-    if let Some(unit) = &wait.unit {
-        write!(text, "; {} is {} ({})", unit.name, unit.active_state, unit.sub_state).ok();
-        if let Some(job) = &unit.waiting_job {
-            write!(text, ", and its {job} job waits for other jobs (systemctl list-jobs)").ok();
-        }
-        if !unit.status_text.is_empty() {
-            write!(text, ": {}", unit.status_text).ok();
-        }
-    }
-    text
-}
-
 fn usually(usual: task::Usual) -> String {
-    let (p50, p90) = (time::millis(usual.p50), time::millis(usual.p90));
+    let (p50, p90) = (render::millis(usual.p50), render::millis(usual.p90));
     format!("; usually {p50}, 9 of 10 within {p90} ({} seen)", usual.samples)
 }
 
@@ -264,11 +241,13 @@ pub async fn logs(
     id: u64,
     service: Option<&str>,
     follow: bool,
-    session: &mut Session<'_>,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
 ) -> Result<u8, Failure> {
     let service = service.map(|service| format!("&service={}", plans::escape(service))).unwrap_or_default();
-    let body = session.client.text(&format!("/v1/tasks/{id}/logs?follow={follow}{service}")).await?;
-    copy(body, session.output, session.terminal).await
+    let body = client.text(&format!("/v1/tasks/{id}/logs?follow={follow}{service}")).await?;
+    copy(body, output, terminal).await
 }
 
 /// Copies a text, line by line and escaped; as documents, each has a `line`.
@@ -303,66 +282,30 @@ fn copy_line(line: &[u8], output: Output, terminal: &mut Terminal) -> Result<(),
     Ok(())
 }
 
-/// What a user asks of a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
-    /// Stop it; `now`: cut what waits.
-    Stop {
-        /// Cut downloads, builds and health waits.
-        now: bool,
-    },
-    /// Pause it.
-    Pause,
-    /// Continue; `force`: although containers changed.
-    Resume {
-        /// Although containers changed.
-        force: bool,
-    },
-    /// Forget it.
-    Delete,
-}
-
-/// What a command does when its request was accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
-    /// Return at once.
-    Return,
-    /// Wait until the task rests; the exit code says how.
-    Wait,
-    /// Follow it until it rests.
-    Watch,
-}
-
-impl Then {
-    /// For `--wait`.
-    pub const fn wait(wait: bool) -> Self {
-        if wait { Self::Wait } else { Self::Return }
-    }
-}
-
-/// Sends a request about each task. The first failure decides the exit code. As documents there is one for
-/// each task.
+/// stop, pause, resume, delete: of all tasks; the first failure decides the exit code. `force` is
+/// resume's `--force` and stop's `--now`. As documents there is one for each task.
 pub async fn command(
-    request: Request,
-    ids: &[u64],
-    then: Then,
-    session: &mut Session<'_>,
+    verb: &str,
+    ids: &Ids,
+    force: bool,
+    watched: bool,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
 ) -> Result<u8, Failure> {
     let mut code = 0;
-    for &id in ids {
-        // A user who resumes a task knows what happened before.
-        let after =
-            if then == Then::Watch { watch::last_seq(id, session.client).await.unwrap_or(0) } else { 0 };
-        let ended = match (send(request, id, session).await, then) {
-            (Ok(_), Then::Watch) => watch::watch(id, after, session).await,
-            (Ok(_), Then::Wait) => watch::wait(id, session).await,
-            (Ok(answer), Then::Return) => {
-                session.terminal.item(session.output, &answer).map(|_| 0).map_err(Failure::from)
-            }
-            (Err(failure), _) => Err(failure),
+    for &id in &ids.ids {
+        // What happened before is known to whoever resumes.
+        let after = if watched { watch::last_seq(id, client).await.unwrap_or(0) } else { 0 };
+        let done = one(verb, id, force, client, terminal).await;
+        let ended = match done {
+            Ok(_) if watched => watch::watch(id, after, client, output, terminal).await,
+            Ok(_) if ids.wait && verb != "delete" => watch::wait(id, client, output, terminal).await,
+            Ok(answer) => terminal.item(output, &answer).map(|_| 0).map_err(Failure::from),
+            Err(failure) => Err(failure),
         };
         let ended = ended.unwrap_or_else(|failure| {
-            failure.show(session.terminal);
+            failure.show(terminal);
             failure.code()
         });
         if code == 0 || ended == exit::CTRL_C {
@@ -372,20 +315,28 @@ pub async fn command(
     Ok(code)
 }
 
-async fn send(request: Request, id: u64, session: &mut Session<'_>) -> Result<Value, Failure> {
-    let (client, path) = (session.client, format!("/v1/tasks/{id}"));
-    let task: Task = match request {
-        Request::Delete => {
-            client.bytes(Method::DELETE, &path, Vec::new()).await?;
-            return Ok(json!({ "task": id, "deleted": true }));
-        }
-        Request::Resume { force } => client.post(&format!("{path}/resume"), &task::Resume { force }).await?,
-        Request::Stop { now } => client.post(&format!("{path}/stop"), &task::Stop { now }).await?,
-        Request::Pause => client.call(Method::POST, &format!("{path}/pause"), Vec::new()).await?,
+async fn one(
+    verb: &str,
+    id: u64,
+    force: bool,
+    client: &Client,
+    terminal: &mut Terminal,
+) -> Result<Value, Failure> {
+    if verb == "delete" {
+        client.bytes(Method::DELETE, &format!("/v1/tasks/{id}"), Vec::new()).await?;
+        return Ok(json!({ "task": id, "deleted": true }));
+    }
+    let path = format!("/v1/tasks/{id}/{verb}");
+    let task: Task = if verb == "resume" {
+        client.post(&path, &task::Resume { force }).await?
+    } else if verb == "stop" {
+        client.post(&path, &task::Stop { now: force }).await?
+    } else {
+        client.call(Method::POST, &path, Vec::new()).await?
     };
     for warning in &task.warnings {
-        session.terminal.note(&printable(&format!("warning: {warning}")));
+        terminal.note(&printable(&format!("warning: {warning}")));
     }
-    session.terminal.note(&printable(&format!("task {id} is {}", task.state)));
+    terminal.note(&printable(&format!("task {id} is {}", task.state)));
     Ok(json!(task))
 }

@@ -1,14 +1,11 @@
 //! Where output goes. What comes from outside never reaches a terminal unescaped.
 
-use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::args::Output;
-use crate::view::text::{is_harmless, printable};
-use crate::view::tone::{Tone, Toned};
 
 /// Tables are fitted into terminals that have this many columns.
 const MIN_WIDTH: u16 = 60;
@@ -111,27 +108,32 @@ impl Terminal {
     }
 
     /// A state, coloured on a terminal.
-    pub fn state(&self, state: &(impl Toned + Display)) -> String {
-        let text = printable(&state.to_string());
-        let code = match state.tone() {
-            Tone::Good => "32",
-            Tone::Bad => "31",
-            Tone::Active => "36",
-            Tone::Held => "33",
-            Tone::Quiet => return text,
+    pub fn state(&self, state: &str) -> String {
+        let code = match state {
+            "SUCCEEDED" | "running" => "32",
+            "FAILED" | "exited" => "31",
+            "RUNNING" | "STOPPING" | "PAUSING" => "36",
+            "PAUSED" | "INTERRUPTED" => "33",
+            _ => return state.to_string(),
         };
-        if self.color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text }
+        if self.color { format!("\u{1b}[{code}m{state}\u{1b}[0m") } else { state.to_string() }
     }
+}
+
+/// What drives no terminal: no control character, and no mark that turns the direction.
+fn harmless(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// JSON that means the same, with escapes for all that drives a terminal. (JSON itself leaves some of it.)
 fn escaped(json: String) -> String {
-    if json.chars().all(|c| is_harmless(c) || c == '\n') {
+    if json.chars().all(|c| harmless(c) || c == '\n') {
         return json;
     }
     // Outside of strings there is none, and none of it is beyond 16 bits.
     let escape = |c: char| {
-        if is_harmless(c) || c == '\n' { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) }
+        if harmless(c) || c == '\n' { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) }
     };
     json.chars().map(escape).collect()
 }
@@ -139,10 +141,20 @@ fn escaped(json: String) -> String {
 /// YAML without a line's end. What would drive a terminal is escaped as JSON does it, which is YAML, too.
 fn yaml(document: &impl Serialize) -> io::Result<String> {
     let text = serde_yaml::to_string(document).map_err(io::Error::other)?;
-    if text.chars().all(|c| is_harmless(c) || c == '\n') {
+    if text.chars().all(|c| harmless(c) || c == '\n') {
         return Ok(text.trim_end().to_string());
     }
     serde_json::to_string_pretty(document).map(escaped).map_err(io::Error::other)
+}
+
+/// Text without what drives a terminal: control characters and marks that turn the direction.
+pub fn printable(text: &str) -> String {
+    if text.chars().all(harmless) {
+        return text.to_string();
+    }
+    text.chars()
+        .flat_map(|c| if harmless(c) || c == '\n' { vec![c] } else { c.escape_default().collect() })
+        .collect()
 }
 
 #[cfg(test)]
@@ -150,12 +162,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nothing_from_outside_drives_the_terminal() {
+        assert_eq!(printable("a\u{1b}[31mb\u{7}\u{9b}c\u{202e}"), "a\\u{1b}[31mb\\u{7}\\u{9b}c\\u{202e}");
+        assert_eq!(printable("grün\n服务"), "grün\n服务");
+    }
+
+    #[test]
     fn documents_mean_the_same_and_drive_nothing() {
         let evil = serde_json::json!({ "a\u{9b}": ["\u{1b}[2J\u{7f}\u{85}\u{202e}\u{0}grün\n服务", 1] });
         let json = escaped(serde_json::to_string_pretty(&evil).unwrap());
         let yaml = yaml(&evil).unwrap();
         for text in [&json, &yaml] {
-            assert!(text.chars().all(|c| is_harmless(c) || c == '\n'), "{text:?}");
+            assert!(text.chars().all(|c| harmless(c) || c == '\n'), "{text:?}");
         }
         assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), evil);
         assert_eq!(serde_yaml::from_str::<serde_json::Value>(&yaml).unwrap(), evil);

@@ -1,30 +1,34 @@
 //! Following tasks.
 
 use super::args::Output;
+use super::event::in_words;
 use super::exit::{self, Failure};
 use super::live;
-use super::session::Session;
+use super::render;
 use super::terminal::Terminal;
-use crate::client::{Client, ClientError, Events, RECONNECT, RECONNECTS};
-use crate::view::event::in_words;
-use crate::view::{report as facts, time};
+use crate::client::{Client, ClientError, RECONNECT, RECONNECTS};
 use crate::wire::event::Event;
 use crate::wire::task::TaskStatus;
-use crate::wire::words::TaskState;
 
 /// For so many seconds one request waits for a task.
 const WAIT: u32 = 30;
 
 /// Follows a task until it rests: as a picture on a terminal, else a line for each event after number
 /// `after`. Ctrl-C leaves the task alone.
-pub async fn watch(id: u64, after: u64, session: &mut Session<'_>) -> Result<u8, Failure> {
-    if session.terminal.is_live && session.output == Output::Table {
-        return live::watch(id, session.client, session.terminal).await;
+pub async fn watch(
+    id: u64,
+    after: u64,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
+    if terminal.is_live && output == Output::Table {
+        return live::watch(id, client, terminal).await;
     }
     tokio::select! {
-        code = follow(id, after, session) => code,
+        code = follow(id, after, client, output, terminal) => code,
         _ = tokio::signal::ctrl_c() => {
-            session.terminal.note(&goes_on(id));
+            terminal.note(&goes_on(id));
             Ok(exit::CTRL_C)
         }
     }
@@ -35,38 +39,42 @@ pub fn goes_on(id: u64) -> String {
     format!("task {id} goes on; `deployctl watch {id}` follows it again, `deployctl stop {id}` stops it")
 }
 
-async fn follow(id: u64, after: u64, session: &mut Session<'_>) -> Result<u8, Failure> {
+async fn follow(
+    id: u64,
+    after: u64,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
+) -> Result<u8, Failure> {
     // Events may come after the one that ends it: a paused task that was resumed has several ends.
-    let mut state = status(id, session.client).await?.task.state;
-    let mut events = session.client.events(Some(id), after, true);
-    let mut last = last_seq(id, session.client).await?;
-    if last <= after && state.is_at_rest() {
+    let mut state = status(id, client).await?.task.state;
+    let mut events = client.events(Some(id), after, true);
+    let mut last = last_seq(id, client).await?;
+    if last <= after && is_resting(&state) {
         return Ok(exit::of_state(&state));
     }
     loop {
-        let event = events.next().await?;
-        note_restored(&mut events, session.terminal);
-        let Some(event) = event else { return Ok(exit::of_state(&state)) };
-        show(&event, session.output, session.terminal)?;
+        let Some(event) = events.next().await? else { return Ok(exit::of_state(&state)) };
+        show(&event, output, terminal)?;
         if event.seq < last {
             continue;
         }
         if let Some(new) = task_state(&event) {
-            state = new;
+            state = new.to_string();
         }
-        if state.is_at_rest() {
+        if is_resting(&state) {
             // Has it been resumed in between? Then there is more.
-            last = last_seq(id, session.client).await?;
+            last = last_seq(id, client).await?;
             if last > event.seq {
                 continue;
             }
-            if session.output == Output::Table {
-                let task = status(id, session.client).await?.task;
-                let took = time::duration(Some(&task.started_at), task.finished_at.as_deref());
-                let services = facts::progress(&task);
-                session.terminal.line(&format!(
+            if output == Output::Table {
+                let task = status(id, client).await?.task;
+                let took = render::duration(Some(&task.started_at), task.finished_at.as_deref());
+                let services = render::progress(&task);
+                terminal.line(&format!(
                     "task {id} is {}: {services} services in {took}",
-                    session.terminal.state(&state)
+                    terminal.state(&state)
                 ))?;
             }
             return Ok(exit::of_state(&state));
@@ -78,22 +86,18 @@ fn show(event: &Event, output: Output, terminal: &mut Terminal) -> Result<(), Fa
     if !terminal.item(output, event)?
         && let Some(words) = in_words(event)
     {
-        let at = time::clock(&event.at, terminal.is_terminal);
+        let at = render::clock(&event.at, terminal.is_terminal);
         terminal.line(&format!("{at}  {words}"))?;
     }
     Ok(())
 }
 
-/// Tell the user that a restore lost a part of the history.
-fn note_restored(events: &mut Events, terminal: &mut Terminal) {
-    if let Some(restored) = events.restored() {
-        terminal.note(&restored.to_string());
-    }
+fn task_state(event: &Event) -> Option<&str> {
+    event.kind.starts_with("task.").then(|| event.details.get("state")?.as_str()).flatten()
 }
 
-fn task_state(event: &Event) -> Option<TaskState> {
-    let state = event.kind.starts_with("task.").then(|| event.details.get("state")?.as_str()).flatten();
-    state.map(TaskState::from)
+fn is_resting(state: &str) -> bool {
+    !matches!(state, "RUNNING" | "STOPPING" | "PAUSING")
 }
 
 async fn status(id: u64, client: &Client) -> Result<TaskStatus, ClientError> {
@@ -111,11 +115,11 @@ pub async fn last_seq(id: u64, client: &Client) -> Result<u64, ClientError> {
 }
 
 /// Waits until a task rests; its state. It goes on over restarts of the daemon.
-pub async fn until_rest(id: u64, client: &Client) -> Result<TaskState, ClientError> {
+pub async fn until_rest(id: u64, client: &Client) -> Result<String, ClientError> {
     let (mut reached, mut lost) = (false, 0);
     loop {
         match client.get::<TaskStatus>(&format!("/v1/tasks/{id}?wait={WAIT}")).await {
-            Ok(status) if status.task.state.is_at_rest() => return Ok(status.task.state),
+            Ok(status) if is_resting(&status.task.state) => return Ok(status.task.state),
             Ok(_) => (reached, lost) = (true, 0),
             Err(ClientError::Cut(_) | ClientError::NotReachable { .. }) if reached && lost < RECONNECTS => {
                 lost += 1;
@@ -127,12 +131,12 @@ pub async fn until_rest(id: u64, client: &Client) -> Result<TaskState, ClientErr
 }
 
 /// Waits until a task rests; the exit code says how, and so does a document if one is wanted.
-pub async fn wait(id: u64, session: &mut Session<'_>) -> Result<u8, Failure> {
+pub async fn wait(id: u64, client: &Client, output: Output, terminal: &mut Terminal) -> Result<u8, Failure> {
     tokio::select! {
-        state = until_rest(id, session.client) => {
+        state = until_rest(id, client) => {
             let code = exit::of_state(&state?);
-            if session.output != Output::Table {
-                session.terminal.item(session.output, &status(id, session.client).await?.task)?;
+            if output != Output::Table {
+                terminal.item(output, &status(id, client).await?.task)?;
             }
             Ok(code)
         }
@@ -145,17 +149,18 @@ pub async fn events(
     follow: bool,
     task: Option<u64>,
     after: u64,
-    session: &mut Session<'_>,
+    client: &Client,
+    output: Output,
+    terminal: &mut Terminal,
 ) -> Result<u8, Failure> {
-    let output = if session.output == Output::Yaml { session.output } else { Output::Json };
-    let mut events = session.client.events(task, after, follow);
+    let output = if output == Output::Yaml { output } else { Output::Json };
+    let mut events = client.events(task, after, follow);
     loop {
         let event = tokio::select! {
             event = events.next() => event?,
             _ = tokio::signal::ctrl_c() => return Ok(exit::CTRL_C),
         };
-        note_restored(&mut events, session.terminal);
         let Some(event) = event else { return Ok(0) };
-        show(&event, output, session.terminal)?;
+        show(&event, output, terminal)?;
     }
 }

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::words::OperationState;
-
 /// `GET /v1/history`: newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -30,8 +28,7 @@ pub struct Entry {
     /// How: `START`, `STOP`, …
     pub deployment: String,
     /// `SUCCEEDED` or `FAILED`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub state: OperationState,
+    pub state: String,
     /// The release before.
     pub from_release: Option<String>,
     /// The release since.

@@ -33,24 +33,6 @@ pub struct Problem {
     /// All mistakes of a plan or of the catalog.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<Vec<PlanError>>,
-    /// The idempotency key that names another request, or the one of a task that was deleted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub idempotency_key: Option<String>,
-    /// The task that the key names, for `idempotencyKeyReused` and `taskDeleted`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub task: Option<u64>,
-    /// The same for `taskDeleted`, under its name in the answer to the first request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<u64>,
-    /// The plan of the request that the key names.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub plan: Option<String>,
-    /// Its revision.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub revision: Option<u32>,
-    /// The event to read on from, for `historyRestored`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub first: Option<u64>,
 }
 
 /// The stable codes of [`Problem::code`].
@@ -73,18 +55,10 @@ pub mod code {
     pub const DRIFTED: &str = "drifted";
     /// There is nothing that a plan could do. (409)
     pub const NOTHING_TO_DO: &str = "nothingToDo";
-    /// The idempotency key names another request; `task`, `plan` and `revision` say which. (422)
-    pub const IDEMPOTENCY_KEY_REUSED: &str = "idempotencyKeyReused";
-    /// The task that this request started was deleted; the request is not executed a second time. (410)
-    pub const TASK_DELETED: &str = "taskDeleted";
-    /// The plan that this request stored was deleted; the request does not store it a second time. (410)
-    pub const PLAN_DELETED: &str = "planDeleted";
     /// The request is malformed. (400)
     pub const BAD_REQUEST: &str = "badRequest";
     /// The method is not offered there. (405)
     pub const METHOD_NOT_ALLOWED: &str = "methodNotAllowed";
-    /// The event to go on after was lost when the store was restored; `first` is the one to read on from. (410)
-    pub const HISTORY_RESTORED: &str = "historyRestored";
     /// The body is too large. (413)
     pub const TOO_LARGE: &str = "tooLarge";
     /// The daemon is shutting down or its store has failed. (503)

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Event;
 use super::task::{Task, Usual};
-use super::words::{DeploymentState, OperationState, Settled};
 
 /// `GET /v1/tasks/{id}/report`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,8 +35,7 @@ pub struct Deployment {
     /// The labels that chose the containers; empty: all.
     pub labels: Vec<String>,
     /// `PENDING`, `RUNNING`, `SUCCEEDED`, `FAILED`, `SKIPPED`, `INTERRUPTED`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub state: DeploymentState,
+    pub state: String,
     /// When it began.
     pub started_at: Option<String>,
     /// When it ended.
@@ -79,8 +77,7 @@ pub struct Operation {
     /// The container's name.
     pub container: String,
     /// As for deployments, and `UNCHANGED`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub state: OperationState,
+    pub state: String,
     /// When it began.
     pub started_at: Option<String>,
     /// When it ended.
@@ -93,18 +90,7 @@ pub struct Operation {
     pub detail: String,
     /// `foundDone` or `completed`, when a crash had left it in doubt.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
-    pub settled: Option<Settled>,
-    /// Whether it went on although its container had changed since it began (`resume --force`).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub forced: bool,
-    /// The ids under which it began before, oldest first: it goes on under another one, so that no id is started
-    /// twice.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub earlier_ids: Vec<String>,
-    /// The id under which it went on, when there are earlier ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub operation_id: Option<String>,
+    pub settled: Option<String>,
     /// Why it failed.
     pub error: Option<Failure>,
 }

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::words::ContainerState;
-
 /// `GET /v1/services`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -40,10 +38,8 @@ pub struct Container {
     pub name: String,
     /// Its labels.
     pub labels: Vec<String>,
-    /// `running`, `restarting`, `starting`, `reloading`, `stopping`, `paused`, `stopped`, `exited`, `foreign`,
-    /// `unknown`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub state: ContainerState,
+    /// `running`, `stopped`, `exited`, `unknown`.
+    pub state: String,
     /// The process id of what runs.
     pub pid: Option<i32>,
     /// Since when it runs.
@@ -88,9 +84,6 @@ pub struct Repository {
     pub path: String,
     /// Its branches.
     pub branches: Vec<String>,
-    /// The command by which the caller pushes the branch `main` to it.
-    #[serde(default)]
-    pub push: String,
 }
 
 /// `POST /v1/repositories`

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::Caller;
-use super::words::{Doing, Reason, Stage, TaskState, Verb};
 
 /// `POST /v1/tasks`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,9 +11,8 @@ use super::words::{Doing, Reason, Stage, TaskState, Verb};
 pub struct Execute {
     /// The plan's name.
     pub plan: String,
-    /// Its revision; the newest when absent. `null` is refused: it could be a value that got lost.
+    /// Its revision; the newest when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub revision: Option<u32>,
     /// Only show what would be done.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -55,12 +53,10 @@ pub struct Task {
     /// The plan's comment.
     pub comment: Option<String>,
     /// `RUNNING`, `STOPPING`, `PAUSING`, `SUCCEEDED`, `FAILED`, `STOPPED`, `PAUSED`, `INTERRUPTED`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub state: TaskState,
+    pub state: String,
     /// Why, for programs: `failing`, `deploymentFailed`, `stoppedByUser`, `pausedByUser`,
     /// `daemonDied`, `daemonShutDown`, `actorCrashed`, `storeFailed`.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
-    pub reason: Option<Reason>,
+    pub reason: Option<String>,
     /// Who executed it.
     pub created_by: Caller,
     /// When it was executed.
@@ -72,11 +68,7 @@ pub struct Task {
     /// How far it is.
     pub progress: Progress,
     /// The commands that are possible now: `stop`, `pause`, `resume`, `delete`.
-    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
-    pub possible: Vec<Verb>,
-    /// The idempotency key of the request that started it, if it had one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idempotency_key: Option<String>,
+    pub possible: Vec<String>,
     /// Warnings for whoever executes or resumes: paused tasks over the same services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -185,44 +177,6 @@ pub struct Waiting {
     /// How far its download, build or hook is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preparation: Option<Preparation>,
-    /// What it waits for at each container. Not kept: it is as it is now.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub operations: Vec<OperationWait>,
-}
-
-/// What an operation waits for at its container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct OperationWait {
-    /// The container.
-    pub container: String,
-    /// `look`, `stop`, `start`, `health`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub doing: Doing,
-    /// Since when.
-    pub since: String,
-    /// What its systemd unit says, once that takes longer than a second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unit: Option<UnitStanding>,
-}
-
-/// What a systemd unit says while it is waited for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct UnitStanding {
-    /// Its name.
-    pub name: String,
-    /// `ActiveState`: `activating`, `deactivating`, …
-    pub active_state: String,
-    /// `SubState`: `start-pre`, `stop-sigterm`, …
-    pub sub_state: String,
-    /// `StatusText`: what its program says of itself, cut; empty when it says nothing.
-    pub status_text: String,
-    /// `start`, `stop`, …: its job waits for other jobs (`systemctl list-jobs`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub waiting_job: Option<String>,
 }
 
 /// What a deployment does before or after it touches containers. Not kept: it is as it is now.
@@ -231,8 +185,7 @@ pub struct UnitStanding {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Preparation {
     /// `awaitDownload`, `download`, `awaitBuild`, `build`, `hook`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub stage: Stage,
+    pub stage: String,
     /// Since when.
     pub since: String,
     /// How many bytes of a download have come.
@@ -272,9 +225,6 @@ pub struct DryRun {
     pub expected: Option<Expected>,
     /// The batches in the order of their execution.
     pub batches: Vec<DryRunBatch>,
-    /// What to know before: tasks over the same services that are PAUSED or INTERRUPTED.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
     /// What would fail now: conflicts, missing releases, …
     pub problems: Vec<String>,
 }

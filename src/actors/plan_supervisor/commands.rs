@@ -215,6 +215,6 @@ impl PlanSupervisor {
     /// A task that never goes on has no use for what it has begun, and what outlived the daemon.
     fn end_commands(&self, id: TaskId) {
         let executor = self.means.executor.clone();
-        self.means.host.spawn(async move { executor.end_commands_of(|task, _| task == id).await });
+        self.means.host.spawn(async move { executor.end_commands_of(|task| task == id).await });
     }
 }

@@ -4,34 +4,25 @@ use actix::{ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFutur
 
 use super::PlanSupervisor;
 use crate::actors::ledger::Ledger;
-use crate::actors::once::Once;
 use crate::actors::stored_plan::{stored_plan, unavailable};
 use crate::actors::{Execute, Refused, Started};
 use crate::clock;
 use crate::compile::compile;
 use crate::crashpoint::handling;
-use crate::random;
 use crate::store::Change;
 use crate::task::event::{Definition, Event};
-use crate::task::nonce::Nonce;
 use crate::task::{Task, TaskId};
 
-/// A plan is to be executed.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<Started, Refused>")]
-pub struct ExecutePlan {
-    /// What to execute.
-    pub execute: Execute,
-    /// The request, if it came with an idempotency key.
-    pub once: Option<Once>,
+impl Message for Execute {
+    type Result = Result<Started, Refused>;
 }
 
-impl Handler<ExecutePlan> for PlanSupervisor {
+impl Handler<Execute> for PlanSupervisor {
     type Result = AtomicResponse<Self, Result<Started, Refused>>;
 
-    fn handle(&mut self, message: ExecutePlan, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, execute: Execute, _: &mut Self::Context) -> Self::Result {
         handling("supervisor: Execute");
-        let begun = self.begin(&message.execute, message.once);
+        let begun = self.begin(&execute);
         let store = self.store.clone();
         let work = async move {
             let (change, warnings) = match begun? {
@@ -67,15 +58,14 @@ enum Begun {
 }
 
 impl PlanSupervisor {
-    fn begin(&mut self, execute: &Execute, once: Option<Once>) -> Result<Begun, Refused> {
+    fn begin(&mut self, execute: &Execute) -> Result<Begun, Refused> {
         if self.draining {
             return Err(Refused::Draining);
         }
         let snapshot = self.store.snapshot().map_err(|error| unavailable(&error))?;
-        // No other message is handled between this look and the commit of the task: of requests that come with one key at
-        // the same time, one starts a task.
-        let first = once.as_ref().map(|once| once.first(&snapshot)).transpose()?.flatten();
-        if let Some(task) = first.and_then(|first| first.task) {
+        if let Some(key) = &execute.idempotency_key
+            && let Some(task) = snapshot.task_of_key(key).map_err(|error| unavailable(&error))?
+        {
             return Ok(Begun::Before(task));
         }
         let (info, plan) = stored_plan(
@@ -90,11 +80,8 @@ impl PlanSupervisor {
         let warnings = self.admit(None, &services)?;
         let definition =
             Definition { plan: info.name, revision: info.revision, comment: plan.comment, deployments };
-        let nonce = random::number().map_err(|error| {
-            Refused::Host(format!("cannot draw a random number for the task: {error}; check /dev/urandom"))
-        })?;
-        let event = Event::Started { by: execute.by.clone(), nonce: Some(Nonce(nonce)), definition };
-        let key = once.and_then(Once::keyed);
+        let event = Event::Started { by: execute.by.clone(), definition };
+        let key = execute.idempotency_key.clone();
         let change = Change::CreateTask { at: clock::now(), event, key };
         Ok(Begun::Now(Box::new(change), warnings))
     }

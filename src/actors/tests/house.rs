@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::actors::batch::Means;
 use crate::actors::commander::Handle;
-use crate::actors::plan_supervisor::{CommandTask, ExecutePlan, Held, PlanSupervisor};
+use crate::actors::plan_supervisor::{CommandTask, Held, PlanSupervisor};
 use crate::actors::{Command, Execute, Refused, Started};
 use crate::artifact::ArtifactStore;
 use crate::artifact::build::Builder;
@@ -18,12 +18,10 @@ use crate::artifact::fetch::{Fetcher, Limits, Timeouts};
 use crate::artifact::git::Git;
 use crate::artifact::releases::Releases;
 use crate::catalog::{Catalog, Container, Health, Hooks, Run, RuntimeKind, Service, ServiceId};
-use crate::executor::{Board, Deeds, Executor, Published, TaskLogs};
-use crate::foreign::Reader;
+use crate::executor::{Board, Deeds, Executor, TaskLogs};
 use crate::plan::check::Policy;
 use crate::runtime::{ContainerRef, Observation, Runtime, RuntimeError, StartSpec, StopReport};
 use crate::spawn::command::{Commands, Processes};
-use crate::spawn::dialogue::Children;
 use crate::spawn::{ExitStatus, Launch, SpawnError, Spawned, Spec};
 use crate::store::{Change, Store};
 use crate::task::operation::Incarnation;
@@ -163,34 +161,20 @@ impl House {
         let stage = Arc::new(stage);
         let commands: Arc<dyn Commands> = Arc::new(Processes(Arc::new(NoLaunch)));
         let artifacts = Arc::new(ArtifactStore::open(at("artifacts")).unwrap());
-        let git = Arc::new(
-            Git::open(at("git"), at("git-cache"), crate::artifact::git::TIMEOUT, Arc::new(Children)).unwrap(),
-        );
+        let git = Arc::new(Git::open(at("git"), at("git-cache"), crate::artifact::git::TIMEOUT).unwrap());
         let policy = Policy::default();
         let executor = Executor {
             instance: store.instance().into(),
-            reader: Reader::in_threads(),
-            former_instance: store.number().into(),
             runtime: stage.clone(),
             commands: commands.clone(),
             processes: commands.clone(),
-            fetcher: Fetcher::new(
-                artifacts.clone(),
-                Limits::default(),
-                policy.clone(),
-                Timeouts::default(),
-                Reader::in_threads(),
-            )
-            .unwrap(),
-            builder: Arc::new(
-                Builder::open(commands, artifacts.clone(), git.clone(), at("builds"), Limits::default())
-                    .unwrap(),
-            ),
+            fetcher: Fetcher::new(artifacts.clone(), Limits::default(), policy.clone(), Timeouts::default())
+                .unwrap(),
+            builder: Arc::new(Builder::open(commands, artifacts.clone(), git.clone(), at("builds")).unwrap()),
             artifacts,
             git,
-            published: Published::new(false),
             releases: Arc::new(Releases::open(at("services")).unwrap()),
-            logs: TaskLogs::new(at("tasks"), 1 << 20),
+            logs: TaskLogs::new(at("tasks")),
             limits: Limits::default(),
             policy,
             services_dir: at("services"),
@@ -224,8 +208,7 @@ impl House {
             host: tokio::runtime::Handle::current(),
             catalog: self.catalog.clone(),
             held: watch::channel(Arc::new(held.collect())).1,
-            read_catalog: Arc::new(|| Err(Refused::Host("there is no file".into()))),
-            reloading: tokio::sync::Mutex::default(),
+            read_catalog: Box::new(|| Err(Refused::Host("there is no file".into()))),
             draining: Arc::default(),
         }
     }
@@ -246,12 +229,10 @@ impl House {
             items: 0,
             batches: 0,
             text: format!("deployPlanItems:\n{}", items.concat()).into_bytes(),
-            key: None,
         };
         self.store.commit(vec![change]).await.unwrap();
         let (plan, revision) = (name.to_string(), None);
-        let execute = Execute { plan, revision, idempotency_key: None, by: by() };
-        self.supervisor.send(ExecutePlan { execute, once: None }).await.unwrap()
+        self.supervisor.send(Execute { plan, revision, idempotency_key: None, by: by() }).await.unwrap()
     }
 
     pub async fn command(&self, task: TaskId, command: Command) -> Result<crate::actors::Commanded, Refused> {

@@ -1,18 +1,17 @@
 //! One download: asked for, streamed, resumed, judged.
 
-use std::io;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use reqwest::header::{CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
+use sha2::{Digest, Sha256};
 
-use super::local::{Local, NotCopied};
-use super::part::Part;
 use super::{FetchError, FetchRequest, Fetcher, Progress};
-use crate::artifact::{Artifact, mask_url};
-use crate::foreign::Unread;
+use crate::artifact::{Artifact, hex, mask_url};
 use crate::tls::innermost;
 
 /// No download is tried more often.
@@ -35,6 +34,43 @@ pub struct Download {
     last: Option<String>,
 }
 
+/// The file; removed unless it is complete.
+struct Part {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    hash: Sha256,
+}
+
+impl Part {
+    fn create(path: PathBuf) -> io::Result<Self> {
+        let file = File::create(&path)?;
+        Ok(Self { path, file, bytes: 0, hash: Sha256::new() })
+    }
+
+    fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
+        self.file.write_all(chunk)?;
+        self.hash.update(chunk);
+        self.bytes += chunk.len() as u64;
+        Ok(())
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        io::Seek::rewind(&mut self.file)?;
+        self.bytes = 0;
+        self.hash = Sha256::new();
+        Ok(())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // After it was adopted, nothing has this name any more.
+        std::fs::remove_file(&self.path).ok();
+    }
+}
+
 /// A try that failed.
 enum Try {
     Final(FetchError),
@@ -54,14 +90,14 @@ impl Download {
     /// Fetches, until it is complete or nothing more is worth trying.
     pub async fn run(&mut self, fetcher: &Fetcher, progress: Progress<'_>) -> Result<Artifact, FetchError> {
         if let Some(path) = self.uri.strip_prefix("file://").map(PathBuf::from) {
-            self.copy(path, fetcher, progress).await?;
-            return self.finish(fetcher).await;
+            self.copy(&path, fetcher)?;
+            return self.finish(fetcher);
         }
         let mut tries = 0;
         loop {
             tries += 1;
             match self.attempt(fetcher, progress).await {
-                Ok(()) => return self.finish(fetcher).await,
+                Ok(()) => return self.finish(fetcher),
                 Err(Try::Final(error)) => return Err(error),
                 Err(Try::Again { why, .. }) if tries == MAX_TRIES => {
                     return Err(FetchError::Unreachable { uri: self.shown.clone(), why, tries });
@@ -78,37 +114,24 @@ impl Download {
 
     async fn attempt(&mut self, fetcher: &Fetcher, progress: Progress<'_>) -> Result<(), Try> {
         let answer = self.ask(fetcher).await?;
-        self.begin(&answer, fetcher).await?;
+        self.begin(&answer, fetcher)?;
         progress(self.part.bytes, self.total);
         let mut body = answer.bytes_stream();
         while let Some(chunk) = body.next().await {
             // A cut body is an error of decoding here; whatever it is, what has come is kept.
-            let chunk = match chunk {
-                Ok(chunk) => chunk,
-                Err(error) => {
-                    self.flush(fetcher).await?;
-                    return Err(again(innermost(&error)));
-                }
-            };
+            let chunk = chunk.map_err(|error| again(innermost(&error)))?;
             if self.part.bytes + chunk.len() as u64 > fetcher.limits.max_bytes {
                 return Err(Try::Final(self.too_large(fetcher)));
             }
-            let written = self.part.write(&chunk).await;
-            written.map_err(|error| Try::Final(self.write_error(fetcher, &error)))?;
+            self.part.write(&chunk).map_err(|error| Try::Final(self.write_error(fetcher, &error)))?;
             progress(self.part.bytes, self.total);
         }
-        self.flush(fetcher).await?;
         match self.total {
             Some(total) if total != self.part.bytes => {
                 Err(again(format!("only {} of {total} bytes came", self.part.bytes)))
             }
             _ => Ok(()),
         }
-    }
-
-    async fn flush(&mut self, fetcher: &Fetcher) -> Result<(), Try> {
-        let written = self.part.flush().await;
-        written.map_err(|error| Try::Final(self.write_error(fetcher, &error)))
     }
 
     /// Sends the request, follows redirects that are allowed, and judges the status.
@@ -162,15 +185,15 @@ impl Download {
     }
 
     /// Decides where the body goes: behind what has come, or anew.
-    async fn begin(&mut self, answer: &Response, fetcher: &Fetcher) -> Result<(), Try> {
+    fn begin(&mut self, answer: &Response, fetcher: &Fetcher) -> Result<(), Try> {
         let continues = answer.status() == StatusCode::PARTIAL_CONTENT && self.is_the_rest(answer);
         if !continues {
             if answer.status() == StatusCode::PARTIAL_CONTENT {
-                self.part.restart().await.map_err(|error| Try::Final(io_error(&self.shown, &error)))?;
+                self.part.restart().map_err(|error| Try::Final(io_error(&self.shown, &error)))?;
                 self.validator = None;
                 return Err(again("the server sent another part than was asked for".into()));
             }
-            self.part.restart().await.map_err(|error| Try::Final(io_error(&self.shown, &error)))?;
+            self.part.restart().map_err(|error| Try::Final(io_error(&self.shown, &error)))?;
             self.validator = validator(answer);
         }
         self.total = answer.content_length().map(|length| length.saturating_add(self.part.bytes));
@@ -196,31 +219,42 @@ impl Download {
         self.part.bytes > 0 && range_start(answer) == Some(self.part.bytes) && same && as_long
     }
 
-    async fn copy(
-        &mut self,
-        path: PathBuf,
-        fetcher: &Fetcher,
-        progress: Progress<'_>,
-    ) -> Result<(), FetchError> {
-        let (policy, max_bytes) = (fetcher.policy.clone(), fetcher.limits.max_bytes);
-        let local = Local { path, policy, max_bytes, store: fetcher.store.clone() };
-        let reader = fetcher.reader.patient(fetcher.timeouts.idle);
-        local.copy(&reader, &mut self.part, progress).await.map_err(|error| match error {
-            NotCopied::Unread(Unread::Cancelled) => FetchError::Cancelled,
-            NotCopied::Unread(error) => FetchError::Io { uri: self.shown.clone(), why: error.to_string() },
-            NotCopied::Forbidden => self.redirect("it lies outside of packages.allowedUris".into()),
-            NotCopied::TooLarge => self.too_large(fetcher),
-            NotCopied::NoSpace(missing) => FetchError::NoSpace { uri: self.shown.clone(), missing },
-            NotCopied::Write(error) => self.write_error(fetcher, &error),
-        })
+    fn copy(&mut self, path: &Path, fetcher: &Fetcher) -> Result<(), FetchError> {
+        let fail = |error: &io::Error| io_error(&self.shown, error);
+        let real = path.canonicalize().map_err(|error| fail(&error))?;
+        let allowed = real.to_str().is_some_and(|real| {
+            crate::plan::check::check_package_uri(&format!("file://{real}"), &fetcher.policy).is_ok()
+        });
+        let metadata = real.metadata().map_err(|error| fail(&error))?;
+        if !allowed || !metadata.is_file() {
+            return Err(self.redirect("it is no regular file under packages.allowedUris".into()));
+        }
+        if metadata.len() > fetcher.limits.max_bytes {
+            return Err(self.too_large(fetcher));
+        }
+        let mut source = File::open(real).map_err(|error| fail(&error))?;
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let count =
+                io::Read::read(&mut source, &mut buffer).map_err(|error| io_error(&self.shown, &error))?;
+            if count == 0 {
+                return Ok(());
+            }
+            if let Err(error) = self.part.write(&buffer[..count]) {
+                return Err(self.write_error(fetcher, &error));
+            }
+        }
     }
 
-    async fn finish(&mut self, fetcher: &Fetcher) -> Result<Artifact, FetchError> {
-        let finished = self.part.finish(&fetcher.store, self.expected.as_deref()).await;
-        finished.map_err(|error| self.write_error(fetcher, &error))?.map_err(|actual| {
-            let expected = self.expected.clone().unwrap_or_default();
-            FetchError::Checksum { uri: self.shown.clone(), expected, actual }
-        })
+    fn finish(&mut self, fetcher: &Fetcher) -> Result<Artifact, FetchError> {
+        let hash = std::mem::take(&mut self.part.hash);
+        let artifact = Artifact { sha256: hex(&hash.finalize()), bytes: self.part.bytes };
+        if let Some(expected) = self.expected.as_ref().filter(|expected| **expected != artifact.sha256) {
+            let (expected, actual) = (expected.clone(), artifact.sha256);
+            return Err(FetchError::Checksum { uri: self.shown.clone(), expected, actual });
+        }
+        let adopted = fetcher.store.adopt_hashed(&self.part.path, &self.part.file, artifact);
+        adopted.map_err(|error| io_error(&self.shown, &error))
     }
 
     /// What it comes to when its time is over.

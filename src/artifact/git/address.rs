@@ -48,7 +48,7 @@ impl Address {
 }
 
 /// Percent-decoded; as it stands, if that would give more than one line of text.
-pub fn decoded(text: &str) -> String {
+fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {

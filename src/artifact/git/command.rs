@@ -1,8 +1,7 @@
 //! The git command, hardened.
 
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,13 +10,50 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio_util::sync::CancellationToken;
 
-use super::{GitError, MAX_BYTES, MAX_FILES, settings};
+use super::{GitError, MAX_BYTES, MAX_FILES};
 use crate::crashpoint::point;
 
-/// The address of a repository whose server's side is at the other end of a stream.
-pub const STREAM: &str = "fd::7";
-/// Maximum number of bytes that are read of what git prints.
+/// No more of what git prints is read.
 const MAX_OUTPUT: u64 = 16 << 20;
+
+/// Our configuration: the only one that git reads. It reaches the processes at the other end of a
+/// local fetch, too, which command-line options don't.
+const CONFIG: &str = "\
+[safe]
+\tdirectory = *
+[core]
+\thooksPath = /dev/null
+\tfsmonitor = false
+\tattributesFile = /dev/null
+\tfsync = objects,reference
+[transfer]
+\tfsckObjects = true
+[submodule]
+\trecurse = false
+[fetch]
+\trecurseSubmodules = false
+[credential]
+\thelper =
+[http]
+\tfollowRedirects = initial
+\tlowSpeedLimit = 1000
+\tlowSpeedTime = 30
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+[protocol \"ext\"]
+\tallow = never
+[receive]
+\tdenyCurrentBranch = ignore
+";
+
+/// Writes the configuration into the cache's directory.
+pub fn write_config(cache: &Path) -> io::Result<()> {
+    let path = cache.join("config.tmp");
+    fs::File::create(&path)?.write_all(CONFIG.as_bytes())?;
+    fs::rename(path, cache.join("config"))
+}
 
 /// Runs git for one origin.
 pub struct GitCommand<'a> {
@@ -55,33 +91,15 @@ impl GitCommand<'_> {
         self.run(what, self.command(repository, args)).await
     }
 
-    /// As [`Self::text`], with the server's side of the address [`STREAM`] at the other end of `stream`.
-    pub async fn text_over(
-        &self,
-        what: &'static str,
-        repository: Option<&Path>,
-        args: &[&str],
-        stream: UnixStream,
-    ) -> Result<String, GitError> {
-        // git does not pass its standard input on to what reads the stream for it.
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", "exec \"$@\" 7<&0 </dev/null", "sh", "git"]);
-        if let Some(repository) = repository {
-            command.arg("--git-dir").arg(repository);
-        }
-        let mut command = self.configured(command);
-        command.args(args).env("GIT_ALLOW_PROTOCOL", "fd").stdin(Stdio::from(OwnedFd::from(stream)));
-        self.run(what, command).await
-    }
-
-    /// Makes a bare repository. Its directories get the group of the one above, if that hands it on (setgid).
-    pub async fn init(&self, path: &Path, shared: &str, umask: &str) -> Result<(), GitError> {
+    /// Makes a bare repository to which a group can push: the group is that of the directory above, if that
+    /// hands it on (setgid).
+    pub async fn init_shared(&self, path: &Path) -> Result<(), GitError> {
         // Directories are made with the mode that they are to have: to give it to them later, the setgid bit
         // would have to be set anew, which the daemon's unit does not allow.
         const SCRIPT: &str =
-            "umask \"$2\" && exec git init -q --bare --template= -b main --shared=\"$1\" -- \"$0\"";
+            "umask 002 && exec git init -q --bare --template= -b main --shared=group -- \"$0\"";
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", SCRIPT]).arg(path).args([shared, umask]);
+        command.args(["-c", SCRIPT]).arg(path);
         self.run("create", self.configured(command)).await.map(|_| ())
     }
 
@@ -128,7 +146,18 @@ impl GitCommand<'_> {
     fn configured(&self, mut command: Command) -> Command {
         command
             .env_clear()
-            .envs(settings::environment(&settings::of_cache(self.cache)))
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("HOME", "/nonexistent")
+            .env("LC_ALL", "C.UTF-8")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", self.cache.join("config"))
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_ASKPASS", "/bin/false")
+            .env("SSH_ASKPASS", "/bin/false")
+            .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes")
+            .env("GIT_ALLOW_PROTOCOL", "file:https:http:ssh")
+            .env("GIT_NO_REPLACE_OBJECTS", "1")
+            .env("GIT_LFS_SKIP_SMUDGE", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
             .stdin(Stdio::null())
@@ -168,7 +197,7 @@ impl GitCommand<'_> {
     }
 
     /// Awaits something of git's: until it takes too long, or the task is cut off.
-    pub async fn in_time<T>(&self, what: &'static str, work: impl Future<Output = T>) -> Result<T, GitError> {
+    async fn in_time<T>(&self, what: &'static str, work: impl Future<Output = T>) -> Result<T, GitError> {
         tokio::select! {
             done = work => Ok(done),
             () = self.cancel.cancelled() => Err(GitError::Cancelled),
@@ -179,7 +208,7 @@ impl GitCommand<'_> {
         }
     }
 
-    pub fn failed(&self, what: &'static str, said: &str) -> GitError {
+    fn failed(&self, what: &'static str, said: &str) -> GitError {
         GitError::Failed { what, origin: self.origin.to_string(), said: said.to_string() }
     }
 }
@@ -230,7 +259,7 @@ fn missing(error: &io::Error) -> GitError {
 }
 
 /// What git said, in one line without control characters and credentials.
-pub fn said(err: &[u8]) -> String {
+fn said(err: &[u8]) -> String {
     let text = String::from_utf8_lossy(err);
     let words =
         text.split_whitespace().map(|word| super::mask_url(word.trim_matches('\''))).collect::<Vec<_>>();

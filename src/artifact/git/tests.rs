@@ -1,7 +1,5 @@
 //! Git: how much of a repository is fetched, and what becomes of a commit whose cache is gone.
 
-mod local;
-
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -9,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::*;
-use crate::spawn::dialogue::Children;
 
 /// A repository to which commits are added, and a cache.
 struct Room {
@@ -23,7 +20,7 @@ impl Room {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let [own, cache] = ["own", "cache"].map(|name| directory.path().join(name));
-        let git = Git::open(own, cache, TIMEOUT, Arc::new(Children)).unwrap();
+        let git = Git::open(own, cache, TIMEOUT).unwrap();
         let origin = Origin::Url(format!("file://{}", directory.path().join("app").display()));
         let room = Self { directory, git, origin, cancel: CancellationToken::new() };
         fs::create_dir(room.path("app")).unwrap();

@@ -1,27 +1,99 @@
-//! What the keys of a catalog file hold: durations, labels, variables, users, health checks.
+//! Reading the keys of one map of a catalog file.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Host;
-use crate::catalog::keys;
 use crate::catalog::parse::{duration, is_inner_path, is_variable, variables};
 use crate::catalog::{Container, Health, Label, Probe, Run};
-use crate::reading::Fields;
-use crate::yaml::{Kind, Node, Place, join};
+use crate::reading::{Entries, Mistakes, get};
+use crate::yaml::{Node, Place, Spanned, join};
+
+/// The keys of one map.
+pub struct Fields<'a, 'm> {
+    /// Where the map begins.
+    pub place: Place,
+    /// Its path.
+    pub path: String,
+    /// Its keys.
+    pub entries: Entries<'a>,
+    /// What is wrong.
+    pub mistakes: &'m mut Mistakes,
+}
 
 /// Where the values stand in which variables may be named.
 pub type Templates = Vec<(Place, String, String)>;
 
-impl Fields<'_, '_> {
-    /// `500ms`, `10s`, `1h30m`.
-    pub(super) fn duration(&mut self, key: &str, default_millis: u64) -> Duration {
+impl<'a> Fields<'a, '_> {
+    pub fn path_of(&self, key: &str) -> String {
+        join(&self.path, key)
+    }
+
+    pub fn required(&mut self, key: &str) -> Option<&'a Node> {
+        let node = get(self.entries, key);
+        if node.is_none() {
+            let path = self.path_of(key);
+            self.mistakes.add(self.place, &path, format!("`{key}` is missing"));
+        }
+        node
+    }
+
+    pub fn text(&mut self, key: &str) -> Option<Spanned<String>> {
+        let path = self.path_of(key);
+        get(self.entries, key).and_then(|node| self.mistakes.scalar(node, &path))
+    }
+
+    pub fn required_text(&mut self, key: &str) -> Option<Spanned<String>> {
+        let node = self.required(key)?;
+        let path = self.path_of(key);
+        let text = self.mistakes.scalar(node, &path);
+        if text.is_none() && matches!(node.kind, crate::yaml::Kind::Scalar { .. }) {
+            self.mistakes.add(node.place, &path, format!("`{key}` is empty"));
+        }
+        text
+    }
+
+    pub fn number(&mut self, key: &str, min: i128, max: i128) -> Option<u32> {
+        let path = self.path_of(key);
+        let node = get(self.entries, key)?;
+        let number = self.mistakes.integer(node, &path, min, max)?;
+        u32::try_from(number.value).ok()
+    }
+
+    /// `true` or `false`; without the key false.
+    pub fn truth(&mut self, key: &str) -> bool {
+        let Some(written) = self.text(key) else { return false };
+        match &*written.value {
+            "true" => true,
+            "false" => false,
+            _ => {
+                let path = self.path_of(key);
+                self.mistakes.add(written.place, &path, "true or false must stand here");
+                false
+            }
+        }
+    }
+
+    /// A map below this one.
+    pub fn section<T>(
+        &mut self,
+        key: &str,
+        known: &[&str],
+        read: impl FnOnce(&mut Fields<'a, '_>) -> T,
+    ) -> Option<T> {
+        let node = get(self.entries, key)?;
+        let path = self.path_of(key);
+        let entries = self.mistakes.map(node, &path, known)?;
+        Some(read(&mut Fields { place: node.place, path, entries, mistakes: self.mistakes }))
+    }
+
+    pub fn duration(&mut self, key: &str, default_millis: u64) -> Duration {
         let default = Duration::from_millis(default_millis);
         let Some(text) = self.text(key) else { return default };
         duration(&text.value).unwrap_or_else(|| {
             let path = self.path_of(key);
             let message = format!(
-                "invalid duration `{}`: expected a number and a unit, for example 500ms, 10s or 1h30m",
+                "`{}` is no duration; write it like 500ms, 10s, 30m or 1h30m",
                 text.value.escape_debug()
             );
             self.mistakes.add(text.place, &path, message);
@@ -29,16 +101,47 @@ impl Fields<'_, '_> {
         })
     }
 
-    pub(super) fn labels(&mut self) -> Vec<Label> {
+    /// A list of texts; an item that is none is a mistake.
+    fn texts(&mut self, key: &str) -> Option<Vec<Spanned<String>>> {
+        let node = get(self.entries, key)?;
+        let path = self.path_of(key);
+        let nodes = self.mistakes.list(node, &path)?;
+        let mut texts = Vec::new();
+        for (index, node) in nodes.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            match &node.kind {
+                // An empty argument is one, too.
+                crate::yaml::Kind::Scalar { text, .. } => {
+                    texts.push(Spanned { place: node.place, value: text.clone() });
+                }
+                _ => self.mistakes.add(node.place, &path, "text must stand here"),
+            }
+        }
+        Some(texts)
+    }
+
+    /// A program and its arguments.
+    pub fn command(&mut self, key: &str, required: bool) -> Option<Vec<String>> {
+        if required {
+            self.required(key)?;
+        }
+        let node = get(self.entries, key)?;
+        let command = self.texts(key)?;
+        if command.first().is_none_or(|program| program.value.is_empty()) {
+            let path = self.path_of(key);
+            self.mistakes.add(node.place, &path, "the command is empty: [program, argument, …]");
+            return None;
+        }
+        Some(command.into_iter().map(|part| part.value).collect())
+    }
+
+    pub fn labels(&mut self) -> Vec<Label> {
         let path = self.path_of("labels");
         let mut labels: Vec<Label> = Vec::new();
         for label in self.texts("labels").unwrap_or_default() {
             let text = label.value.trim();
-            if text.contains(',') {
-                let text = format!(
-                    "a label cannot contain a comma: write `{}` as several labels",
-                    label.value.escape_debug()
-                );
+            if text.is_empty() || text.contains(',') {
+                let text = "a label is not empty and has no comma";
                 self.mistakes.add(label.place, &path, text);
             } else if !labels.iter().any(|known| known.0 == text) {
                 labels.push(Label(text.to_string()));
@@ -47,12 +150,13 @@ impl Fields<'_, '_> {
         labels
     }
 
-    pub(super) fn environment(&mut self, key: &str) -> BTreeMap<String, String> {
+    pub fn environment(&mut self, key: &str) -> BTreeMap<String, String> {
         let mut environment = BTreeMap::new();
-        let Some(node) = self.get(key) else { return environment };
+        let Some(node) = get(self.entries, key) else { return environment };
         let path = self.path_of(key);
-        let Kind::Map(entries) = &node.kind else {
-            self.mistakes.expected("variables and their values", node, &path);
+        let crate::yaml::Kind::Map(entries) = &node.kind else {
+            let text = format!("variables and their values must stand here, not {}", node.describe());
+            self.mistakes.add(node.place, &path, text);
             return environment;
         };
         for (name, value) in entries {
@@ -63,24 +167,16 @@ impl Fields<'_, '_> {
                 self.mistakes.add(name.place, &path, "variables that begin with DEPLOYD_ are set by deployd");
             }
             match &value.kind {
-                Kind::Scalar { .. } if value.is_null() => {
-                    let variable = name.value.escape_debug();
-                    let text = format!(
-                        "{variable} is empty: remove the variable, or write `{variable}: \"\"` for the empty string"
-                    );
-                    self.mistakes.add(name.place, &path, text);
-                }
-                // Numbers and truth values are their text as written: `1.10` stays `1.10`.
-                Kind::Scalar { text, .. } => {
+                crate::yaml::Kind::Scalar { text, .. } => {
                     environment.insert(name.value.clone(), text.clone());
                 }
-                _ => self.mistakes.expected("text", value, &path),
+                _ => self.mistakes.add(value.place, &path, "the value of a variable is text"),
             }
         }
         environment
     }
 
-    pub(super) fn shared_paths(&mut self) -> Vec<String> {
+    pub fn shared_paths(&mut self) -> Vec<String> {
         let path = self.path_of("sharedPaths");
         let mut paths: Vec<String> = Vec::new();
         for (index, shared) in self.texts("sharedPaths").unwrap_or_default().into_iter().enumerate() {
@@ -100,10 +196,9 @@ impl Fields<'_, '_> {
     }
 
     /// `user`: whom the daemon may become. The outer `None` is a mistake.
-    pub(super) fn user(&mut self, host: &Host<'_>, required_for_root: bool) -> Option<Option<String>> {
+    pub fn user(&mut self, host: &Host<'_>, required_for_root: bool) -> Option<Option<String>> {
         let path = self.path_of("user");
         match self.text("user") {
-            None if self.is_empty("user") => None,
             None if host.is_root && required_for_root => {
                 let text = "`user` is missing: a daemon that is root starts nothing as root unless `user: root` stands here";
                 self.mistakes.add(self.place, &path, text);
@@ -129,19 +224,20 @@ impl Fields<'_, '_> {
         }
     }
 
-    pub(super) fn health(&mut self) -> Option<(Health, Templates)> {
+    pub fn health(&mut self) -> Option<(Health, Templates)> {
         let default = Health {
             probe: None,
             interval: Duration::from_millis(500),
             timeout: Duration::from_secs(30),
             settle: Duration::from_secs(1),
         };
-        if self.get("health").is_none() {
+        if get(self.entries, "health").is_none() {
             return Some((default, Vec::new()));
         }
-        self.section("health", &keys::HEALTH, |health| {
+        let known = ["http", "tcp", "command", "interval", "timeout", "settle"];
+        self.section("health", &known, |health| {
             let asked = ["http", "tcp", "command"];
-            if asked.iter().filter(|key| health.get(key).is_some()).count() > 1 {
+            if asked.iter().filter(|key| get(health.entries, key).is_some()).count() > 1 {
                 let text = "only one of http, tcp and command can be asked";
                 let path = health.path.clone();
                 health.mistakes.add(health.place, &path, text);
@@ -170,26 +266,26 @@ impl Fields<'_, '_> {
             }
             return Some(Probe::Tcp(address.value));
         }
-        self.command("command").map(Probe::Command)
+        self.command("command", false).map(Probe::Command)
     }
 
     /// The texts under a key, with their places and paths.
-    pub(super) fn templates(&mut self, key: &str) -> Templates {
-        let Some(node) = self.get(key) else { return Vec::new() };
+    pub fn templates(&mut self, key: &str) -> Templates {
+        let Some(node) = get(self.entries, key) else { return Vec::new() };
         let path = self.path_of(key);
         let nodes = match &node.kind {
-            Kind::List(nodes) => nodes.as_slice(),
+            crate::yaml::Kind::List(nodes) => nodes.as_slice(),
             _ => std::slice::from_ref(node),
         };
         let text = |node: &Node| match &node.kind {
-            Kind::Scalar { text, .. } => Some((node.place, path.clone(), text.clone())),
+            crate::yaml::Kind::Scalar { text, .. } => Some((node.place, path.clone(), text.clone())),
             _ => None,
         };
         nodes.iter().filter_map(text).collect()
     }
 
     /// Each `${VAR}` must be set in every container, unless a file that is read later may set it.
-    pub(super) fn check_variables(
+    pub fn check_variables(
         &mut self,
         run: &Run,
         containers: &[(Place, Container)],

@@ -1,23 +1,18 @@
 //! How a container is run: `run`, or the unit that exists already.
 
 use super::Host;
-use super::fields::Templates;
+use super::fields::{Fields, Templates};
 use crate::catalog::parse::{is_image, is_service_unit, percent, size};
-use crate::catalog::{Limits, Run, RuntimeKind, keys};
+use crate::catalog::{Limits, Run, RuntimeKind};
 use crate::mistake::similar;
-use crate::reading::{Fields, get};
-use crate::yaml::{Kind, Node};
+use crate::reading::get;
 
 impl Fields<'_, '_> {
     /// The unit of a container: one that exists already.
-    pub(super) fn unit(&mut self, runtime: Option<RuntimeKind>) -> Option<String> {
+    pub fn unit(&mut self, runtime: Option<RuntimeKind>) -> Option<String> {
         if matches!(runtime, Some(RuntimeKind::Process | RuntimeKind::Engine(_))) {
             self.needs("unit", "runtime systemd");
             return None;
-        }
-        if self.is_empty("unit") {
-            // It was told of; what a container without a unit needs is not missing beside it.
-            return Some(String::new());
         }
         let unit = self.text("unit")?;
         let path = self.path_of("unit");
@@ -34,13 +29,13 @@ impl Fields<'_, '_> {
     }
 
     /// Without `run` nothing says as whom commands of ours would run.
-    pub(super) fn units_only(&mut self) {
-        if let Some(node) = self.get("hooks") {
+    pub fn units_only(&mut self) {
+        if let Some(node) = get(self.entries, "hooks") {
             self.mistakes.add(node.place, "hooks", "hooks need `run`: its `user` is who runs them");
         }
-        let health = self.get("health");
+        let health = get(self.entries, "health");
         if let Some(node) = health
-            && let Kind::Map(entries) = &node.kind
+            && let crate::yaml::Kind::Map(entries) = &node.kind
             && get(entries, "command").is_some()
         {
             self.mistakes.add(node.place, "health.command", "it needs `run`: its `user` is who runs it");
@@ -48,7 +43,7 @@ impl Fields<'_, '_> {
     }
 
     fn needs(&mut self, key: &str, what: &str) {
-        if let Some(node) = self.get(key) {
+        if let Some(node) = get(self.entries, key) {
             let path = self.path_of(key);
             self.mistakes.add(node.place, &path, format!("{key} needs {what}"));
         }
@@ -65,7 +60,6 @@ impl Fields<'_, '_> {
         let image = self.text("image");
         let path = self.path_of("image");
         match &image {
-            None if self.is_empty("image") => {}
             None => {
                 let text = format!("`image` is missing: {} runs the command in it", engine.name());
                 self.mistakes.add(self.place, &path, text);
@@ -80,15 +74,25 @@ impl Fields<'_, '_> {
         image.map(|image| image.value)
     }
 
-    pub(super) fn run(&mut self, host: &Host<'_>, runtime: Option<RuntimeKind>) -> Option<(Run, Templates)> {
-        if self.get("run").is_none() {
+    pub fn run(&mut self, host: &Host<'_>, runtime: Option<RuntimeKind>) -> Option<(Run, Templates)> {
+        if get(self.entries, "run").is_none() {
             let text = "`run` is missing: how a container is run";
             self.mistakes.add(self.place, "run", text);
             return None;
         }
-        self.section("run", &keys::RUN, |run| {
+        let known = [
+            "command",
+            "user",
+            "environment",
+            "environmentFile",
+            "stopSignal",
+            "stopTimeout",
+            "limits",
+            "image",
+        ];
+        self.section("run", &known, |run| {
             let image = run.image(runtime);
-            let command = run.required("command").and_then(|_| run.command("command"));
+            let command = run.command("command", true);
             let user = run.user(host, true);
             let environment = run.environment("environment");
             let environment_file = run.text("environmentFile");
@@ -131,8 +135,9 @@ impl Fields<'_, '_> {
         None
     }
 
-    pub(super) fn limits(&mut self, runtime: Option<RuntimeKind>) -> Limits {
-        let limits = self.section("limits", &keys::LIMITS, |limits| {
+    pub fn limits(&mut self, runtime: Option<RuntimeKind>) -> Limits {
+        let known = ["memoryMax", "cpuQuota", "tasksMax", "openFiles"];
+        let limits = self.section("limits", &known, |limits| {
             if runtime == Some(RuntimeKind::Process) {
                 for key in ["memoryMax", "cpuQuota", "tasksMax"] {
                     limits.needs(key, "runtime systemd, podman or docker");
@@ -145,8 +150,8 @@ impl Fields<'_, '_> {
                     "a share of one processor is written like 50%",
                     percent,
                 ),
-                tasks_max: limits.number("tasksMax", 1, 1 << 30),
-                open_files: limits.number("openFiles", 16, 1 << 30),
+                tasks_max: limits.number("tasksMax", 1, 1 << 30).map(u64::from),
+                open_files: limits.number("openFiles", 16, 1 << 30).map(u64::from),
             }
         });
         limits.unwrap_or_default()
@@ -154,8 +159,7 @@ impl Fields<'_, '_> {
 
     fn measure<T>(&mut self, key: &str, right: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
         let text = self.text(key)?;
-        let number = self.get(key).and_then(Node::integer);
-        let value = read(&number.map_or(text.value, |number| number.to_string()));
+        let value = read(&text.value);
         if value.is_none() {
             let path = self.path_of(key);
             self.mistakes.add(text.place, &path, right);

@@ -139,7 +139,7 @@ impl Known {
 /// What an event says by itself.
 fn own(event: &Event) -> Value {
     match event {
-        Event::Started { by, definition, .. } => json!({
+        Event::Started { by, definition } => json!({
             "by": caller(by.clone()), "plan": definition.plan, "revision": definition.revision,
             "deployments": definition.deployments.len(),
         }),
@@ -158,9 +158,6 @@ fn own(event: &Event) -> Value {
         Event::OperationBegun { evidence, to_release, .. } => {
             json!({ "fromRelease": evidence.release, "toRelease": to_release })
         }
-        Event::OperationRenewed { renewal, .. } => json!({
-            "operationId": renewal.id, "earlierId": renewal.earlier, "forced": renewal.forced, "why": renewal.why,
-        }),
         Event::OperationEnded { end, .. } => operation_end(end),
         Event::DeploymentEnded { result, .. } => match result {
             Ok(()) => json!({ "state": "SUCCEEDED" }),
@@ -210,9 +207,6 @@ fn host(event: &HostEvent) -> Value {
         HostEvent::RepositoryCreated { name, by } | HostEvent::RepositoryDeleted { name, by } => {
             json!({ "repository": name, "by": caller(by.clone()) })
         }
-        HostEvent::HistoryRestored { epoch, cause, last, first, first_task } => json!({
-            "epoch": epoch, "cause": cause.name(), "last": last, "first": first, "firstTask": first_task.0,
-        }),
     }
 }
 

@@ -14,7 +14,6 @@ pub fn dry_run(plan: String, preview: Preview) -> DryRun {
         revision: preview.revision,
         expected: expected(preview.expected),
         batches: preview.batches.into_iter().map(batch).collect(),
-        warnings: preview.warnings,
         problems: preview.problems,
     }
 }

@@ -11,14 +11,9 @@ use std::path::{Path, PathBuf};
 
 use super::mark::{self, remove_file};
 use crate::crashpoint::point;
-use crate::foreign;
-use crate::identity::Claim;
 use crate::runtime::StartSpec;
 use crate::systemd::Scope;
 use crate::systemd::transient::program;
-
-/// Maximum number of bytes of a unit, or of its environment, that is read.
-pub const MAX_BYTES: u64 = 4 << 20;
 
 /// What makes a unit run in the release of a container.
 pub struct Place<'a> {
@@ -28,24 +23,17 @@ pub struct Place<'a> {
     pub directory: &'a Path,
     /// What outlives the service's releases.
     pub shared: PathBuf,
-    /// The identity of its daemon.
-    pub owner: &'a str,
 }
 
-/// From this version on systemd waits longer and longer between restarts (`RestartSteps=`).
-const STEPS: u32 = 254;
-
-/// The unit file of a container, for a systemd of this version.
-pub fn unit(spec: &StartSpec, place: &Place<'_>, version: u32) -> String {
+/// The unit file of a container.
+pub fn unit(spec: &StartSpec, place: &Place<'_>) -> String {
     let (service, container) = (&spec.container.service, &spec.container.container);
     let directory = place.directory;
     let mut text = format!(
         "# Written by deployd, which overwrites it. For changes of your own: systemctl edit\n\
          [Unit]\nDescription={service}: container {container}, released by deployd\n\
-         After=network.target\nStartLimitIntervalSec=1h\nStartLimitBurst={}\nX-Deployd-Container={}\nX-Deployd-Owner={}\n\n[Service]\n",
-        if version >= STEPS { 30 } else { 40 },
-        plain(&directory.to_string_lossy()),
-        place.owner,
+         After=network.target\nStartLimitIntervalSec=0\nX-Deployd-Container={}\n\n[Service]\n",
+        plain(&directory.to_string_lossy())
     );
     let mut set = |key: &str, value: &str| {
         let _ = writeln!(text, "{key}={value}");
@@ -66,7 +54,8 @@ pub fn unit(spec: &StartSpec, place: &Place<'_>, version: u32) -> String {
     let log = plain(&directory.join("output.log").to_string_lossy());
     set("StandardOutput", &format!("append:{log}"));
     set("StandardError", &format!("append:{log}"));
-    restarts(version, &mut set);
+    set("Restart", "on-failure");
+    set("RestartSec", "1");
     set("KillSignal", &spec.stop_signal);
     // Zero would be for ever.
     set("TimeoutStopSec", &format!("{}ms", spec.stop_timeout.as_millis().max(1)));
@@ -79,28 +68,10 @@ pub fn unit(spec: &StartSpec, place: &Place<'_>, version: u32) -> String {
     text
 }
 
-/// What a unit file says about who wrote it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Author {
-    /// The identity of a daemon; versions that had none wrote no such line.
-    pub owner: Option<String>,
-    /// The directory of the container whose unit it is.
-    pub directory: Option<PathBuf>,
-}
-
-impl Author {
-    /// The author of this text.
-    pub fn of(text: &str) -> Self {
-        let value =
-            |key| text.lines().find_map(|line| line.strip_prefix(key)).map(|it| it.replace("%%", "%"));
-        let directory = value("X-Deployd-Container=").map(PathBuf::from);
-        Self { owner: value("X-Deployd-Owner="), directory }
-    }
-
-    /// What it claims.
-    pub fn claim(&self) -> Claim<'_> {
-        Claim { owner: self.owner.as_deref(), directory: self.directory.as_deref() }
-    }
+/// The directory of the container whose unit this is; `None`: we have not written it.
+pub fn owner(text: &str) -> Option<String> {
+    let owner = text.lines().find_map(|line| line.strip_prefix("X-Deployd-Container="))?;
+    Some(owner.replace("%%", "%"))
 }
 
 fn command(spec: &StartSpec, work: &Path) -> String {
@@ -108,19 +79,6 @@ fn command(spec: &StartSpec, work: &Path) -> String {
     let program = program(&spec.argv[0], spec.environment.get("PATH").map(String::as_str), work);
     let words: Vec<String> = spec.argv.iter().map(|part| word(part)).collect();
     format!(":@{} {}", word(&program), words.join(" "))
-}
-
-/// What was up and fails is started again, later and later, and not for ever: what fails for half an hour (two
-/// minutes, where systemd can only wait evenly) needs somebody who looks at it.
-fn restarts(version: u32, set: &mut impl FnMut(&str, &str)) {
-    set("Restart", "on-failure");
-    if version >= STEPS {
-        set("RestartSec", "1");
-        set("RestartSteps", "8");
-        set("RestartMaxDelaySec", "60");
-    } else {
-        set("RestartSec", "3");
-    }
 }
 
 fn limits(spec: &StartSpec, set: &mut impl FnMut(&str, &str)) {
@@ -201,7 +159,7 @@ fn word(text: &str) -> String {
 
 /// Writes a file in one piece, durably. False: it was so already.
 pub fn write(path: &Path, text: &str, mode: u32) -> io::Result<bool> {
-    if foreign::read_own(path, MAX_BYTES).is_ok_and(|there| there == text.as_bytes()) {
+    if fs::read_to_string(path).is_ok_and(|there| there == text) {
         return Ok(false);
     }
     let Some(directory) = path.parent() else { return Err(io::ErrorKind::InvalidFilename.into()) };

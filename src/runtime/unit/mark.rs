@@ -8,7 +8,6 @@ use std::io;
 use std::path::Path;
 
 use crate::crashpoint::point;
-use crate::spawn::ExitStatus;
 
 /// The mark's name in a container's directory.
 pub const NAME: &str = "unit.run";
@@ -33,8 +32,6 @@ pub enum RunOf {
     This(String),
     /// Any but this one, which was there before.
     AnyBut(String),
-    /// This one, which its operation has given up. Systemd does not remember for ever how it ended.
-    Over(String, Option<ExitStatus>),
 }
 
 impl Mark {
@@ -64,20 +61,10 @@ impl Mark {
         Ok(())
     }
 
-    /// Whether it speaks of a run that was given up, and that systemd may have forgotten since.
-    pub fn is_over(&self, invocation: &str) -> bool {
-        matches!(self.run, RunOf::Over(..)) && (invocation.is_empty() || self.is_of(invocation))
-    }
-
-    /// How the run that was given up had ended.
-    pub const fn end(&self) -> Option<ExitStatus> {
-        if let RunOf::Over(_, status) = self.run { status } else { None }
-    }
-
     /// Whether it speaks of this run.
     pub fn is_of(&self, invocation: &str) -> bool {
         match &self.run {
-            RunOf::This(this) | RunOf::Over(this, _) => this == invocation,
+            RunOf::This(this) => this == invocation,
             RunOf::AnyBut(before) => !invocation.is_empty() && before != invocation,
         }
     }
@@ -86,9 +73,6 @@ impl Mark {
         let run = match &self.run {
             RunOf::This(this) => this.clone(),
             RunOf::AnyBut(before) => format!("!{before}"),
-            RunOf::Over(this, None) => format!("={this}"),
-            RunOf::Over(this, Some(ExitStatus::Code(code))) => format!("={this}:exit:{code}"),
-            RunOf::Over(this, Some(ExitStatus::Signal(signal))) => format!("={this}:signal:{signal}"),
         };
         let release = self.release.as_deref().unwrap_or_default();
         format!("{} {} {run} {release}", self.operation, self.boot_id)
@@ -97,19 +81,9 @@ impl Mark {
     fn from_text(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         let (operation, boot_id, run) = (words.next()?, words.next()?, words.next()?);
-        let run = match (run.strip_prefix('!'), run.strip_prefix('=')) {
-            (Some(before), _) => RunOf::AnyBut(before.into()),
-            (_, Some(over)) => {
-                let mut parts = over.splitn(3, ':');
-                let this = parts.next()?.to_string();
-                let status = match (parts.next(), parts.next().and_then(|number| number.parse().ok())) {
-                    (Some("exit"), Some(code)) => Some(ExitStatus::Code(code)),
-                    (Some("signal"), Some(signal)) => Some(ExitStatus::Signal(signal)),
-                    _ => None,
-                };
-                RunOf::Over(this, status)
-            }
-            _ => RunOf::This(run.into()),
+        let run = match run.strip_prefix('!') {
+            Some(before) => RunOf::AnyBut(before.into()),
+            None => RunOf::This(run.into()),
         };
         let release = words.next().filter(|release| !release.is_empty()).map(str::to_string);
         Some(Self { operation: operation.into(), boot_id: boot_id.into(), run, release })
@@ -132,13 +106,9 @@ mod tests {
     fn a_mark_says_which_run_it_means() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(Mark::read(directory.path()).unwrap(), None);
-        for (run, of_a, of_b) in [
-            (RunOf::This("a".into()), true, false),
-            (RunOf::AnyBut("a".into()), false, true),
-            (RunOf::Over("a".into(), None), true, false),
-            (RunOf::Over("a".into(), Some(ExitStatus::Code(3))), true, false),
-            (RunOf::Over("a".into(), Some(ExitStatus::Signal(9))), true, false),
-        ] {
+        for (run, of_a, of_b) in
+            [(RunOf::This("a".into()), true, false), (RunOf::AnyBut("a".into()), false, true)]
+        {
             let mark = Mark { operation: "o.1".into(), boot_id: "b".into(), run, release: Some("r".into()) };
             mark.write(directory.path()).unwrap();
             let read = Mark::read(directory.path()).unwrap().unwrap();

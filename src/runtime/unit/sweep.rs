@@ -1,8 +1,10 @@
 //! Units of containers that are in the catalog no more: removed when nothing of them runs.
 
 use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use super::file::disable;
+use super::file::{disable, owner};
 use super::mark::{Mark, remove_file};
 use super::{RuntimeError, UnitRuntime, io_error};
 use crate::blocking;
@@ -17,8 +19,8 @@ impl UnitRuntime {
     pub(super) async fn remove_unused(&self, keep: &HashSet<ContainerRef>) -> Result<(), RuntimeError> {
         let generated = keep.iter().filter(|container| container.form == Form::GeneratedUnit);
         let kept: HashSet<String> = generated.map(ContainerRef::generated_unit).collect();
-        let (place, owner) = (self.systemd.scope().unit_directory(), self.owner.clone());
-        let ours = blocking::run(move || Self::generated(&place, &owner)).await;
+        let (place, services) = (self.systemd.scope().unit_directory(), self.services.clone());
+        let ours = blocking::run(move || units_below(&place, &services)).await;
         let mut removed = false;
         for (unit, directory) in ours.into_iter().filter(|(unit, _)| !kept.contains(unit)) {
             if !self.systemd.state(&unit, &[]).await?.is_down() {
@@ -45,4 +47,16 @@ impl UnitRuntime {
         }
         Ok(())
     }
+}
+
+/// The units of containers below `services`, with the directories of these.
+fn units_below(place: &Path, services: &Path) -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(place).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let ours = names.filter(|name| name.starts_with("deployd-") && name.ends_with(".service"));
+    ours.filter_map(|name| {
+        let directory = PathBuf::from(owner(&fs::read_to_string(place.join(&name)).ok()?)?);
+        directory.starts_with(services).then_some((name, directory))
+    })
+    .collect()
 }

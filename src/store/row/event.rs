@@ -3,14 +3,13 @@
 use bincode::{Decode, Encode};
 
 use super::host_event::HostV1;
-use super::operation::{EndV1, EvidenceV1, RenewalV1};
-use super::same::{same_members, same_variants};
+use super::incarnation::IncarnationV1;
 use super::service::SpecV1;
 use super::{Row, RowError};
 use crate::task::deployment::{Hook, Pin};
 use crate::task::event::{Definition, Event};
 use crate::task::host_event::HostEvent;
-use crate::task::nonce::Nonce;
+use crate::task::operation::{Done, Evidence, OperationEnd, Settled};
 use crate::task::{Caller, Failure, Reason, Timestamp};
 
 /// An entry of the journal.
@@ -45,81 +44,25 @@ pub struct CallerV1 {
 
 #[derive(Debug, Encode, Decode)]
 pub enum EventV1 {
-    Started {
-        by: CallerV1,
-        definition: DefinitionV1,
-    },
-    StopRequested {
-        by: CallerV1,
-    },
-    CutRequested {
-        by: CallerV1,
-    },
-    PauseRequested {
-        by: CallerV1,
-    },
-    Resumed {
-        by: CallerV1,
-        force: bool,
-    },
-    DeploymentBegun {
-        deployment: u64,
-    },
-    CommitPinned {
-        deployment: u64,
-        commit: String,
-    },
-    ArtifactPinned {
-        deployment: u64,
-        pin: PinV1,
-    },
-    ReleasePrepared {
-        deployment: u64,
-        release: String,
-    },
-    HookDone {
-        deployment: u64,
-        post: bool,
-    },
-    Noted {
-        deployment: u64,
-        note: String,
-    },
-    OperationBegun {
-        deployment: u64,
-        operation: u64,
-        evidence: EvidenceV1,
-        to_release: Option<String>,
-    },
-    OperationEnded {
-        deployment: u64,
-        operation: u64,
-        end: EndV1,
-    },
-    DeploymentEnded {
-        deployment: u64,
-        failure: Option<FailureV1>,
-    },
-    DeploymentCut {
-        deployment: u64,
-    },
-    Interrupted {
-        reason: ReasonV1,
-    },
+    Started { by: CallerV1, definition: DefinitionV1 },
+    StopRequested { by: CallerV1 },
+    CutRequested { by: CallerV1 },
+    PauseRequested { by: CallerV1 },
+    Resumed { by: CallerV1, force: bool },
+    DeploymentBegun { deployment: u64 },
+    CommitPinned { deployment: u64, commit: String },
+    ArtifactPinned { deployment: u64, pin: PinV1 },
+    ReleasePrepared { deployment: u64, release: String },
+    HookDone { deployment: u64, post: bool },
+    Noted { deployment: u64, note: String },
+    OperationBegun { deployment: u64, operation: u64, evidence: EvidenceV1, to_release: Option<String> },
+    OperationEnded { deployment: u64, operation: u64, end: EndV1 },
+    DeploymentEnded { deployment: u64, failure: Option<FailureV1> },
+    DeploymentCut { deployment: u64 },
+    Interrupted { reason: ReasonV1 },
     Completed,
     Failed,
     Drained,
-    /// [`EventV1::Started`] of a task that has a nonce.
-    Begun {
-        by: CallerV1,
-        nonce: u64,
-        definition: DefinitionV1,
-    },
-    OperationRenewed {
-        deployment: u64,
-        operation: u64,
-        renewal: RenewalV1,
-    },
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -136,6 +79,32 @@ pub struct PinV1 {
     sha256: String,
     bytes: u64,
     commit: Option<String>,
+}
+
+#[derive(Debug, Encode, Decode)]
+pub struct EvidenceV1 {
+    incarnation: Option<IncarnationV1>,
+    release: Option<String>,
+}
+
+#[derive(Debug, Encode, Decode)]
+pub struct EndV1 {
+    result: ResultV1,
+    detail: String,
+    settled: Option<SettledV1>,
+}
+
+#[derive(Debug, Encode, Decode)]
+enum ResultV1 {
+    Changed(Option<IncarnationV1>),
+    Unchanged,
+    Failed(FailureV1),
+}
+
+#[derive(Debug, Encode, Decode)]
+enum SettledV1 {
+    FoundDone,
+    Completed,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -183,12 +152,8 @@ impl EntryV1 {
 impl From<&Event> for EventV1 {
     fn from(event: &Event) -> Self {
         match event.clone() {
-            Event::Started { by, nonce, definition } => {
-                let (by, definition) = (by.into(), (&definition).into());
-                match nonce {
-                    Some(Nonce(nonce)) => Self::Begun { by, nonce, definition },
-                    None => Self::Started { by, definition },
-                }
+            Event::Started { by, definition } => {
+                Self::Started { by: by.into(), definition: (&definition).into() }
             }
             Event::StopRequested { by } => Self::StopRequested { by: by.into() },
             Event::CutRequested { by } => Self::CutRequested { by: by.into() },
@@ -215,11 +180,6 @@ impl From<&Event> for EventV1 {
                 evidence: evidence.into(),
                 to_release,
             },
-            Event::OperationRenewed { deployment, operation, renewal } => Self::OperationRenewed {
-                deployment: deployment as u64,
-                operation: operation as u64,
-                renewal: renewal.into(),
-            },
             Event::OperationEnded { deployment, operation, end } => Self::OperationEnded {
                 deployment: deployment as u64,
                 operation: operation as u64,
@@ -242,11 +202,7 @@ impl TryFrom<EventV1> for Event {
     fn try_from(row: EventV1) -> Result<Self, RowError> {
         Ok(match row {
             EventV1::Started { by, definition } => {
-                Self::Started { by: by.into(), nonce: None, definition: definition.try_into()? }
-            }
-            EventV1::Begun { by, nonce, definition } => {
-                let nonce = Some(Nonce(nonce));
-                Self::Started { by: by.into(), nonce, definition: definition.try_into()? }
+                Self::Started { by: by.into(), definition: definition.try_into()? }
             }
             EventV1::StopRequested { by } => Self::StopRequested { by: by.into() },
             EventV1::CutRequested { by } => Self::CutRequested { by: by.into() },
@@ -275,11 +231,6 @@ impl TryFrom<EventV1> for Event {
                 operation: index(operation)?,
                 evidence: evidence.into(),
                 to_release,
-            },
-            EventV1::OperationRenewed { deployment, operation, renewal } => Self::OperationRenewed {
-                deployment: index(deployment)?,
-                operation: index(operation)?,
-                renewal: renewal.into(),
             },
             EventV1::OperationEnded { deployment, operation, end } => Self::OperationEnded {
                 deployment: index(deployment)?,
@@ -322,10 +273,79 @@ impl TryFrom<DefinitionV1> for Definition {
     }
 }
 
+/// Joins two types of the same members, both ways.
+macro_rules! same_members {
+    ($domain:ident, $row:ident, { $($member:ident),+ }) => {
+        impl From<$domain> for $row {
+            fn from(value: $domain) -> Self {
+                let $domain { $($member),+ } = value;
+                Self { $($member),+ }
+            }
+        }
+        impl From<$row> for $domain {
+            fn from(row: $row) -> Self {
+                let $row { $($member),+ } = row;
+                Self { $($member),+ }
+            }
+        }
+    };
+}
+
+/// Joins two enums of the same plain variants, both ways.
+macro_rules! same_variants {
+    ($domain:ident, $row:ident, { $($variant:ident),+ }) => {
+        impl From<$domain> for $row {
+            fn from(value: $domain) -> Self {
+                match value { $($domain::$variant => Self::$variant),+ }
+            }
+        }
+        impl From<$row> for $domain {
+            fn from(row: $row) -> Self {
+                match row { $($row::$variant => Self::$variant),+ }
+            }
+        }
+    };
+}
+
 same_members!(Caller, CallerV1, { uid, user, pid, program });
 same_members!(Pin, PinV1, { source, sha256, bytes, commit });
 
 same_members!(Failure, FailureV1, { code, message, log });
+same_variants!(Settled, SettledV1, { FoundDone, Completed });
 same_variants!(Reason, ReasonV1, {
     Failing, DeploymentFailed, StoppedByUser, PausedByUser, DaemonDied, DaemonShutDown, ActorCrashed, StoreFailed
 });
+
+impl From<Evidence> for EvidenceV1 {
+    fn from(evidence: Evidence) -> Self {
+        Self { incarnation: evidence.incarnation.map(Into::into), release: evidence.release }
+    }
+}
+
+impl From<EvidenceV1> for Evidence {
+    fn from(row: EvidenceV1) -> Self {
+        Self { incarnation: row.incarnation.map(Into::into), release: row.release }
+    }
+}
+
+impl From<OperationEnd> for EndV1 {
+    fn from(end: OperationEnd) -> Self {
+        let result = match end.result {
+            Ok(Done::Changed(incarnation)) => ResultV1::Changed(incarnation.map(Into::into)),
+            Ok(Done::Unchanged) => ResultV1::Unchanged,
+            Err(failure) => ResultV1::Failed(failure.into()),
+        };
+        Self { result, detail: end.detail, settled: end.settled.map(Into::into) }
+    }
+}
+
+impl From<EndV1> for OperationEnd {
+    fn from(row: EndV1) -> Self {
+        let result = match row.result {
+            ResultV1::Changed(incarnation) => Ok(Done::Changed(incarnation.map(Into::into))),
+            ResultV1::Unchanged => Ok(Done::Unchanged),
+            ResultV1::Failed(failure) => Err(failure.into()),
+        };
+        Self { result, detail: row.detail, settled: row.settled.map(Into::into) }
+    }
+}

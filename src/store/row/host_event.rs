@@ -4,7 +4,7 @@ use bincode::{Decode, Encode};
 
 use super::event::CallerV1;
 use crate::task::TaskId;
-use crate::task::host_event::{Cause, HostEvent};
+use crate::task::host_event::HostEvent;
 
 #[derive(Debug, Encode, Decode)]
 pub enum HostV1 {
@@ -16,16 +16,6 @@ pub enum HostV1 {
     TaskDeleted { task: u64, by: Option<CallerV1> },
     RepositoryCreated { name: String, by: CallerV1 },
     RepositoryDeleted { name: String, by: CallerV1 },
-    HistoryRestored { epoch: u64, cause: CauseV1, last: u64, first: u64, first_task: u64 },
-}
-
-#[derive(Debug, Encode, Decode)]
-pub enum CauseV1 {
-    Backup,
-    Copy,
-    OtherDirectory,
-    ReplacedDirectory,
-    Requested,
 }
 
 impl From<HostEvent> for HostV1 {
@@ -43,9 +33,6 @@ impl From<HostEvent> for HostV1 {
             HostEvent::TaskDeleted { task, by } => Self::TaskDeleted { task: task.0, by: by.map(Into::into) },
             HostEvent::RepositoryCreated { name, by } => Self::RepositoryCreated { name, by: by.into() },
             HostEvent::RepositoryDeleted { name, by } => Self::RepositoryDeleted { name, by: by.into() },
-            HostEvent::HistoryRestored { epoch, cause, last, first, first_task } => {
-                Self::HistoryRestored { epoch, cause: cause.into(), last, first, first_task: first_task.0 }
-            }
         }
     }
 }
@@ -65,15 +52,6 @@ impl From<HostV1> for HostEvent {
             }
             HostV1::RepositoryCreated { name, by } => Self::RepositoryCreated { name, by: by.into() },
             HostV1::RepositoryDeleted { name, by } => Self::RepositoryDeleted { name, by: by.into() },
-            HostV1::HistoryRestored { epoch, cause, last, first, first_task } => Self::HistoryRestored {
-                epoch,
-                cause: cause.into(),
-                last,
-                first,
-                first_task: TaskId(first_task),
-            },
         }
     }
 }
-
-super::same::same_variants!(Cause, CauseV1, { Backup, Copy, OtherDirectory, ReplacedDirectory, Requested });

@@ -5,8 +5,7 @@ use bincode::{Decode, Encode};
 use super::Row;
 use super::incarnation::IncarnationV1;
 use super::service::{WayV1, service_id};
-use crate::catalog::ServiceId;
-use crate::task::record::{ContainerChange, Origin, Touch};
+use crate::task::record::{ContainerChange, Origin};
 use crate::task::{TaskId, Timestamp};
 
 /// How a release was made.
@@ -82,30 +81,5 @@ impl TryFrom<ChangeV1> for ContainerChange {
             release: row.release,
             incarnation: row.incarnation.map(Into::into),
         })
-    }
-}
-
-/// The last operation that may have changed a container.
-#[derive(Debug, Encode, Decode)]
-pub struct TouchV1 {
-    /// The place of its beginning in the journal.
-    pub seq: u64,
-    task: u64,
-    user: String,
-    way: String,
-}
-
-impl Row for TouchV1 {}
-
-impl TouchV1 {
-    /// The row of a touch whose event is entry `seq` of the journal.
-    pub fn of(seq: u64, touch: &Touch) -> Self {
-        Self { seq, task: touch.task.0, user: touch.user.clone(), way: touch.way.clone() }
-    }
-
-    /// What it says of the container that its key names.
-    pub fn touch(self, service: ServiceId, container: &str) -> (u64, Touch) {
-        let Self { seq, task, user, way } = self;
-        (seq, Touch { service, container: container.into(), task: TaskId(task), user, way })
     }
 }

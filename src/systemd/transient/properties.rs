@@ -4,22 +4,16 @@ use std::path::Path;
 
 use zbus::Variant;
 
+use super::notes::Notes;
 use super::{PATIENCE, description};
 use crate::spawn::command::{Command, Identity, Sandbox};
-use crate::spawn::notes::Notes;
 use crate::systemd::Scope;
 
 /// A property and its value.
 pub type Property = (&'static str, Variant<'static>);
 
-/// All properties of a command's unit. Its output goes through `relay`, which is this very program.
-pub fn of(
-    command: &Command,
-    identity: &Identity,
-    notes: &Notes,
-    scope: &Scope,
-    relay: &Path,
-) -> Vec<Property> {
+/// All properties of a command's unit.
+pub fn of(command: &Command, identity: &Identity, notes: &Notes, scope: &Scope) -> Vec<Property> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let output = text(&notes.path("out"));
     let mut all: Vec<Property> = vec![
@@ -31,7 +25,7 @@ pub fn of(
         ("WorkingDirectory", text(&command.directory).into()),
         // Not `Environment`, which everybody may ask systemd for.
         ("EnvironmentFiles", Variant::from(vec![(text(&notes.path("env")), false)])),
-        ("ExecStartEx", Variant::from(vec![execute(command, relay)])),
+        ("ExecStartEx", Variant::from(vec![execute(command)])),
         ("ExecStopPostEx", Variant::from(vec![note_end(notes)])),
         ("StandardOutputFileToAppend", output.clone().into()),
         ("StandardErrorFileToAppend", output.into()),
@@ -51,10 +45,6 @@ pub fn of(
         (Sandbox::Open, _) => {}
         (Sandbox::Closed { directory, network }, Scope::System) => {
             closed(&text(directory), *network, &mut all);
-            if HIDDEN.iter().any(|hidden| relay.starts_with(hidden)) {
-                let bind = (text(relay), text(relay), false, 0_u64);
-                all.push(("BindReadOnlyPaths", Variant::from(vec![bind])));
-            }
         }
         // A user's systemd can make no namespaces: what remains is what the kernel lets everybody give up.
         (Sandbox::Closed { network, .. }, Scope::User(_)) => given_up(*network, &mut all),
@@ -64,17 +54,11 @@ pub fn of(
 
 type Exec = (String, Vec<String>, Vec<String>);
 
-/// What a closed command does not see.
-const HIDDEN: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
-
-fn execute(command: &Command, relay: &Path) -> Exec {
+fn execute(command: &Command) -> Exec {
     let name = command.argv.first().map(String::as_str).unwrap_or_default();
     let path = command.environment.get("PATH").map(String::as_str);
     let program = program(name, path, &command.directory);
-    let mut argv = ["deployd", "relay", command.who].map(str::to_string).to_vec();
-    argv.extend([command.output.to_string(), program]);
-    argv.extend(command.argv.iter().cloned());
-    (relay.to_string_lossy().into_owned(), argv, vec!["no-env-expand".into()])
+    (program, command.argv.clone(), vec!["no-env-expand".into()])
 }
 
 /// The last thing that a unit does, whatever its program may not do.
@@ -84,7 +68,7 @@ fn note_end(notes: &Notes) -> Exec {
     ("/bin/ln".into(), argv, vec!["privileged".into()])
 }
 
-pub fn micros(duration: std::time::Duration) -> u64 {
+fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -117,7 +101,7 @@ fn given_up(network: bool, all: &mut Vec<Property>) {
 }
 
 /// Nothing of the host but to read it, nothing of its network unless that is wanted, no privileges.
-pub fn closed(directory: &str, network: bool, all: &mut Vec<Property>) {
+fn closed(directory: &str, network: bool, all: &mut Vec<Property>) {
     const YES: [&str; 10] = [
         "PrivateTmp",
         "PrivateDevices",

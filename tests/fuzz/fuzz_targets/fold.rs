@@ -12,7 +12,7 @@ use deployd::store::{JournalEvent, StoredEvent};
 use deployd::task::decide::{Decision, decide};
 use deployd::task::deployment::{DeploymentSpec, DeploymentState, Hook, Pin};
 use deployd::task::event::{Definition, Event};
-use deployd::task::operation::{Done, Evidence, Incarnation, OperationEnd, OperationState, Renewal};
+use deployd::task::operation::{Done, Evidence, Incarnation, OperationEnd, OperationState};
 use deployd::task::{Caller, Failure, Reason, Task, TaskId, Timestamp};
 use libfuzzer_sys::fuzz_target;
 
@@ -71,7 +71,7 @@ fn event(bytes: &mut impl Iterator<Item = u8>) -> Option<Event> {
     let failure = || Failure { code: "f".into(), message: "f".into(), log: Vec::new() };
     let incarnation = Incarnation::Process { boot_id: text(), pid: 1, start_ticks: 1 };
     let end = |result| OperationEnd { result, detail: String::new(), settled: None };
-    Some(match kind % 27 {
+    Some(match kind % 26 {
         0 => Event::StopRequested { by: by() },
         1 => Event::PauseRequested { by: by() },
         2 => Event::Resumed { by: by(), force: which & 1 == 1 },
@@ -99,12 +99,7 @@ fn event(bytes: &mut impl Iterator<Item = u8>) -> Option<Event> {
         22 => Event::Drained,
         23 => Event::CutRequested { by: by() },
         24 => Event::DeploymentCut { deployment },
-        25 => {
-            let evidence = Evidence { incarnation: Some(incarnation), release: None };
-            let renewal = Renewal { earlier: text(), id: text(), forced: true, why: text(), evidence };
-            Event::OperationRenewed { deployment, operation, renewal }
-        }
-        _ => Event::Started { by: by(), nonce: None, definition: definition(bytes)? },
+        _ => Event::Started { by: by(), definition: definition(bytes)? },
     })
 }
 
@@ -142,7 +137,7 @@ fn adds_up(task: &Task) {
 fuzz_target!(|bytes: &[u8]| {
     let bytes = &mut bytes.iter().copied();
     let Some(definition) = definition(bytes) else { return };
-    let started = Event::Started { by: by(), nonce: None, definition };
+    let started = Event::Started { by: by(), definition };
     let mut task = Task::begin(TaskId(1), &started, Timestamp(0)).expect("it is the first event");
     let mut journal = vec![started];
     while let Some(event) = event(bytes) {

@@ -3,14 +3,12 @@
 use jiff::Timestamp;
 use ratatui_core::text::{Line, Span};
 
-use super::draw::{colour, cut, dim, fit, text};
+use super::super::render;
+use super::draw::{cut, dim, fit, of_state, text};
 use super::outlook;
 use super::view::View;
-use crate::view::tone::{Tone, Toned};
-use crate::view::{text, time};
 use crate::wire::report::{Deployment, Failure, Operation};
 use crate::wire::task::Preparation;
-use crate::wire::words::{DeploymentState, OperationState, Stage};
 
 type Lines = Vec<Line<'static>>;
 
@@ -46,9 +44,9 @@ impl Fold {
         [Self::Nothing, Self::IdleContainers, Self::Done, Self::Idle, Self::Batches, Self::Containers];
 
     fn hides(self, it: &Deployment) -> bool {
-        match it.state {
-            DeploymentState::Succeeded => self >= Self::Done,
-            DeploymentState::Pending | DeploymentState::Skipped => self >= Self::Idle,
+        match &*it.state {
+            "SUCCEEDED" => self >= Self::Done,
+            "PENDING" | "SKIPPED" => self >= Self::Idle,
             _ => false,
         }
     }
@@ -59,11 +57,16 @@ const fn is_wide(width: u16) -> bool {
     width >= 70
 }
 
+/// Whether something is going on with it, or went wrong.
+fn is_open(state: &str) -> bool {
+    matches!(state, "RUNNING" | "FAILED" | "INTERRUPTED")
+}
+
 /// What is most urgent first.
 fn urgency(it: &Deployment) -> (u8, String) {
-    let rank = match it.state {
-        DeploymentState::Failed => 0,
-        DeploymentState::Interrupted => 1,
+    let rank = match &*it.state {
+        "FAILED" => 0,
+        "INTERRUPTED" => 1,
         _ => 2,
     };
     // Who began first has been going on for longest.
@@ -100,7 +103,7 @@ impl<'a> Pen<'a> {
 
     /// As many lines as there are, of what is most urgent.
     pub fn within(&self, room: usize) -> Lines {
-        let mut open: Vec<_> = self.view.deployments.iter().filter(|it| it.state.tone().is_open()).collect();
+        let mut open: Vec<_> = self.view.deployments.iter().filter(|it| is_open(&it.state)).collect();
         open.sort_by_key(|it| urgency(it));
         let batches = batches(self.view);
         let alike = |a: &&[Deployment], b: &&[Deployment]| whole(a).is_some() && whole(a) == whole(b);
@@ -133,32 +136,27 @@ impl<'a> Pen<'a> {
 
     fn service(&self, it: &Deployment, fold: Fold, lines: &mut Lines) {
         let (now, wide) = (self.now, is_wide(self.width));
-        let mark = match it.state.tone() {
-            Tone::Good => "✓",
-            Tone::Bad => "✗",
-            Tone::Active => "▸",
-            Tone::Held => "!",
-            Tone::Quiet => "·",
+        let mark = match &*it.state {
+            "SUCCEEDED" => "✓",
+            "FAILED" => "✗",
+            "RUNNING" => "▸",
+            "INTERRUPTED" => "!",
+            _ => "·",
         };
         let name = fit(&it.service, self.names);
         let way = if wide { format!(" {}", fit(&it.deployment, 18)) } else { String::new() };
         let mut spans = vec![
-            Span::styled(format!("  {mark} "), colour(it.state.tone())),
+            Span::styled(format!("  {mark} "), of_state(&it.state)),
             Span::raw(name),
             Span::styled(way, dim()),
-            Span::styled(format!(" {:11}", text(it.state.as_str())), colour(it.state.tone())),
+            Span::styled(format!(" {:11}", text(&it.state)), of_state(&it.state)),
         ];
-        spans.push(Span::raw(took(
-            it.started_at.as_deref(),
-            it.finished_at.as_deref(),
-            it.state.tone(),
-            now,
-        )));
-        let usual = it.usual.filter(|_| it.state == DeploymentState::Running).zip(outlook::elapsed(it, now));
+        spans.push(Span::raw(took(it.started_at.as_deref(), it.finished_at.as_deref(), &it.state, now)));
+        let usual = it.usual.filter(|_| it.state == "RUNNING").zip(outlook::elapsed(it, now));
         if let Some((usual, elapsed)) = usual {
             let over = elapsed > usual.p50;
             let words = format!(", {}", outlook::of_one(usual, elapsed));
-            spans.push(Span::styled(words, if over { colour(Tone::Held) } else { dim() }));
+            spans.push(Span::styled(words, if over { of_state("PAUSED") } else { dim() }));
         }
         let doing = doing(self.view, it, now);
         if fold >= Fold::Containers
@@ -174,7 +172,7 @@ impl<'a> Pen<'a> {
             containers(it, now, fold, lines);
         }
         if let Some(Failure { message, .. }) = &it.error {
-            lines.push(Line::styled(format!("      {}", text(message)), colour(Tone::Bad)));
+            lines.push(Line::styled(format!("      {}", text(message)), of_state("FAILED")));
         }
     }
 }
@@ -184,11 +182,10 @@ fn batches(view: &View) -> Vec<&[Deployment]> {
 }
 
 /// The state that a whole batch has, when it is one in which nothing happens.
-fn whole(batch: &[Deployment]) -> Option<&DeploymentState> {
-    let state = &batch.first()?.state;
-    let still =
-        matches!(state, DeploymentState::Succeeded | DeploymentState::Pending | DeploymentState::Skipped);
-    (still && batch.iter().all(|it| it.state == *state)).then_some(state)
+fn whole(batch: &[Deployment]) -> Option<&str> {
+    let state = &*batch.first()?.state;
+    let still = matches!(state, "SUCCEEDED" | "PENDING" | "SKIPPED");
+    (still && batch.iter().all(|it| it.state == state)).then_some(state)
 }
 
 /// A batch in one line; or several that are all done, or all to come.
@@ -199,24 +196,24 @@ fn head(group: &[&[Deployment]], now: Timestamp) -> Line<'static> {
     let (first, last) = (priority(group.first()), priority(group.last()));
     let name =
         if group.len() == 1 { format!("batch {first}") } else { format!("batches {first} … {last}") };
-    let count = |state: &DeploymentState| all().filter(|it| it.state == *state).count();
+    let count = |state: &str| all().filter(|it| it.state == state).count();
     let total = all().count();
     let begun = all().filter_map(|it| it.started_at.as_deref()).min();
-    let took = |to: Option<String>| time::duration(begun, to.as_deref());
-    if count(&DeploymentState::Succeeded) == total {
+    let took = |to: Option<String>| render::duration(begun, to.as_deref());
+    if count("SUCCEEDED") == total {
         let took = took(all().filter_map(|it| it.finished_at.clone()).max());
-        return Line::styled(format!("{name}: {total} of {total} done in {took}"), colour(Tone::Good));
+        return Line::styled(format!("{name}: {total} of {total} done in {took}"), of_state("SUCCEEDED"));
     }
-    if count(&DeploymentState::Pending) == total {
-        return Line::styled(format!("{name}: {} to come", text::count(total as u64, "service")), dim());
+    if count("PENDING") == total {
+        return Line::styled(format!("{name}: {} to come", render::count(total as u64, "service")), dim());
     }
-    let mut words = vec![format!("{} of {total} done", count(&DeploymentState::Succeeded))];
+    let mut words = vec![format!("{} of {total} done", count("SUCCEEDED"))];
     let states = [
-        (DeploymentState::Failed, "failed"),
-        (DeploymentState::Running, "running"),
-        (DeploymentState::Interrupted, "interrupted"),
-        (DeploymentState::Pending, "to come"),
-        (DeploymentState::Skipped, "skipped"),
+        ("FAILED", "failed"),
+        ("RUNNING", "running"),
+        ("INTERRUPTED", "interrupted"),
+        ("PENDING", "to come"),
+        ("SKIPPED", "skipped"),
     ];
     words.extend(
         states
@@ -224,26 +221,26 @@ fn head(group: &[&[Deployment]], now: Timestamp) -> Line<'static> {
             .filter(|(state, _)| count(state) > 0)
             .map(|(state, word)| format!("{} {word}", count(state))),
     );
-    if count(&DeploymentState::Running) > 0 {
+    if count("RUNNING") > 0 {
         words.push(took(Some(now.to_string())));
     }
-    let style = if count(&DeploymentState::Failed) > 0 { colour(Tone::Bad) } else { colour(Tone::Quiet) };
+    let style = if count("FAILED") > 0 { of_state("FAILED") } else { of_state("") };
     Line::styled(format!("{name}: {}", words.join(", ")), style)
 }
 
 fn containers(it: &Deployment, now: Timestamp, fold: Fold, lines: &mut Lines) {
     let shown = |operation: &&Operation| match fold {
         Fold::Nothing => true,
-        Fold::Batches => operation.state.tone().is_open(),
-        _ => it.state.tone().is_open(),
+        Fold::Batches => is_open(&operation.state),
+        _ => is_open(&it.state),
     };
     let longest = it.operations.iter().map(|it| it.container.len()).max().unwrap_or(0).clamp(4, 20);
     for operation in it.operations.iter().filter(shown) {
         let (from, to) = (operation.started_at.as_deref(), operation.finished_at.as_deref());
         let mut spans = vec![
             Span::styled(format!("      {} ", fit(&operation.container, longest)), dim()),
-            Span::styled(format!("{:11}", text(operation.state.as_str())), colour(operation.state.tone())),
-            Span::raw(took(from, to, operation.state.tone(), now)),
+            Span::styled(format!("{:11}", text(&operation.state)), of_state(&operation.state)),
+            Span::raw(took(from, to, &operation.state, now)),
         ];
         // What failed is said by the service.
         if !operation.detail.is_empty() && operation.error.is_none() {
@@ -253,29 +250,29 @@ fn containers(it: &Deployment, now: Timestamp, fold: Fold, lines: &mut Lines) {
     }
 }
 
-fn took(from: Option<&str>, to: Option<&str>, tone: Tone, now: Timestamp) -> String {
+fn took(from: Option<&str>, to: Option<&str>, state: &str, now: Timestamp) -> String {
     let now = now.to_string();
-    let to = to.or((tone == Tone::Active).then_some(&*now));
-    to.map(|to| time::duration(from, Some(to))).unwrap_or_default()
+    let to = to.or((state == "RUNNING").then_some(&*now));
+    to.map(|to| render::duration(from, Some(to))).unwrap_or_default()
 }
 
 /// What a service does that no container shows.
 fn doing(view: &View, it: &Deployment, now: Timestamp) -> Option<String> {
-    let waiting = view.waiting.get(&it.service_id).filter(|_| it.state == DeploymentState::Running)?;
+    let waiting = view.waiting.get(&it.service_id).filter(|_| it.state == "RUNNING")?;
     if let Some(preparation) = &waiting.preparation {
         return Some(prepares(preparation, view.rate(it.service_id), now));
     }
     // The containers are listed themselves.
-    let works = it.operations.iter().any(|operation| operation.state == OperationState::Running);
+    let works = it.operations.iter().any(|operation| operation.state == "RUNNING");
     (!works).then(|| cut(&waiting.doing, 60))
 }
 
 /// "download 12.3 of 40.0 MB (31 %), 5.1 MB/s", "build 12 s: cc -c main.c", …
 fn prepares(it: &Preparation, rate: Option<f64>, now: Timestamp) -> String {
-    let since = time::duration(Some(&it.since), Some(&now.to_string()));
+    let since = render::duration(Some(&it.since), Some(&now.to_string()));
     let line = it.line.as_deref().map(|line| format!(": {}", text(line))).unwrap_or_default();
-    match &it.stage {
-        Stage::Download => {
+    match &*it.stage {
+        "download" => {
             let percent = it.total.and_then(|total| (it.bytes * 100).checked_div(total));
             let of = it.total.map(|total| format!(" of {}", bytes(total))).unwrap_or_default();
             let percent = percent.map(|percent| format!(" ({percent} %)")).unwrap_or_default();
@@ -283,9 +280,9 @@ fn prepares(it: &Preparation, rate: Option<f64>, now: Timestamp) -> String {
             let rate = rate.map(|rate| format!(", {}/s", bytes(rate as u64))).unwrap_or_default();
             format!("download {}{of}{percent}{rate}", bytes(it.bytes))
         }
-        Stage::AwaitDownload => format!("waits for a permit to download, {since}"),
-        Stage::AwaitBuild => format!("waits for a permit to build, {since}"),
-        stage => format!("{} {since}{line}", text(stage.as_str())),
+        "awaitDownload" => format!("waits for a place to download, {since}"),
+        "awaitBuild" => format!("waits for a place to build, {since}"),
+        stage => format!("{} {since}{line}", text(stage)),
     }
 }
 

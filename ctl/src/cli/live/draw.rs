@@ -7,13 +7,11 @@ use jiff::Timestamp;
 use ratatui_core::style::{Color, Modifier, Style};
 use ratatui_core::text::{Line, Span};
 
+use super::super::render;
+use super::super::terminal::printable;
 use super::batch::{Fold, Pen};
 use super::outlook::Outlook;
 use super::view::View;
-use crate::view::text::printable;
-use crate::view::tone::{Tone, Toned};
-use crate::view::{text, time};
-use crate::wire::words::{DeploymentState, OperationState, TaskState};
 
 /// A picture with fewer lines says nothing.
 const LEAST: usize = 4;
@@ -38,16 +36,12 @@ pub fn picture(view: &View, now: Timestamp, (width, height): (u16, u16), ended: 
 
 fn head(view: &View, now: Timestamp, width: u16) -> Vec<Line<'static>> {
     let task = &view.task;
-    let reason =
-        task.reason.as_ref().map(|reason| format!(" ({})", text(reason.as_str()))).unwrap_or_default();
+    let reason = task.reason.as_ref().map(|reason| format!(" ({})", text(reason))).unwrap_or_default();
     let end = task.finished_at.clone().unwrap_or_else(|| now.to_string());
-    let took = time::duration(Some(&task.started_at), Some(&end));
+    let took = render::duration(Some(&task.started_at), Some(&end));
     let what = Line::from(vec![
         Span::styled(format!("Task {} · {}@{} · ", task.id, text(&task.plan), task.revision), bold()),
-        Span::styled(
-            format!("{}{reason}", text(task.state.as_str())),
-            colour(task.state.tone()).patch(bold()),
-        ),
+        Span::styled(format!("{}{reason}", text(&task.state)), of_state(&task.state).patch(bold())),
         Span::raw(format!(" · {took}")),
         Span::raw(if width >= 60 {
             format!(" · by {}", text(&task.created_by.user))
@@ -55,22 +49,20 @@ fn head(view: &View, now: Timestamp, width: u16) -> Vec<Line<'static>> {
             String::new()
         }),
     ]);
-    let count = |tone: Tone| view.deployments.iter().filter(|it| it.state.tone() == tone).count();
-    let (done, all) = (count(Tone::Good), view.deployments.len());
+    let count = |state: &str| view.deployments.iter().filter(|it| it.state == state).count();
+    let (done, all) = (count("SUCCEEDED"), view.deployments.len());
     let operations = || view.deployments.iter().flat_map(|it| &it.operations);
-    let containers_done = operations()
-        .filter(|it| matches!(it.state, OperationState::Succeeded | OperationState::Unchanged))
-        .count();
+    let containers_done = operations().filter(|it| matches!(&*it.state, "SUCCEEDED" | "UNCHANGED")).count();
     let bar = if width >= 60 { BAR } else { BAR / 2 };
     let full = (bar * done).checked_div(all).unwrap_or(0);
-    let tone = if count(Tone::Bad) > 0 { Tone::Bad } else { Tone::Good };
+    let colour = if count("FAILED") > 0 { of_state("FAILED") } else { of_state("SUCCEEDED") };
     let progress = Line::from(vec![
-        Span::styled("█".repeat(full), colour(tone)),
+        Span::styled("█".repeat(full), colour),
         Span::styled("░".repeat(bar - full), dim()),
         Span::raw(if width >= 60 {
             let (services, containers) = (all as u64, operations().count() as u64);
             let (services, containers) =
-                (text::count(services, "service"), text::count(containers, "container"));
+                (render::count(services, "service"), render::count(containers, "container"));
             format!("  {done} of {services}, {containers_done} of {containers}")
         } else {
             format!("  {done} of {all}")
@@ -84,15 +76,14 @@ fn foot(view: &View, now: Timestamp, width: u16, ended: bool) -> Vec<Line<'stati
     if let Some(since) = view.lost {
         let seconds = now.duration_since(since).as_secs().max(0);
         let words = format!("the daemon is not reachable, asking again (for {seconds} s)");
-        lines.push(Line::styled(words, colour(Tone::Held)));
+        lines.push(Line::styled(words, of_state("PAUSED")));
     }
     if ended || view.is_resting() {
         return lines;
     }
     let outlook = if drains(view) {
         lines.push(waits_for(view));
-        let going_on: Vec<_> =
-            view.deployments.iter().filter(|it| it.state == DeploymentState::Running).cloned().collect();
+        let going_on: Vec<_> = view.deployments.iter().filter(|it| it.state == "RUNNING").cloned().collect();
         Outlook::of(&going_on, now)
     } else {
         Outlook::of(&view.deployments, now)
@@ -110,22 +101,18 @@ fn foot(view: &View, now: Timestamp, width: u16, ended: bool) -> Vec<Line<'stati
 
 /// Whether nothing new is begun.
 fn drains(view: &View) -> bool {
-    matches!(view.task.state, TaskState::Stopping | TaskState::Pausing)
-        || view.deployments.iter().any(|it| it.state == DeploymentState::Failed)
+    matches!(&*view.task.state, "STOPPING" | "PAUSING")
+        || view.deployments.iter().any(|it| it.state == "FAILED")
 }
 
 fn waits_for(view: &View) -> Line<'static> {
-    let names: Vec<_> = view
-        .deployments
-        .iter()
-        .filter(|it| it.state == DeploymentState::Running)
-        .map(|it| text(&it.service))
-        .collect();
+    let names: Vec<_> =
+        view.deployments.iter().filter(|it| it.state == "RUNNING").map(|it| text(&it.service)).collect();
     let shown = names.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
     let more = names.len().saturating_sub(3);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let names = if names.is_empty() { "its end to be recorded".into() } else { shown };
-    Line::styled(format!("nothing new is begun; waits for {names}{more}"), colour(Tone::Held))
+    Line::styled(format!("nothing new is begun; waits for {names}{more}"), of_state("PAUSED"))
 }
 
 /// Text from outside, in one line.
@@ -157,14 +144,14 @@ pub fn fit(outside: &str, columns: usize) -> String {
     short + &" ".repeat(missing)
 }
 
-/// The colour of a tone.
-pub const fn colour(tone: Tone) -> Style {
-    let colour = match tone {
-        Tone::Good => Color::Green,
-        Tone::Bad => Color::Red,
-        Tone::Active => Color::Cyan,
-        Tone::Held => Color::Yellow,
-        Tone::Quiet => return Style::new(),
+/// The colour of a state.
+pub fn of_state(state: &str) -> Style {
+    let colour = match state {
+        "SUCCEEDED" => Color::Green,
+        "FAILED" => Color::Red,
+        "RUNNING" | "STOPPING" | "PAUSING" => Color::Cyan,
+        "PAUSED" | "INTERRUPTED" | "STOPPED" => Color::Yellow,
+        _ => return Style::new(),
     };
     Style::new().fg(colour)
 }

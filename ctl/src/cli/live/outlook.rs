@@ -2,10 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::view::{text, time};
+use super::super::render;
 use crate::wire::report::Deployment;
 use crate::wire::task::Usual;
-use crate::wire::words::DeploymentState;
 
 /// Milliseconds.
 type Millis = u64;
@@ -23,11 +22,6 @@ pub struct Outlook {
     pub unknown: usize,
 }
 
-/// Whether it still needs time.
-const fn is_ahead(state: &DeploymentState) -> bool {
-    matches!(state, DeploymentState::Running | DeploymentState::Pending | DeploymentState::Interrupted)
-}
-
 /// How long a deployment has been going on.
 pub fn elapsed(it: &Deployment, now: Timestamp) -> Option<Millis> {
     let begun: Timestamp = it.started_at.as_deref()?.parse().ok()?;
@@ -37,8 +31,8 @@ pub fn elapsed(it: &Deployment, now: Timestamp) -> Option<Millis> {
 /// "usually 3.0 s", and when it takes longer "+71 s over the usual 3.0 s".
 pub fn of_one(usual: Usual, elapsed: Millis) -> String {
     match elapsed.checked_sub(usual.p50) {
-        Some(over) if over > 0 => format!("{} over the usual {}", plus(over), time::millis(usual.p50)),
-        _ => format!("usually {}", time::millis(usual.p50)),
+        Some(over) if over > 0 => format!("{} over the usual {}", plus(over), render::millis(usual.p50)),
+        _ => format!("usually {}", render::millis(usual.p50)),
     }
 }
 
@@ -46,7 +40,7 @@ fn plus(over: Millis) -> String {
     if (10_000..120_000).contains(&over) {
         return format!("+{} s", over / 1000);
     }
-    format!("+{}", time::millis(over))
+    format!("+{}", render::millis(over))
 }
 
 impl Outlook {
@@ -63,13 +57,13 @@ impl Outlook {
     fn add(&mut self, batch: &[Deployment], now: Timestamp) {
         let (mut half, mut most, mut over) = (Spread::default(), Spread::default(), None::<Millis>);
         let mut running = 0;
-        for it in batch.iter().filter(|it| is_ahead(&it.state)) {
+        for it in batch.iter().filter(|it| matches!(&*it.state, "RUNNING" | "PENDING" | "INTERRUPTED")) {
             let Some(usual) = it.usual else {
                 self.unknown += 1;
                 continue;
             };
-            let gone = if it.state == DeploymentState::Running { elapsed(it, now).unwrap_or(0) } else { 0 };
-            if it.state == DeploymentState::Running {
+            let gone = if it.state == "RUNNING" { elapsed(it, now).unwrap_or(0) } else { 0 };
+            if it.state == "RUNNING" {
                 running += 1;
                 let by = gone.saturating_sub(usual.p50);
                 over = Some(over.map_or(by, |least| least.min(by)));
@@ -91,14 +85,14 @@ impl Outlook {
             parts.push(format!("{} over what is usual", plus(self.over)));
         }
         if self.half > 0 {
-            let (half, most) = (time::millis(self.half), time::millis(self.most));
+            let (half, most) = (render::millis(self.half), render::millis(self.most));
             parts.push(format!("about {half} to go, 9 of 10 times within {most}"));
         }
         if parts.is_empty() {
             return None;
         }
         if self.unknown > 0 {
-            parts.push(format!("{} never seen before", text::count(self.unknown as u64, "service")));
+            parts.push(format!("{} never seen before", render::count(self.unknown as u64, "service")));
         }
         Some(parts.join("; "))
     }

@@ -8,7 +8,6 @@ use serde_json::Value;
 use crate::wire::event::Event;
 use crate::wire::report::{Deployment, Failure, Operation, Report};
 use crate::wire::task::{Task, TaskStatus, Waiting};
-use crate::wire::words::{DeploymentState, OperationState, Stage};
 
 /// A task as far as it is known.
 pub struct View {
@@ -81,7 +80,7 @@ impl View {
         let text = |key: &str| event.details.get(key).and_then(Value::as_str);
         if event.kind.starts_with("task.") {
             if let Some(state) = text("state") {
-                self.task.state = state.into();
+                self.task.state = state.to_string();
             }
             return Effect::ReadAnew;
         }
@@ -100,7 +99,7 @@ impl View {
         self.waiting = status.waiting_for.into_iter().map(|it| (it.service_id, it)).collect();
         self.rates.retain(|service, _| self.waiting.contains_key(service));
         for (&service, waiting) in &self.waiting {
-            let download = waiting.preparation.as_ref().filter(|it| it.stage == Stage::Download);
+            let download = waiting.preparation.as_ref().filter(|it| it.stage == "download");
             match download {
                 Some(it) => measure(self.rates.entry(service), it.bytes, now),
                 None => drop(self.rates.remove(&service)),
@@ -115,7 +114,7 @@ impl View {
 
     /// Whether the task has come to rest.
     pub fn is_resting(&self) -> bool {
-        self.task.state.is_at_rest()
+        !matches!(&*self.task.state, "RUNNING" | "STOPPING" | "PAUSING")
     }
 }
 
@@ -141,29 +140,29 @@ fn apply(it: &mut Deployment, event: &Event) {
     };
     match &*event.kind {
         "deployment.begun" => {
-            it.state = DeploymentState::Running;
+            it.state = "RUNNING".into();
             it.started_at.get_or_insert_with(|| event.at.clone());
         }
         "deployment.releasePrepared" => it.release = text("release"),
         "deployment.cut" => {
-            it.state = DeploymentState::Interrupted;
-            turn(&mut it.operations, &OperationState::Running, &OperationState::Interrupted);
+            it.state = "INTERRUPTED".into();
+            turn(&mut it.operations, "RUNNING", "INTERRUPTED");
         }
         "deployment.ended" => {
-            it.state = DeploymentState::from(&*text("state").unwrap_or_default());
+            it.state = text("state").unwrap_or_default();
             it.finished_at = Some(event.at.clone());
             it.error = error();
-            turn(&mut it.operations, &OperationState::Pending, &OperationState::Skipped);
+            turn(&mut it.operations, "PENDING", "SKIPPED");
         }
         "operation.begun" | "operation.ended" => {
             let name = text("container").unwrap_or_default();
             let Some(operation) = it.operations.iter_mut().find(|at| at.container == name) else { return };
             if event.kind == "operation.begun" {
-                operation.state = OperationState::Running;
+                operation.state = "RUNNING".into();
                 operation.started_at.get_or_insert_with(|| event.at.clone());
                 (operation.from_release, operation.to_release) = (text("fromRelease"), text("toRelease"));
             } else {
-                operation.state = OperationState::from(&*text("state").unwrap_or_default());
+                operation.state = text("state").unwrap_or_default();
                 operation.finished_at = Some(event.at.clone());
                 operation.detail = text("detail").unwrap_or_default();
                 operation.error = error();
@@ -173,8 +172,8 @@ fn apply(it: &mut Deployment, event: &Event) {
     }
 }
 
-fn turn(operations: &mut [Operation], from: &OperationState, to: &OperationState) {
-    for operation in operations.iter_mut().filter(|operation| operation.state == *from) {
-        operation.state = to.clone();
+fn turn(operations: &mut [Operation], from: &str, to: &str) {
+    for operation in operations.iter_mut().filter(|operation| operation.state == from) {
+        operation.state = to.into();
     }
 }

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::super::exit::Failure;
+use super::super::terminal::printable;
 use super::escape;
 use crate::client::Client;
-use crate::view::text::printable;
 use crate::wire::service::{Service, ServiceList};
 
 const HEAD: &str = "\

@@ -2,9 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::view::text::printable;
-use crate::view::time::{self, clock, time};
-use crate::view::{event, forecast, report as facts};
+use super::super::{event, render, terminal::printable};
 use crate::wire::report::{Deployment, Failure, Report};
 
 /// Text from outside, on one line: nothing in it is markup.
@@ -29,16 +27,16 @@ impl fmt::Display for Text<'_> {
 pub fn document(report: &Report) -> Result<String, fmt::Error> {
     let mut to = String::new();
     let task = &report.task;
-    let reason = task.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let (plan, state) = (Text(&task.plan), Text(task.state.as_str()));
+    let reason = task.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let (plan, state) = (Text(&task.plan), Text(&task.state));
     writeln!(to, "# Task {} · {plan}@{} · {state}{}\n", task.id, task.revision, Text(&reason))?;
     if let Some(comment) = &task.comment {
         writeln!(to, "{}\n", Text(comment))?;
     }
-    let finished = task.finished_at.as_deref().map_or("-".into(), |at| time(at, false));
-    let (by, started) = (Text(&task.created_by.user), time(&task.started_at, false));
+    let finished = task.finished_at.as_deref().map_or("-".into(), |at| render::time(at, false));
+    let (by, started) = (Text(&task.created_by.user), render::time(&task.started_at, false));
     let (started, finished) = (Text(&started), Text(&finished));
-    writeln!(to, "Started {started} by {by}, finished {finished}; services {}.", facts::progress(task))?;
+    writeln!(to, "Started {started} by {by}, finished {finished}; services {}.", render::progress(task))?;
     for batch in report.deployments.chunk_by(|a, b| a.priority == b.priority) {
         table(batch, &mut to)?;
     }
@@ -46,7 +44,7 @@ pub fn document(report: &Report) -> Result<String, fmt::Error> {
     writeln!(to, "\n## Events\n")?;
     for it in &report.events {
         if let Some(words) = event::in_words(it) {
-            writeln!(to, "- {} {}", Text(&clock(&it.at, false)), Text(&words))?;
+            writeln!(to, "- {} {}", Text(&render::clock(&it.at, false)), Text(&words))?;
         }
     }
     Ok(to)
@@ -60,19 +58,19 @@ fn table(batch: &[Deployment], to: &mut String) -> fmt::Result {
         "| service | deployment | container | state | took | from | to |\n|---|---|---|---|---|---|---|"
     )?;
     for it in batch {
-        let took = time::took(it.started_at.as_deref(), it.finished_at.as_deref()) + &forecast::usually(it);
-        let (service, way, state) = (Text(&it.service), Text(&it.deployment), Text(it.state.as_str()));
+        let took = took(it.started_at.as_deref(), it.finished_at.as_deref()) + &super::forecast::usually(it);
+        let (service, way, state) = (Text(&it.service), Text(&it.deployment), Text(&it.state));
         writeln!(to, "| **{service}** ({}) | {way} | | {state} | {took} | | |", it.service_id)?;
         for at in &it.operations {
-            let took = time::took(at.started_at.as_deref(), at.finished_at.as_deref());
-            let (name, state) = (Text(&at.container), Text(at.state.as_str()));
+            let took = self::took(at.started_at.as_deref(), at.finished_at.as_deref());
+            let (name, state) = (Text(&at.container), Text(&at.state));
             let from = Text(at.from_release.as_deref().unwrap_or_default());
             let release = Text(at.to_release.as_deref().unwrap_or_default());
             writeln!(to, "| | | {name} | {state} | {took} | {from} | {release} |")?;
         }
     }
     for it in batch {
-        for fact in facts::facts(it) {
+        for fact in super::facts(it) {
             writeln!(to, "\n{}: {}", Text(&it.service), Text(&fact))?;
         }
     }
@@ -80,7 +78,7 @@ fn table(batch: &[Deployment], to: &mut String) -> fmt::Result {
 }
 
 fn errors(report: &Report, to: &mut String) -> fmt::Result {
-    let errors = facts::errors(report);
+    let errors = super::errors(report);
     if !errors.is_empty() {
         writeln!(to, "\n## Errors")?;
     }
@@ -95,4 +93,8 @@ fn errors(report: &Report, to: &mut String) -> fmt::Result {
         }
     }
     Ok(())
+}
+
+fn took(from: Option<&str>, to: Option<&str>) -> String {
+    to.map(|to| render::duration(from, Some(to))).unwrap_or_default()
 }

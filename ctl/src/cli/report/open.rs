@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use super::super::args::Output;
 use super::super::exit::Failure;
-use super::super::terminal::Terminal;
-use crate::view::text::printable;
+use super::super::terminal::{Terminal, printable};
 
 /// What opens a page says within this time if it can't; a browser that is started by it may stay.
 const OPENED: Duration = Duration::from_secs(3);

@@ -2,9 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::view::time;
+use super::super::render;
 use crate::wire::report::{Deployment, Report};
-use crate::wire::words::DeploymentState;
 
 /// How long a deployment took, in milliseconds; `None` while it goes on.
 pub fn took(it: &Deployment) -> Option<u64> {
@@ -18,13 +17,13 @@ fn between(from: &str, to: &str) -> Option<u64> {
 
 /// " (usually 3.0 s)"
 pub fn usually(it: &Deployment) -> String {
-    it.usual.map(|usual| format!(" (usually {})", time::millis(usual.p50))).unwrap_or_default()
+    it.usual.map(|usual| format!(" (usually {})", render::millis(usual.p50))).unwrap_or_default()
 }
 
 /// One sentence about a deployment; `None` when it was never seen before.
 pub fn in_words(it: &Deployment) -> Option<String> {
     let usual = it.usual?;
-    let (half, most) = (time::millis(usual.p50), time::millis(usual.p90));
+    let (half, most) = (render::millis(usual.p50), render::millis(usual.p90));
     let seen =
         format!("usually {half}, 9 of 10 times within {most} ({} seen before this task)", usual.samples);
     let came = took(it).map(|took| format!("; it took {}", against(took, usual.p50))).unwrap_or_default();
@@ -33,7 +32,7 @@ pub fn in_words(it: &Deployment) -> Option<String> {
 
 /// "4.0 s, 1.0 s more"
 fn against(took: u64, usual: u64) -> String {
-    let (whole, apart) = (time::millis(took), time::millis(took.abs_diff(usual)));
+    let (whole, apart) = (render::millis(took), render::millis(took.abs_diff(usual)));
     match took.cmp(&usual) {
         std::cmp::Ordering::Greater => format!("{whole}, {apart} more"),
         std::cmp::Ordering::Less => format!("{whole}, {apart} less"),
@@ -50,11 +49,11 @@ pub fn whole(report: &Report) -> Option<String> {
     }
     let begun = &report.task.started_at;
     let took = report.task.finished_at.as_deref().and_then(|end| between(begun, end));
-    let is_whole = report.deployments.iter().all(|it| it.state == DeploymentState::Succeeded);
+    let is_whole = report.deployments.iter().all(|it| it.state == "SUCCEEDED");
     let came = took.filter(|_| is_whole).map(|took| format!("; it took {}", against(took, expected)));
     Some(format!(
         "{} by the slowest of each batch, as known when it began{}",
-        time::millis(expected),
+        render::millis(expected),
         came.unwrap_or_default()
     ))
 }

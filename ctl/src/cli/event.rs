@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::view::text;
-use crate::view::text::printable;
+use super::render;
+use super::terminal::printable;
 use crate::wire::event::Event;
 
 /// One line about an event; `None` when there is nothing to say to people.
@@ -15,8 +15,8 @@ pub fn in_words(event: &Event) -> Option<String> {
     let words = match &*event.kind {
         "task.started" => {
             let count = |key: &str| event.details.get(key).and_then(Value::as_u64).unwrap_or(0);
-            let services = text::count(count("deployments"), "service");
-            let batches = text::count(count("batches"), "batch");
+            let services = render::count(count("deployments"), "service");
+            let batches = render::count(count("batches"), "batch");
             format!("task started by {}: {services} in {batches}", by())
         }
         "task.stopRequested" => format!("{} asked to stop: {}", by(), text("state")),
@@ -33,7 +33,6 @@ pub fn in_words(event: &Event) -> Option<String> {
         "deployment.hookDone" => format!("{}: hook {} is done", service(), text("hook")),
         "deployment.noted" => format!("{}: {}", service(), text("note")),
         "operation.begun" => return None,
-        "operation.renewed" => format!("{}: begins anew: {}", container(), text("why")),
         "operation.ended" => {
             let settled = match text("settled") {
                 "" => "",
@@ -46,11 +45,6 @@ pub fn in_words(event: &Event) -> Option<String> {
                 Some(message) => format!("{} FAILED: {message}", service()),
                 None => format!("{} succeeded", service()),
             }
-        }
-        "history.restored" => {
-            let number = |key: &str| event.details.get(key).and_then(Value::as_u64).unwrap_or(0);
-            let (epoch, cause, last) = (number("epoch"), text("cause"), number("last"));
-            format!("the store was restored ({cause}): epoch {epoch} follows event {last}")
         }
         other => other.to_string(),
     };
