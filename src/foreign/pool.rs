@@ -115,6 +115,19 @@ pub(super) fn nonsense() -> Unread {
     Unread::Unfit("the process that reads it has answered something else".into())
 }
 
+impl Drop for Pool {
+    /// Leaves no process behind but what hangs.
+    fn drop(&mut self) {
+        for Worker { socket, child } in self.idle().drain(..) {
+            drop(socket);
+            if let Some(mut child) = child {
+                child.kill().ok();
+                child.wait().ok();
+            }
+        }
+    }
+}
+
 /// A process that reads, or a thread in its place.
 #[derive(Debug)]
 struct Worker {
