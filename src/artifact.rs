@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::address::Shown;
 use crate::crashpoint::point;
 
 /// A complete artifact.
@@ -177,32 +178,14 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// An address without the credentials in it, and without characters that drive a terminal.
+/// An address without its secrets, as text.
 pub fn mask_url(url: &str) -> String {
-    let clean: String = url
-        .chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect();
-    let Some((scheme, rest)) = clean.split_once("://") else { return clean };
-    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..authority_end].rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://***@{host}{}", &rest[authority_end..]),
-        None => clean,
-    }
+    Shown::of(url).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn credentials_are_masked() {
-        assert_eq!(mask_url("https://u:p@h/x?y"), "https://***@h/x?y");
-        assert_eq!(mask_url("https://u:p@q@h"), "https://***@h");
-        assert_eq!(mask_url("https://h/a@b"), "https://h/a@b");
-        assert_eq!(mask_url("ssh://git@h/x"), "ssh://***@h/x");
-        assert_eq!(mask_url("a\u{1b}b"), "a\\u{1b}b");
-    }
 
     #[test]
     fn only_what_nobody_needs_is_pruned() {

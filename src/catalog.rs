@@ -15,6 +15,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::address::Address;
+
 /// The id of a service: 1 … 2^63-1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceId(u64);
@@ -243,9 +245,9 @@ pub struct Health {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
     /// GET this URL: 2xx and 3xx are healthy.
-    Http(String),
+    Http(Address),
     /// `host:port` accepts a connection.
-    Tcp(String),
+    Tcp(Address),
     /// This command, as the container's user, in its release, exits 0.
     Command(Vec<String>),
 }

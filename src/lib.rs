@@ -125,7 +125,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | domain: no runtime, no files, no clock, no network | [`plan`], [`catalog`], [`task`], [`mistake`], [`yaml`], [`reading`] |
+//! | domain: no runtime, no files, no clock, no network | [`plan`], [`catalog`], [`task`], [`mistake`], [`yaml`], [`reading`], [`address`] |
 //! | host: these never see each other | [`store`], [`artifact`], [`runtime`], [`probe`]; below them [`foreign`], [`spawn`], [`systemd`], [`engine`], [`blocking`], [`clock`], [`random`], [`identity`], [`crashpoint`], [`metrics`], [`tls`] |
 //! | deeds | [`executor`]: an operation becomes calls to the host; evidence is taken before |
 //! | actors: never see a runtime | [`actors`], [`compile`](mod@compile) |
@@ -162,6 +162,7 @@
 //!   hooks, filters, helpers, submodules or options from values.
 
 pub mod actors;
+pub mod address;
 pub mod artifact;
 pub mod assets;
 pub mod blocking;

@@ -9,6 +9,7 @@ pub mod check;
 pub mod draft;
 pub mod parse;
 
+use crate::address::Address;
 use crate::catalog::{Label, ServiceId};
 
 /// A plan without mistakes: every service is in the catalog, every label
@@ -48,14 +49,14 @@ pub enum Way {
     /// Deploy a package that is fetched over HTTP.
     HttpUpload {
         /// Where the package is.
-        uri: String,
+        uri: Address,
         /// What it must hash to, when the plan says so (lower-case hex).
         sha256: Option<String>,
     },
     /// Build from a Git repository, then deploy.
     Compile {
         /// The repository as written in the plan.
-        repository: String,
+        repository: Address,
         /// The branch.
         branch: String,
         /// The commit, 7 to 40 hex digits; the branch's tip when absent.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::address::{Address, Shown};
 use crate::catalog::{Health, Limits};
 use crate::spawn::ExitStatus;
 use crate::spawn::command::{Command, Commands, Ended, Sandbox};
@@ -28,9 +29,19 @@ pub enum ResolvedProbe {
     /// Nothing: it need only stay alive.
     Alive,
     /// GET this URL.
-    Http(String),
+    Http {
+        /// The address.
+        url: Address,
+        /// The address as the catalog has it: what its variables hold may be secret.
+        shown: Shown,
+    },
     /// Connect to `host:port`.
-    Tcp(String),
+    Tcp {
+        /// The address.
+        address: Address,
+        /// The address as the catalog has it.
+        shown: Shown,
+    },
     /// Run this.
     Command {
         /// Program and arguments.
@@ -176,11 +187,13 @@ fn beyond(since: Instant, limit: Duration) -> Duration {
 async fn ask(probe: &ResolvedProbe, commands: &dyn Commands, time: Duration) -> Result<(), String> {
     match probe {
         ResolvedProbe::Alive => Ok(()),
-        ResolvedProbe::Http(url) => ask_http(url).await,
-        ResolvedProbe::Tcp(address) => match tokio::net::TcpStream::connect(address).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(format!("cannot connect to {address}: {error}")),
-        },
+        ResolvedProbe::Http { url, shown } => ask_http(url, shown).await,
+        ResolvedProbe::Tcp { address, shown } => {
+            match tokio::net::TcpStream::connect(address.reveal()).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("cannot connect to {shown}: {error}")),
+            }
+        }
         ResolvedProbe::Command { argv, environment, directory, user } => {
             let command = Command {
                 who: "health",
@@ -210,7 +223,7 @@ fn probe_environment(environment: &BTreeMap<String, String>) -> BTreeMap<String,
     environment
 }
 
-async fn ask_http(url: &str) -> Result<(), String> {
+async fn ask_http(url: &Address, shown: &Shown) -> Result<(), String> {
     static CLIENTS: LazyLock<Result<Clients, String>> = LazyLock::new(|| {
         let builder = || {
             let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
@@ -218,10 +231,14 @@ async fn ask_http(url: &str) -> Result<(), String> {
         };
         Clients::new(builder).map_err(|error| error.to_string())
     });
-    let client = CLIENTS.as_ref().map_err(Clone::clone)?.of(url)?;
-    let answer = client.get(url).send().await.map_err(|error| innermost(&error))?;
+    let client = CLIENTS.as_ref().map_err(Clone::clone)?.of(url.reveal())?;
+    let answer = client.get(url.reveal()).send().await.map_err(|error| innermost(&error))?;
     let status = answer.status();
-    if status.is_success() || status.is_redirection() { Ok(()) } else { Err(format!("{url}: HTTP {status}")) }
+    if status.is_success() || status.is_redirection() {
+        Ok(())
+    } else {
+        Err(format!("{shown}: HTTP {status}"))
+    }
 }
 
 async fn ask_command(command: Command, commands: &dyn Commands) -> Result<(), String> {

@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 
 use reqwest::{Client, ClientBuilder};
 
+use crate::address::mask_text;
+
 /// A client without and one with the system's certificates. To read those takes longer than all else at a start,
 /// so they are read when the first `https:` comes: a host where there are none can still use `http:`.
 pub struct Clients {
@@ -52,14 +54,14 @@ pub fn without_tls(builder: ClientBuilder) -> Result<Client, reqwest::Error> {
     builder.tls_certs_only([]).build()
 }
 
-/// The cause of an error that says something ("connection refused"), without the address, which may hold
-/// credentials.
+/// The cause of an error that says something ("connection refused"), without secrets of the address, which some errors
+/// name.
 pub fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;
     }
-    error.to_string()
+    mask_text(&error.to_string())
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Artifact, ArtifactStore};
+use crate::address::{Address, Shown};
 use crate::foreign::Reader;
-use crate::plan::check::Policy;
+use crate::plan::check::{Policy, file_path};
 use crate::tls::Clients;
 use download::Download;
 
@@ -60,7 +61,7 @@ pub struct FetchRequest {
     /// For which task: requests of one task for the same address are one download.
     pub task: u64,
     /// From where.
-    pub uri: String,
+    pub uri: Address,
     /// What it must hash to.
     pub sha256: Option<String>,
 }
@@ -72,7 +73,7 @@ pub enum FetchError {
     #[error("cannot fetch {uri}: the server answers {status}; {}", advice(*.status))]
     Status {
         /// The address.
-        uri: String,
+        uri: Shown,
         /// HTTP status.
         status: u16,
     },
@@ -82,7 +83,7 @@ pub enum FetchError {
     )]
     Unreachable {
         /// The address.
-        uri: String,
+        uri: Shown,
         /// What happened the last time.
         why: String,
         /// How often it was tried.
@@ -94,7 +95,7 @@ pub enum FetchError {
     )]
     TimedOut {
         /// The address.
-        uri: String,
+        uri: Shown,
         /// The limit.
         seconds: u64,
         /// How much had come.
@@ -106,7 +107,7 @@ pub enum FetchError {
     #[error("cannot fetch {uri}: it is larger than {max} bytes; raise packages.maxBytes if it has to be")]
     TooLarge {
         /// The address.
-        uri: String,
+        uri: Shown,
         /// The limit.
         max: u64,
     },
@@ -116,7 +117,7 @@ pub enum FetchError {
     )]
     Checksum {
         /// The address.
-        uri: String,
+        uri: Shown,
         /// From the plan, or pinned by this task.
         expected: String,
         /// What came.
@@ -126,7 +127,7 @@ pub enum FetchError {
     #[error("cannot fetch {uri}: {why}")]
     Redirect {
         /// The address.
-        uri: String,
+        uri: Shown,
         /// Why not.
         why: String,
     },
@@ -136,7 +137,7 @@ pub enum FetchError {
     )]
     NoSpace {
         /// The address.
-        uri: String,
+        uri: Shown,
         /// How much.
         missing: u64,
     },
@@ -144,7 +145,7 @@ pub enum FetchError {
     #[error("cannot fetch {uri}: {why}; see the file, or the disk of the state directory")]
     Io {
         /// The address.
-        uri: String,
+        uri: Shown,
         /// What the system said.
         why: String,
     },
@@ -253,9 +254,9 @@ impl Fetcher {
     ///
     /// # Errors
     /// Why it seems not to be.
-    pub async fn probe(&self, uri: &str) -> Result<(), String> {
-        let shown = super::mask_url(uri);
-        let bytes = if let Some(path) = uri.strip_prefix("file://") {
+    pub async fn probe(&self, uri: &Address) -> Result<(), String> {
+        let (shown, uri) = (uri.shown(), uri.reveal());
+        let bytes = if let Some(path) = file_path(uri) {
             let head = self.reader.head(path.into()).await;
             head.map_err(|error| format!("{shown}: {error}"))?.bytes
         } else {

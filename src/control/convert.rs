@@ -12,6 +12,7 @@ use deployctl::wire::task::{
 };
 
 use crate::actors::{ContainerView, Preparation, Wait};
+use crate::address::{Shown, mask_text};
 use crate::catalog::Service;
 use crate::store::StoredEvent;
 use crate::task::deployment::{self, DeploymentState, DeploymentStep};
@@ -196,14 +197,14 @@ fn deployment(deployment: &deployment::Deployment, usual: Option<Forecast>) -> D
         artifact: deployment.pin.as_ref().map(artifact),
         release: deployment.release.clone(),
         operations: deployment.operations.iter().map(operation).collect(),
-        notes: deployment.notes.clone(),
+        notes: deployment.notes.iter().map(|note| mask_text(note)).collect(),
         error: deployment.error.as_ref().map(failure),
     }
 }
 
 fn artifact(pin: &deployment::Pin) -> Artifact {
     Artifact {
-        source: pin.source.clone(),
+        source: Shown::of(&pin.source).into(),
         sha256: pin.sha256.clone(),
         bytes: pin.bytes,
         commit: pin.commit.clone(),
@@ -218,7 +219,7 @@ fn operation(operation: &operation::Operation) -> Operation {
         finished_at: operation.finished_at.map(time),
         from_release: operation.from_release().map(str::to_string),
         to_release: operation.to_release.clone(),
-        detail: detail(operation),
+        detail: mask_text(&detail(operation)),
         settled: operation.settled.map(|settled| settled_name(settled).into()),
         forced: operation.renewals.iter().any(|renewal| renewal.forced),
         earlier_ids: operation.renewals.iter().map(|renewal| renewal.earlier.clone()).collect(),
@@ -245,9 +246,9 @@ pub const fn settled_name(settled: Settled) -> &'static str {
     }
 }
 
-/// Why something failed.
+/// Why something failed. What an earlier version has recorded may hold the secrets of addresses.
 pub fn failure(failure: &task::Failure) -> Failure {
-    Failure { code: failure.code.clone(), message: failure.message.clone(), log: failure.log.clone() }
+    Failure { code: failure.code.clone(), message: mask_text(&failure.message), log: failure.log.clone() }
 }
 
 /// A service and its containers.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Executor;
-use crate::artifact::mask_url;
 use crate::artifact::releases::{Layout, Releases};
 use crate::catalog::Service;
 use crate::plan::Way;
@@ -56,13 +55,13 @@ impl Executor {
             Way::HttpUpload { uri, sha256 } => Some(NewRelease {
                 release: sha256.as_deref().map(|sha256| release(&spec.service, sha256)),
                 commit: None,
-                source: mask_url(uri),
+                source: uri.shown().into(),
                 is_here: sha256.as_deref().is_some_and(|sha256| self.artifacts.find(sha256).is_some()),
             }),
             Way::Compile { repository, branch, commit } => Some(NewRelease {
                 release: None,
                 commit: commit.clone(),
-                source: format!("branch {branch} of {}", mask_url(repository)),
+                source: format!("branch {branch} of {}", repository.shown()),
                 is_here: false,
             }),
         }

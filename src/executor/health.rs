@@ -151,8 +151,14 @@ impl Executor {
         };
         Ok(match &target.subject.service.health.probe {
             None => ResolvedProbe::Alive,
-            Some(Probe::Http(url)) => ResolvedProbe::Http(expand(url, environment).map_err(health)?),
-            Some(Probe::Tcp(address)) => ResolvedProbe::Tcp(expand(address, environment).map_err(health)?),
+            Some(Probe::Http(url)) => ResolvedProbe::Http {
+                url: expand(url.reveal(), environment).map_err(health)?.into(),
+                shown: url.shown(),
+            },
+            Some(Probe::Tcp(address)) => ResolvedProbe::Tcp {
+                address: expand(address.reveal(), environment).map_err(health)?.into(),
+                shown: address.shown(),
+            },
             Some(Probe::Command(command)) if run.is_some_and(|run| run.image.is_some()) => {
                 self.inside(target, environment::argv(command, environment)?)
             }
@@ -221,8 +227,8 @@ fn unhealthy(target: &Target, since: Option<Timestamp>, timeout: Duration, last:
     let since = since.map_or_else(String::new, |since| format!(" since {since:.0}"));
     // As the catalog has it: what its variables hold may be secret.
     let asked = match &target.subject.service.health.probe {
-        Some(Probe::Http(address) | Probe::Tcp(address)) => address,
-        Some(Probe::Command(_)) | None => "its health command",
+        Some(Probe::Http(address) | Probe::Tcp(address)) => address.to_string(),
+        Some(Probe::Command(_)) | None => "its health command".into(),
     };
     let timeout = timeout.as_secs_f64();
     failure(

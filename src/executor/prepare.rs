@@ -7,11 +7,12 @@ use std::sync::Arc;
 use super::board::Stage;
 use super::commands::{BUILD, Hearing};
 use super::{Executor, Halt, Subject, environment, failure};
+use crate::address::{Address, Shown};
+use crate::artifact::Artifact;
 use crate::artifact::build::{BuildError, BuildRequest};
 use crate::artifact::fetch::{FetchError, FetchRequest};
 use crate::artifact::git::{GitError, Origin};
 use crate::artifact::releases::Layout;
-use crate::artifact::{Artifact, mask_url};
 use crate::blocking;
 use crate::plan::Way;
 use crate::plan::check::{Repository, resolve_repository};
@@ -127,14 +128,14 @@ impl Executor {
         Err(failure("artifactGone", text).into())
     }
 
-    async fn download(&self, subject: &Subject, uri: &str, sha256: Option<&str>) -> Result<Pin, Halt> {
-        let source = mask_url(uri);
+    async fn download(&self, subject: &Subject, uri: &Address, sha256: Option<&str>) -> Result<Pin, Halt> {
+        let source = uri.shown();
         self.say(subject, &format!("fetching {source}"));
         let note = self.board.pin(subject.task, subject.deployment, Stage::AwaitDownload);
         let _place = self.downloads.acquire().await;
         note.stage(Stage::Download);
         let request =
-            FetchRequest { task: subject.task.0, uri: uri.to_string(), sha256: sha256.map(str::to_string) };
+            FetchRequest { task: subject.task.0, uri: uri.clone(), sha256: sha256.map(str::to_string) };
         let fetched =
             self.fetcher.fetch(request, &subject.cancel, &|bytes, total| note.bytes(bytes, total)).await;
         match fetched {
@@ -147,7 +148,7 @@ impl Executor {
         }
     }
 
-    async fn compile(&self, subject: &Subject, repository: &str, commit: &str) -> Result<Pin, Halt> {
+    async fn compile(&self, subject: &Subject, repository: &Address, commit: &str) -> Result<Pin, Halt> {
         let request = self.build_request(subject, repository, commit)?.ok_or_else(|| {
             failure(
                 "catalog",
@@ -161,13 +162,13 @@ impl Executor {
         let _place = self.builds.acquire().await;
         note.stage(Stage::Build);
         let log = self.logs.open(subject.task, subject.service.id);
-        log.line("build", &format!("building commit {commit} of {}", mask_url(repository)));
+        log.line("build", &format!("building commit {commit} of {}", repository.shown()));
         let hearing = Hearing { log: self.logs.open(subject.task, subject.service.id), note };
         match self.builder.build(request, &subject.cancel, Arc::new(hearing)).await {
             Ok(built) => {
                 let how = if built.reused { "was built before: not built again" } else { "is built" };
                 log.line("build", &format!("commit {commit} {how}, sha256 {}", built.artifact.sha256));
-                Ok(pin(mask_url(repository), built.artifact, Some(commit.to_string())))
+                Ok(pin(repository.shown(), built.artifact, Some(commit.to_string())))
             }
             Err(BuildError::Cancelled) => Err(Halt::Cut),
             Err(BuildError::Spawn(error)) if error.is_in_doubt() => Err(Halt::Lost(error.to_string())),
@@ -178,7 +179,7 @@ impl Executor {
     fn build_request(
         &self,
         subject: &Subject,
-        repository: &str,
+        repository: &Address,
         commit: &str,
     ) -> Result<Option<BuildRequest>, Failure> {
         let Some(definition) = subject.service.build.clone() else { return Ok(None) };
@@ -194,8 +195,8 @@ impl Executor {
     }
 
     /// Where a repository of a plan is.
-    pub(super) fn origin(&self, repository: &str) -> Result<Origin, Failure> {
-        match resolve_repository(repository, &self.policy) {
+    pub(super) fn origin(&self, repository: &Address) -> Result<Origin, Failure> {
+        match resolve_repository(repository.reveal(), &self.policy) {
             Ok(Repository::BuiltIn(name)) => Ok(Origin::BuiltIn(self.git.repositories().path(&name))),
             Ok(Repository::Url(url)) => Ok(Origin::Url(url)),
             Err(error) => Err(failure("repository", error)),
@@ -215,8 +216,8 @@ fn build_failure(error: &BuildError) -> Failure {
     Failure { code: error.code().into(), message: error.to_string(), log }
 }
 
-fn pin(source: String, artifact: Artifact, commit: Option<String>) -> Pin {
-    Pin { source, sha256: artifact.sha256, bytes: artifact.bytes, commit }
+fn pin(source: Shown, artifact: Artifact, commit: Option<String>) -> Pin {
+    Pin { source: source.into(), sha256: artifact.sha256, bytes: artifact.bytes, commit }
 }
 
 fn layout(subject: &Subject) -> Result<Layout, Failure> {

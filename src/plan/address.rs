@@ -1,5 +1,9 @@
 //! Addresses in a plan: of packages, of repositories, of branches.
 
+mod package;
+
+pub use package::{file_path, is_allowed_file};
+
 /// What the configuration allows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
@@ -80,25 +84,16 @@ pub fn is_repository_name(name: &str) -> bool {
 /// Checks the address of a package.
 ///
 /// # Errors
-/// Why it can't be used.
+/// Why it can't be used. The address is not in the text: it may hold secrets.
 pub fn check_package_uri(uri: &str, policy: &Policy) -> Result<(), String> {
     check_plain(uri)?;
-    let is_file = uri.starts_with("file:///");
-    let rest = uri.strip_prefix("http://").or_else(|| uri.strip_prefix("https://"));
-    let Some(rest) = rest.or_else(|| is_file.then_some("file")) else {
-        return Err("a package's address begins with http:// or https://".into());
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    if host.is_empty() || host.starts_with(':') {
-        return Err("the address has no host".into());
-    }
+    let place = package::Place::of(uri)?;
     match &policy.allowed_uris {
-        None if is_file => {
+        None if place.is_file() => {
             Err("file addresses need a prefix in `packages.allowedUris` of the configuration".into())
         }
         None => Ok(()),
-        Some(prefixes) if is_allowed(uri, prefixes) => Ok(()),
+        Some(prefixes) if place.is_under_any(prefixes) => Ok(()),
         Some(_) => {
             Err("this address is not under a prefix of `packages.allowedUris` in the configuration".into())
         }
@@ -119,7 +114,7 @@ fn check_plain(text: &str) -> Result<(), String> {
     }
 }
 
-/// Whether an address lies under one of the prefixes: at a boundary of its path, and without any
+/// Whether the address of a repository lies under one of the prefixes: at a boundary of its path, and without any
 /// way up (`..`, also percent-encoded).
 pub fn is_allowed(address: &str, prefixes: &[String]) -> bool {
     let climbs = address.split(['/', '?', '#']).any(|part| {

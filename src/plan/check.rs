@@ -9,7 +9,9 @@ use crate::mistake::{Mistake, similar};
 use crate::reading::{Key, Mistakes};
 use crate::yaml::{Place, Spanned};
 
-pub use super::address::{Policy, Repository, check_package_uri, is_repository_name, resolve_repository};
+pub use super::address::{
+    Policy, Repository, check_package_uri, file_path, is_allowed_file, is_repository_name, resolve_repository,
+};
 
 /// The ways of release, as they are spelt.
 pub const WAYS: [&str; 5] = ["START", "STOP", "RESTART", "HTTP_UPLOAD_DEPLOY", "COMPILE_DEPLOY"];
@@ -126,7 +128,7 @@ impl Checker<'_> {
         {
             mistakes.add(*place, &raw.path("httpSrcSha256"), "a SHA-256 has 64 hexadecimal digits");
         }
-        Some(Way::HttpUpload { uri: uri?.value.clone(), sha256: sha256.map(|sha| sha.1) })
+        Some(Way::HttpUpload { uri: uri?.value.as_str().into(), sha256: sha256.map(|sha| sha.1) })
     }
 
     fn compile(&self, raw: &RawItem, service: Option<&Service>, mistakes: &mut Mistakes) -> Option<Way> {
@@ -157,7 +159,11 @@ impl Checker<'_> {
             mistakes.add(written.place, &raw.path("deployment"), text);
         }
         let commit = commit.map(|commit| commit.1);
-        Some(Way::Compile { repository: repository?.value.clone(), branch: branch?.value.clone(), commit })
+        Some(Way::Compile {
+            repository: repository?.value.as_str().into(),
+            branch: branch?.value.clone(),
+            commit,
+        })
     }
 }
 

@@ -50,11 +50,11 @@ impl fmt::Display for DraftItem {
         match &item.way {
             Way::Start | Way::Stop | Way::Restart => Ok(()),
             Way::HttpUpload { uri, sha256 } => {
-                key("httpSrcUri", uri)?;
+                key("httpSrcUri", uri.reveal())?;
                 sha256.as_ref().map_or(Ok(()), |sha256| key("httpSrcSha256", sha256))
             }
             Way::Compile { repository, branch, commit } => {
-                key("compileRepoPath", repository)?;
+                key("compileRepoPath", repository.reveal())?;
                 key("compileRepoBranch", branch)?;
                 commit.as_ref().map_or(Ok(()), |commit| key("compileRepoCommit", commit))
             }

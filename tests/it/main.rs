@@ -34,5 +34,6 @@ mod push;
 mod push_over_socket;
 mod repositories;
 mod runtime;
+mod secrets;
 mod socket;
 mod up;

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 /// Each module of the daemon with the modules that it may use.
 const MAY_USE: &[(&str, &[&str])] = &[
     // The domain.
+    ("address", &[]),
     ("mistake", &[]),
     ("yaml", &["mistake"]),
     ("reading", &["mistake", "yaml"]),
-    ("catalog", &["mistake", "reading", "yaml"]),
-    ("plan", &["catalog", "mistake", "reading", "yaml"]),
+    ("catalog", &["address", "mistake", "reading", "yaml"]),
+    ("plan", &["address", "catalog", "mistake", "reading", "yaml"]),
     ("task", &["catalog", "plan"]),
     // The host: store, artifact, runtime and probe never see each other.
     ("clock", &["task"]),
@@ -22,11 +23,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("random", &[]),
     ("identity", &["random"]),
-    ("tls", &[]),
+    ("tls", &["address"]),
     ("foreign", &["blocking"]),
     ("spawn", &["blocking", "catalog", "crashpoint", "foreign"]),
-    ("store", &["catalog", "crashpoint", "metrics", "plan", "random", "task"]),
-    ("artifact", &["blocking", "catalog", "crashpoint", "foreign", "plan", "spawn", "tls"]),
+    ("store", &["address", "catalog", "crashpoint", "metrics", "plan", "random", "task"]),
+    ("artifact", &["address", "blocking", "catalog", "crashpoint", "foreign", "plan", "spawn", "tls"]),
     ("systemd", &["blocking", "catalog", "crashpoint", "identity", "random", "spawn"]),
     ("engine", &["catalog", "crashpoint", "tls"]),
     (
@@ -44,11 +45,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "task",
         ],
     ),
-    ("probe", &["catalog", "spawn", "tls"]),
+    ("probe", &["address", "catalog", "spawn", "tls"]),
     // Deeds.
     (
         "executor",
         &[
+            "address",
             "artifact",
             "blocking",
             "catalog",
@@ -85,7 +87,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "control",
-        &["actors", "catalog", "clock", "foreign", "metrics", "mistake", "plan", "reading", "store", "task"],
+        &[
+            "actors", "address", "catalog", "clock", "foreign", "metrics", "mistake", "plan", "reading",
+            "store", "task",
+        ],
     ),
     // The root.
     ("catalog_dir", &["catalog", "foreign", "mistake"]),
@@ -170,7 +175,7 @@ fn code(text: &str) -> String {
 }
 
 fn is_domain(module: &str) -> bool {
-    matches!(module, "yaml" | "mistake" | "reading" | "catalog" | "plan" | "task")
+    matches!(module, "address" | "yaml" | "mistake" | "reading" | "catalog" | "plan" | "task")
 }
 
 #[test]

@@ -11,8 +11,10 @@ use reqwest::{Response, StatusCode, Url};
 use super::local::{Local, NotCopied};
 use super::part::Part;
 use super::{FetchError, FetchRequest, Fetcher, Progress};
-use crate::artifact::{Artifact, mask_url};
+use crate::address::{Address, Shown};
+use crate::artifact::Artifact;
 use crate::foreign::Unread;
+use crate::plan::check::{check_package_uri, file_path};
 use crate::tls::innermost;
 
 /// No download is tried more often.
@@ -22,9 +24,8 @@ const MAX_HOPS: u32 = 5;
 
 /// One download, over several tries.
 pub struct Download {
-    uri: String,
-    /// The address without credentials.
-    shown: String,
+    uri: Address,
+    shown: Shown,
     expected: Option<String>,
     part: Part,
     /// What tells that the file is still the one whose beginning has come.
@@ -44,7 +45,7 @@ enum Try {
 impl Download {
     /// A download that has not begun.
     pub fn new(fetcher: &Fetcher, request: &FetchRequest) -> Result<Self, FetchError> {
-        let shown = mask_url(&request.uri);
+        let shown = request.uri.shown();
         let part = Part::create(fetcher.store.part_path()).map_err(|error| io_error(&shown, &error))?;
         let expected = request.sha256.clone();
         let uri = request.uri.clone();
@@ -53,7 +54,7 @@ impl Download {
 
     /// Fetches, until it is complete or nothing more is worth trying.
     pub async fn run(&mut self, fetcher: &Fetcher, progress: Progress<'_>) -> Result<Artifact, FetchError> {
-        if let Some(path) = self.uri.strip_prefix("file://").map(PathBuf::from) {
+        if let Some(path) = file_path(self.uri.reveal()).map(PathBuf::from) {
             self.copy(path, fetcher, progress).await?;
             return self.finish(fetcher).await;
         }
@@ -67,7 +68,7 @@ impl Download {
                     return Err(FetchError::Unreachable { uri: self.shown.clone(), why, tries });
                 }
                 Err(Try::Again { why, after }) => {
-                    tracing::info!(uri = self.shown, why, tries, "download is tried again");
+                    tracing::info!(uri = %self.shown, why, tries, "download is tried again");
                     self.last = Some(why);
                     let wait = fetcher.timeouts.backoff * 2u32.pow(tries - 1);
                     tokio::time::sleep(after.unwrap_or(wait)).await;
@@ -113,7 +114,8 @@ impl Download {
 
     /// Sends the request, follows redirects that are allowed, and judges the status.
     async fn ask(&self, fetcher: &Fetcher) -> Result<Response, Try> {
-        let mut url = Url::parse(&self.uri).map_err(|error| Try::Final(self.redirect(error.to_string())))?;
+        let mut url =
+            Url::parse(self.uri.reveal()).map_err(|error| Try::Final(self.redirect(error.to_string())))?;
         for _ in 0..=MAX_HOPS {
             let client = fetcher.clients.of(url.as_str()).map_err(again)?;
             let mut request = client.get(url.clone());
@@ -136,12 +138,13 @@ impl Download {
         let location = location.ok_or("a redirect says nothing about where to")?;
         let mut to = from.join(location).map_err(|error| format!("a redirect leads nowhere: {error}"))?;
         if !matches!(to.scheme(), "http" | "https") || (from.scheme() == "https" && to.scheme() == "http") {
-            return Err(format!("a redirect leads to {}, which is not allowed", mask_url(to.as_str())));
+            return Err(format!("a redirect leads to {}, which is not allowed", Shown::of(to.as_str())));
         }
         // Credentials belong to the address in the plan; a server can't send them on, nor bring its own.
         to.set_username("").ok();
         to.set_password(None).ok();
-        if crate::plan::check::check_package_uri(to.as_str(), &fetcher.policy).is_err() {
+        if check_package_uri(to.as_str(), &fetcher.policy).is_err() {
+            let to = Shown::of(to.as_str());
             return Err(format!("a redirect leads to {to}, which packages.allowedUris forbids"));
         }
         Ok(to)
@@ -255,8 +258,8 @@ fn again(why: String) -> Try {
     Try::Again { why, after: None }
 }
 
-fn io_error(uri: &str, error: &io::Error) -> FetchError {
-    FetchError::Io { uri: uri.to_string(), why: error.to_string() }
+fn io_error(uri: &Shown, error: &io::Error) -> FetchError {
+    FetchError::Io { uri: uri.clone(), why: error.to_string() }
 }
 
 /// What tells that a file is still the same: a strong ETag, else its date.

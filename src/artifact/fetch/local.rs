@@ -10,7 +10,7 @@ use super::Progress;
 use super::part::{Part, PartFile};
 use crate::artifact::ArtifactStore;
 use crate::foreign::{Head, Reader, Unread, Wanted};
-use crate::plan::check::{Policy, check_package_uri};
+use crate::plan::check::{Policy, is_allowed_file};
 
 /// How often the progress is told.
 const TICK: Duration = Duration::from_millis(250);
@@ -74,10 +74,8 @@ impl Local {
     /// Judges what was opened: not the path, which may lead somewhere else by now.
     fn admit(&self, head: &Head) -> Result<(), NotCopied> {
         let real = head.path();
-        let is_allowed = real
-            .to_str()
-            .is_some_and(|real| check_package_uri(&format!("file://{real}"), &self.policy).is_ok());
-        if !is_allowed {
+        // A path is no address: nothing in it is decoded, or a directory `%6fk` would pass for `ok`.
+        if !real.to_str().is_some_and(|real| is_allowed_file(real, &self.policy)) {
             return Err(NotCopied::Forbidden);
         }
         if head.bytes > self.max_bytes {

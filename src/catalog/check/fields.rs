@@ -161,14 +161,14 @@ impl Fields<'_, '_> {
                 let path = self.path_of("http");
                 self.mistakes.add(url.place, &path, "the address begins with http:// or https://");
             }
-            return Some(Probe::Http(url.value));
+            return Some(Probe::Http(url.value.into()));
         }
         if let Some(address) = self.text("tcp") {
             if address.value.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.is_empty()) {
                 let path = self.path_of("tcp");
                 self.mistakes.add(address.place, &path, "the address is host:port");
             }
-            return Some(Probe::Tcp(address.value));
+            return Some(Probe::Tcp(address.value.into()));
         }
         self.command("command").map(Probe::Command)
     }

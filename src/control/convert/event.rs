@@ -6,6 +6,7 @@ use deployctl::wire::event::Event as WireEvent;
 use serde_json::{Map, Value, json};
 
 use super::{caller, failure, settled_name, time};
+use crate::address::{Shown, mask_text};
 use crate::store::{JournalEvent, Snapshot, StoreError, StoredEvent};
 use crate::task::event::Event;
 use crate::task::host_event::HostEvent;
@@ -150,11 +151,12 @@ fn own(event: &Event) -> Value {
         Event::Resumed { by, force } => json!({ "by": caller(by.clone()), "force": force }),
         Event::CommitPinned { commit, .. } => json!({ "commit": commit }),
         Event::ArtifactPinned { pin, .. } => {
-            json!({ "source": pin.source, "sha256": pin.sha256, "bytes": pin.bytes, "commit": pin.commit })
+            let source = String::from(Shown::of(&pin.source));
+            json!({ "source": source, "sha256": pin.sha256, "bytes": pin.bytes, "commit": pin.commit })
         }
         Event::ReleasePrepared { release, .. } => json!({ "release": release }),
         Event::HookDone { hook, .. } => json!({ "hook": hook.name() }),
-        Event::Noted { note, .. } => json!({ "note": note }),
+        Event::Noted { note, .. } => json!({ "note": mask_text(note) }),
         Event::OperationBegun { evidence, to_release, .. } => {
             json!({ "fromRelease": evidence.release, "toRelease": to_release })
         }
@@ -178,7 +180,7 @@ fn operation_end(end: &crate::task::operation::OperationEnd) -> Value {
         Ok(Done::Unchanged) => "UNCHANGED",
         Err(_) => "FAILED",
     };
-    let mut value = json!({ "state": state, "detail": end.detail });
+    let mut value = json!({ "state": state, "detail": mask_text(&end.detail) });
     if let Ok(Done::Changed(Some(incarnation))) = &end.result {
         match incarnation {
             Incarnation::Process { pid, .. } => value["pid"] = (*pid).into(),

@@ -145,8 +145,10 @@ impl From<&Way> for WayV1 {
             Way::Start => Self::Start,
             Way::Stop => Self::Stop,
             Way::Restart => Self::Restart,
-            Way::HttpUpload { uri, sha256 } => Self::HttpUpload { uri, sha256 },
-            Way::Compile { repository, branch, commit } => Self::Compile { repository, branch, commit },
+            Way::HttpUpload { uri, sha256 } => Self::HttpUpload { uri: uri.reveal().into(), sha256 },
+            Way::Compile { repository, branch, commit } => {
+                Self::Compile { repository: repository.reveal().into(), branch, commit }
+            }
         }
     }
 }
@@ -157,8 +159,10 @@ impl From<WayV1> for Way {
             WayV1::Start => Self::Start,
             WayV1::Stop => Self::Stop,
             WayV1::Restart => Self::Restart,
-            WayV1::HttpUpload { uri, sha256 } => Self::HttpUpload { uri, sha256 },
-            WayV1::Compile { repository, branch, commit } => Self::Compile { repository, branch, commit },
+            WayV1::HttpUpload { uri, sha256 } => Self::HttpUpload { uri: uri.into(), sha256 },
+            WayV1::Compile { repository, branch, commit } => {
+                Self::Compile { repository: repository.into(), branch, commit }
+            }
         }
     }
 }
@@ -267,8 +271,8 @@ impl From<LimitsV1> for Limits {
 impl From<Health> for HealthV1 {
     fn from(health: Health) -> Self {
         let probe = health.probe.map(|probe| match probe {
-            Probe::Http(url) => ProbeV1::Http(url),
-            Probe::Tcp(address) => ProbeV1::Tcp(address),
+            Probe::Http(url) => ProbeV1::Http(url.reveal().into()),
+            Probe::Tcp(address) => ProbeV1::Tcp(address.reveal().into()),
             Probe::Command(command) => ProbeV1::Command(command),
         });
         Self { probe, interval: health.interval, timeout: health.timeout, settle: health.settle }
@@ -278,8 +282,8 @@ impl From<Health> for HealthV1 {
 impl From<HealthV1> for Health {
     fn from(row: HealthV1) -> Self {
         let probe = row.probe.map(|probe| match probe {
-            ProbeV1::Http(url) => Probe::Http(url),
-            ProbeV1::Tcp(address) => Probe::Tcp(address),
+            ProbeV1::Http(url) => Probe::Http(url.into()),
+            ProbeV1::Tcp(address) => Probe::Tcp(address.into()),
             ProbeV1::Command(command) => Probe::Command(command),
         });
         Self { probe, interval: row.interval, timeout: row.timeout, settle: row.settle }
