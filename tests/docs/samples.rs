@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use deployd::actors::{FirstUse, Holder, Refused};
+use deployd::address::Shown;
 use deployd::artifact::build::BuildError;
 use deployd::artifact::fetch::FetchError;
 use deployd::artifact::git::GitError;
@@ -115,7 +116,7 @@ fn refused() -> Vec<Refused> {
 }
 
 fn fetch() -> Vec<FetchError> {
-    let uri = || text("https://packages.example.org/web.tar");
+    let uri = || Shown::of("https://packages.example.org/web.tar");
     vec![
         FetchError::Status { uri: uri(), status: 404 },
         FetchError::Unreachable { uri: uri(), why: text("connection refused"), tries: 4 },

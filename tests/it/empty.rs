@@ -89,11 +89,12 @@ fn an_empty_key_of_the_configuration_is_refused_at_its_place() {
             .unwrap_err()
             .to_string()
     };
-    let sections: [(&str, &[Key]); 9] = [
+    let sections: [(&str, &[Key]); 10] = [
         ("", &config_keys::FILE),
         ("access", &config_keys::ACCESS),
         ("git", &config_keys::GIT),
         ("packages", &config_keys::PACKAGES),
+        ("builds", &config_keys::BUILDS),
         ("concurrency", &config_keys::CONCURRENCY),
         ("timeouts", &config_keys::TIMEOUTS),
         ("retention", &config_keys::RETENTION),
