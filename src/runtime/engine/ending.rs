@@ -75,6 +75,9 @@ impl EngineRuntime {
             Phase::Up | Phase::Stopping | Phase::Restarting => self.connection.stop(&found.id, left).await,
             Phase::New | Phase::Down => {
                 ending.killed |= ending.asked && left.is_zero() && found.state.exit_code() == KILLED;
+                if phase == Phase::New {
+                    self.no_process(ending.container, &found.id).await?;
+                }
                 self.note_volumes(ending.container, found).await?;
                 self.connection.remove(&found.id).await
             }

@@ -4,6 +4,7 @@
 //! answer did not come is seen by looking, and is done once.
 
 use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use super::{AWAY, EngineRuntime, LOOK, OPERATION, owner};
 use crate::blocking;
 use crate::engine::{EngineError, Inspected, Phase};
-use crate::runtime::{RuntimeError, StartSpec};
+use crate::runtime::{ContainerRef, RuntimeError, StartSpec};
 
 /// How often making a container is tried.
 const TRIES: usize = 10;
@@ -35,13 +36,19 @@ impl EngineRuntime {
     /// An engine that was killed in the middle of a start may know nothing of it, and never start that container
     /// again. It is replaced by another one, unless its program runs all the same.
     async fn discard(&self, spec: &StartSpec, id: &str) -> Result<(), RuntimeError> {
-        let sought = id.to_string();
-        if let Some(pid) = blocking::run(move || process_of(&sought)).await {
-            let (engine, name) = (self.connection.engine(), spec.container.generated_name());
-            let state = format!("created, and process {pid} of it runs");
-            return Err(EngineError::Unsettled { engine, name, state }.into());
-        }
+        self.no_process(&spec.container, id).await?;
         Ok(self.connection.remove(id).await?)
+    }
+
+    /// Makes sure that no program runs in a container that its engine calls new: to remove it would leave the
+    /// program alone.
+    pub(super) async fn no_process(&self, container: &ContainerRef, id: &str) -> Result<(), RuntimeError> {
+        let sought = id.to_string();
+        let found = blocking::run(move || process_of(Path::new("/proc"), &sought)).await;
+        let Some(pid) = found else { return Ok(()) };
+        let (engine, name) = (self.connection.engine(), container.generated_name());
+        let state = format!("created, and process {pid} of it runs");
+        Err(EngineError::Unsettled { engine, name, state }.into())
     }
 
     /// Makes the container; its id. One that this operation has made already is taken.
@@ -124,12 +131,38 @@ fn is_lost(error: &EngineError) -> bool {
 }
 
 /// A process of the container of this id, by its control group, unless it still waits to become the program.
-fn process_of(id: &str) -> Option<i32> {
-    let processes = fs::read_dir("/proc").ok()?.flatten();
+fn process_of(proc: &Path, id: &str) -> Option<i32> {
+    let processes = fs::read_dir(proc).ok()?.flatten();
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.find(|pid| {
-        let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let read = |name: &str| fs::read(proc.join(pid.to_string()).join(name)).unwrap_or_default();
         let waits = |line: &[u8]| line.ends_with(b"runc\0init\0") || line.is_empty();
         String::from_utf8_lossy(&read("cgroup")).contains(id) && !waits(&read("cmdline"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_program_that_its_engine_knows_nothing_of_is_found() {
+        let proc = tempfile::tempdir().unwrap();
+        let process = |pid: i32, group: &str, line: &[u8]| {
+            let directory = proc.path().join(pid.to_string());
+            fs::create_dir(&directory).unwrap();
+            fs::File::create(directory.join("cgroup")).unwrap().write_all(group.as_bytes()).unwrap();
+            fs::File::create(directory.join("cmdline")).unwrap().write_all(line).unwrap();
+        };
+        process(1, "0::/init.scope\n", b"init\0");
+        process(2, "8:pids:/docker/abc\n0::/docker/abc\n", b"runc\0init\0");
+        process(3, "0::/docker/abc\n", b"");
+        fs::create_dir(proc.path().join("self")).unwrap();
+        assert_eq!(process_of(proc.path(), "abc"), None, "what waits to become the program does not run it");
+        process(4, "0::/system.slice/docker-abc.scope\n", b"/bin/sh\0/app/run.sh\0");
+        assert_eq!(process_of(proc.path(), "abc"), Some(4));
+        assert_eq!(process_of(proc.path(), "def"), None);
+    }
 }
