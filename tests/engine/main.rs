@@ -242,7 +242,7 @@ fn what_can_not_start_stops_nothing_or_says_why() {
         &["run", "-d", "--network", "none", "--name", "deployd-web-a", "localhost/test:1", "sleep", "1000"],
     );
     let task = lab.daemon.executed("foreign", &plan("START"), "FAILED");
-    assert!(lab.daemon.report(task).to_string().contains("was not made by this deployd"));
+    assert!(lab.daemon.report(task).to_string().contains("was not made by deployd"));
     assert_eq!(lab.names(), ["deployd-web-a"]);
 }
 
